@@ -1,0 +1,13 @@
+//! Memory as the hypervisor sees it: typed addresses, the pool of physical chunks, stage-1 and
+//! stage-2 translation tables.
+//!
+//! Nothing here executes a system instruction. Tables are written through [`TableMemory`], a trait
+//! that the EL2 image implements on physical memory and the tests on a vector; what the hardware
+//! must be told afterwards (TLB maintenance, barriers) is returned to the caller.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod address;
+
+pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va};
