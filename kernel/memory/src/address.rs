@@ -239,7 +239,10 @@ mod tests {
             range.align_outward(PAGE_SIZE),
             PaRange::new(Pa::new(0x1000), 0x2000)
         );
-        assert_eq!(range.align_inward(PAGE_SIZE), PaRange::new(Pa::new(0x2000), 0));
+        assert_eq!(
+            range.align_inward(PAGE_SIZE),
+            PaRange::new(Pa::new(0x2000), 0)
+        );
         let tiny = PaRange::new(Pa::new(0x1800), 0x100).unwrap();
         assert_eq!(tiny.align_inward(PAGE_SIZE), None);
     }

@@ -9,5 +9,13 @@
 extern crate alloc;
 
 mod address;
+mod page;
+mod pool;
+mod stage;
+mod tree;
 
 pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va};
+pub use page::{HeapTables, Pages, SharedMemory};
+pub use pool::ChunkPool;
+pub use stage::{IPA_BITS, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
+pub use tree::{ENTRIES, Invalidate, Leaf, MapError, TableMemory, Tree};

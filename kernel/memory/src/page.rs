@@ -1,0 +1,204 @@
+//! Pages that EL2 owns: translation tables, and the pages it shares with guests.
+//!
+//! EL2 maps all memory one to one, so a page's pointer is its physical address. The heap allocator
+//! gives naturally aligned blocks.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::tree::{ENTRIES, TableMemory};
+use crate::{PAGE_SIZE, Pa};
+
+/// Zeroed, page-aligned memory from the EL2 heap: `count` pages side by side.
+pub struct Pages {
+    base: NonNull<u8>,
+    count: usize,
+}
+
+// SAFETY: the pages are owned like a Box<[AtomicU64]>, and are only reached through atomics.
+unsafe impl Send for Pages {}
+// SAFETY: as above; every access through a shared reference is atomic.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    fn layout(count: usize) -> Option<Layout> {
+        let size = count.checked_mul(PAGE_SIZE as usize)?;
+        Layout::from_size_align(size, size.checked_next_power_of_two()?).ok()
+    }
+
+    /// `count` zeroed pages, aligned to their size rounded up to a power of two (so that two pages can
+    /// be concatenated root tables). `None` when there is no memory, or `count` is 0.
+    #[must_use]
+    pub fn allocate(count: usize) -> Option<Self> {
+        let layout = Self::layout(count).filter(|layout| layout.size() != 0)?;
+        // SAFETY: the layout is not empty.
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self { base, count })
+    }
+
+    /// Physical address of the first page.
+    #[must_use]
+    pub fn address(&self) -> Pa {
+        Pa::new(self.base.as_ptr() as u64)
+    }
+
+    /// Pages.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The pages as something whose words can be read and written while a guest does the same.
+    #[must_use]
+    pub fn words(&self) -> SharedMemory {
+        SharedMemory {
+            base: self.base,
+            size: self.count * PAGE_SIZE as usize,
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(layout) = Self::layout(self.count) {
+            // SAFETY: allocated in `allocate` with this very layout, and owned by nobody else.
+            unsafe { dealloc(self.base.as_ptr(), layout) }
+        }
+    }
+}
+
+/// Memory that a guest may write at any moment: reached through atomics alone, never through `&[u8]`.
+#[derive(Clone, Copy)]
+pub struct SharedMemory {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: all accesses are atomic.
+unsafe impl Send for SharedMemory {}
+// SAFETY: all accesses are atomic.
+unsafe impl Sync for SharedMemory {}
+
+macro_rules! atomic_at {
+    ($name:ident, $atomic:ty, $doc:literal) => {
+        #[doc = $doc]
+        /// `None` if it does not lie inside, or is not aligned.
+        #[must_use]
+        pub fn $name(&self, offset: usize) -> Option<&$atomic> {
+            let size = size_of::<$atomic>();
+            if !offset.is_multiple_of(size) || offset.checked_add(size)? > self.size {
+                return None;
+            }
+            // SAFETY: the offset was just checked to lie inside the memory that `base` points to.
+            let at = unsafe { self.base.add(offset) };
+            // SAFETY: aligned (the base is, to 8 bytes at least, and the offset was checked), valid for
+            // as long as the owner promised in `new`, and never accessed but atomically by EL2.
+            Some(unsafe { at.cast::<$atomic>().as_ref() })
+        }
+    };
+}
+
+impl SharedMemory {
+    /// `size` bytes at `base`.
+    ///
+    /// # Safety
+    /// The memory is mapped Normal write-back in EL2, aligned to 8 bytes, stays valid for as long as the
+    /// value or a copy of it is used, and EL2 has no other reference to it but atomics.
+    #[must_use]
+    pub unsafe fn new(base: Pa, size: usize) -> Option<Self> {
+        Some(Self {
+            base: NonNull::new(base.get() as *mut u8)?,
+            size,
+        })
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Physical address of the first byte.
+    #[must_use]
+    pub fn address(&self) -> Pa {
+        Pa::new(self.base.as_ptr() as u64)
+    }
+
+    atomic_at!(u8, AtomicU8, "The byte at `offset`.");
+    atomic_at!(u32, AtomicU32, "The 32-bit word at `offset`.");
+    atomic_at!(u64, AtomicU64, "The 64-bit word at `offset`.");
+}
+
+/// Tables of the EL2 image: pages of the heap, written through the identity map.
+#[derive(Default)]
+pub struct HeapTables;
+
+impl HeapTables {
+    fn entry(table: Pa, index: usize) -> Option<&'static AtomicU64> {
+        if index >= ENTRIES {
+            return None;
+        }
+        let entry = (table.get() as *const AtomicU64).wrapping_add(index);
+        // SAFETY: `TableMemory` promises that `table` came from `allocate` and was not freed, and the
+        // index lies inside the page. Hardware walkers read it at the same time, hence the atomic.
+        unsafe { entry.as_ref() }
+    }
+}
+
+impl TableMemory for HeapTables {
+    fn allocate(&mut self) -> Option<Pa> {
+        self.allocate_roots(1)
+    }
+
+    fn free(&mut self, table: Pa) {
+        self.free_roots(table, 1);
+    }
+
+    fn allocate_roots(&mut self, count: usize) -> Option<Pa> {
+        let pages = Pages::allocate(count)?;
+        let address = pages.address();
+        // Ownership goes to the tree, which gives the pages back through `free_roots`.
+        core::mem::forget(pages);
+        Some(address)
+    }
+
+    fn free_roots(&mut self, root: Pa, count: usize) {
+        if let Some(base) = NonNull::new(root.get() as *mut u8) {
+            drop(Pages { base, count });
+        }
+    }
+
+    fn get(&self, table: Pa, index: usize) -> u64 {
+        Self::entry(table, index).map_or(0, |entry| entry.load(Ordering::Acquire))
+    }
+
+    fn set(&mut self, table: Pa, index: usize, value: u64) {
+        if let Some(entry) = Self::entry(table, index) {
+            entry.store(value, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_zeroed_aligned_and_bounded() {
+        let pages = Pages::allocate(2).unwrap();
+        assert!(pages.address().is_aligned(2 * PAGE_SIZE));
+        let words = pages.words();
+        assert_eq!(words.u64(8184).unwrap().load(Ordering::Relaxed), 0);
+        assert!(words.u64(8192).is_none() && words.u64(8185).is_none() && words.u32(2).is_none());
+        assert!(words.u64(usize::MAX - 7).is_none());
+        assert!(Pages::allocate(0).is_none());
+    }
+
+    #[test]
+    fn a_tree_of_heap_pages_works() {
+        let mut tree = crate::tree::Tree::new(HeapTables, 1).unwrap();
+        tree.map(0, 0x4000_0000, PAGE_SIZE, 0).unwrap();
+        assert_eq!(tree.translate(0).unwrap().output, 0x4000_0000);
+    }
+}

@@ -1,0 +1,199 @@
+//! The two kinds of tree that EL2 builds: its own stage 1, and a guest's stage 2. What differs is the
+//! attributes: each kind has its own type, so that one cannot be put into the other.
+
+use crate::page::HeapTables;
+use crate::tree::{Invalidate, Leaf, MapError, TableMemory, Tree};
+use crate::{Ipa, IpaRange, Pa, PaRange};
+
+const ACCESSED: u64 = 1 << 10;
+const INNER_SHAREABLE: u64 = 3 << 8;
+const OUTER_SHAREABLE: u64 = 2 << 8;
+const EXECUTE_NEVER: u64 = 1 << 54;
+
+/// Indexes into `MAIR_EL2`; [`MAIR`] gives them their meaning.
+const NORMAL_INDEX: u64 = 0;
+const DEVICE_INDEX: u64 = 1;
+
+/// `MAIR_EL2`: attribute 0 is Normal, inner and outer write-back, read and write allocating; attribute
+/// 1 is Device-nGnRE (Arm DDI 0487, D24.2.109).
+pub const MAIR: u64 = 0xff | 0x04 << 8;
+
+/// What EL2 may do with a mapping of its own. Nothing is both writable and executable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage1Kind {
+    /// Code: read and execute.
+    Code,
+    /// Constants: read.
+    ReadOnly,
+    /// Memory: read and write.
+    Data,
+    /// Device registers: read and write, Device-nGnRE.
+    Device,
+}
+
+impl Stage1Kind {
+    /// Descriptor bits (DDI 0487, D8.3.1.2; for EL2, AP\[1\] is RES1).
+    #[must_use]
+    pub const fn attributes(self) -> u64 {
+        const AP1: u64 = 1 << 6;
+        const READ_ONLY: u64 = 1 << 7;
+        let normal = NORMAL_INDEX << 2 | INNER_SHAREABLE | ACCESSED | AP1;
+        match self {
+            Self::Code => normal | READ_ONLY,
+            Self::ReadOnly => normal | READ_ONLY | EXECUTE_NEVER,
+            Self::Data => normal | EXECUTE_NEVER,
+            Self::Device => DEVICE_INDEX << 2 | OUTER_SHAREABLE | ACCESSED | AP1 | EXECUTE_NEVER,
+        }
+    }
+}
+
+/// What a guest may do with a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage2Kind {
+    /// The guest's own memory: everything.
+    Ram,
+    /// A page that EL2 owns and shares: read and write, never executed.
+    Shared,
+    /// Registers of a device: Device-nGnRE, never executed.
+    Device,
+}
+
+impl Stage2Kind {
+    /// Descriptor bits (DDI 0487, D8.3.1.2, stage 2: MemAttr\[5:2\], S2AP\[7:6\]).
+    #[must_use]
+    pub const fn attributes(self) -> u64 {
+        const READ_WRITE: u64 = 3 << 6;
+        const NORMAL_WRITE_BACK: u64 = 0xf << 2;
+        const DEVICE_NGNRE: u64 = 1 << 2;
+        match self {
+            Self::Ram => NORMAL_WRITE_BACK | READ_WRITE | INNER_SHAREABLE | ACCESSED,
+            Self::Shared => Self::Ram.attributes() | EXECUTE_NEVER,
+            Self::Device => DEVICE_NGNRE | READ_WRITE | OUTER_SHAREABLE | ACCESSED | EXECUTE_NEVER,
+        }
+    }
+
+    const fn of(leaf: &Leaf) -> Option<Self> {
+        if leaf.attributes == Self::Ram.attributes() {
+            Some(Self::Ram)
+        } else if leaf.attributes == Self::Shared.attributes() {
+            Some(Self::Shared)
+        } else if leaf.attributes == Self::Device.attributes() {
+            Some(Self::Device)
+        } else {
+            None
+        }
+    }
+}
+
+/// EL2's own map: one to one, 39 bits of address, starting at level 1.
+pub struct Stage1<M: TableMemory = HeapTables>(Tree<M>);
+
+impl Stage1 {
+    /// An empty map; `None` when there is no memory.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        Tree::new(HeapTables, 1).map(Self)
+    }
+}
+
+impl<M: TableMemory> Stage1<M> {
+    /// Maps whole pages one to one.
+    pub fn map(&mut self, range: PaRange, kind: Stage1Kind) -> Result<(), MapError> {
+        let start = range.start().get();
+        self.0.map(start, start, range.size(), kind.attributes())
+    }
+
+    /// Removes the mapping of whole pages: guard pages.
+    pub fn unmap(&mut self, range: PaRange, tlb: &impl Invalidate) -> Result<(), MapError> {
+        self.0.unmap(range.start().get(), range.size(), tlb)
+    }
+
+    /// What `TTBR0_EL2` takes.
+    pub fn root(&self) -> Pa {
+        self.0.root()
+    }
+
+    /// Calls `visit` with each leaf.
+    pub fn for_each_leaf(&self, visit: impl FnMut(Leaf)) {
+        self.0.for_each_leaf(visit);
+    }
+}
+
+/// Bits of an intermediate physical address: two concatenated level-1 roots.
+pub const IPA_BITS: u32 = 40;
+
+/// A guest's second stage: 40 bits of intermediate physical address, starting at level 1 with two
+/// concatenated roots (DDI 0487, D8.2.5).
+pub struct Stage2<M: TableMemory = HeapTables>(Tree<M>);
+
+impl Stage2 {
+    /// An empty map; `None` when there is no memory.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        Tree::new(HeapTables, 2).map(Self)
+    }
+}
+
+impl<M: TableMemory> Stage2<M> {
+    /// Maps whole pages of a guest.
+    pub fn map(&mut self, ipa: Ipa, to: PaRange, kind: Stage2Kind) -> Result<(), MapError> {
+        self.0
+            .map(ipa.get(), to.start().get(), to.size(), kind.attributes())
+    }
+
+    /// Removes whatever lies in `range`.
+    pub fn unmap(&mut self, range: IpaRange, tlb: &impl Invalidate) -> Result<(), MapError> {
+        self.0.unmap(range.start().get(), range.size(), tlb)
+    }
+
+    /// Where `ipa` goes, and as what.
+    pub fn translate(&self, ipa: Ipa) -> Option<(Pa, Stage2Kind)> {
+        let leaf = self.0.translate(ipa.get())?;
+        let kind = Stage2Kind::of(&leaf)?;
+        Some((Pa::new(leaf.output + (ipa.get() - leaf.input)), kind))
+    }
+
+    /// What `VTTBR_EL2` takes as its address.
+    pub fn root(&self) -> Pa {
+        self.0.root()
+    }
+
+    /// Calls `visit` with each leaf.
+    pub fn for_each_leaf(&self, visit: impl FnMut(Leaf)) {
+        self.0.for_each_leaf(visit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_writable_and_executable() {
+        for kind in [
+            Stage1Kind::Code,
+            Stage1Kind::ReadOnly,
+            Stage1Kind::Data,
+            Stage1Kind::Device,
+        ] {
+            let attributes = kind.attributes();
+            let writable = attributes & 1 << 7 == 0;
+            assert!(!writable || attributes & EXECUTE_NEVER != 0);
+        }
+    }
+
+    #[test]
+    fn a_guest_walk_gives_address_and_kind() {
+        let mut stage2 = Stage2::new().unwrap();
+        let page = PaRange::new(Pa::new(0x8000_0000), 0x20_0000).unwrap();
+        stage2
+            .map(Ipa::new(0x4000_0000), page, Stage2Kind::Ram)
+            .unwrap();
+        assert_eq!(
+            stage2.translate(Ipa::new(0x4010_0008)),
+            Some((Pa::new(0x8010_0008), Stage2Kind::Ram))
+        );
+        assert_eq!(stage2.translate(Ipa::new(0x4020_0000)), None);
+        assert!(stage2.root().is_aligned(8192));
+    }
+}

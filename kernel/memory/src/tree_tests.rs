@@ -1,0 +1,160 @@
+//! The tree against a map of pages, and the break-before-make rule watched from inside.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{CHUNK_SIZE, PAGE_SIZE};
+
+#[derive(Default)]
+struct Store {
+    tables: BTreeMap<u64, [u64; ENTRIES]>,
+    next: u64,
+    valid_to_valid: usize,
+}
+
+#[derive(Clone, Default)]
+struct Arena(Rc<RefCell<Store>>);
+
+impl TableMemory for Arena {
+    fn allocate(&mut self) -> Option<Pa> {
+        let mut store = self.0.borrow_mut();
+        store.next += PAGE_SIZE;
+        let at = store.next;
+        store.tables.insert(at, [0; ENTRIES]);
+        Some(Pa::new(at))
+    }
+    fn free(&mut self, table: Pa) {
+        assert!(self.0.borrow_mut().tables.remove(&table.get()).is_some());
+    }
+    fn allocate_roots(&mut self, count: usize) -> Option<Pa> {
+        let first = self.allocate();
+        for _ in 1..count {
+            self.allocate();
+        }
+        first
+    }
+    fn free_roots(&mut self, root: Pa, count: usize) {
+        for number in 0..count as u64 {
+            self.free(Pa::new(root.get() + number * PAGE_SIZE));
+        }
+    }
+    fn get(&self, table: Pa, index: usize) -> u64 {
+        self.0.borrow().tables[&table.get()][index]
+    }
+    fn set(&mut self, table: Pa, index: usize, entry: u64) {
+        let mut store = self.0.borrow_mut();
+        let slot = &mut store.tables.get_mut(&table.get()).unwrap()[index];
+        let replaced = *slot & entry & VALID != 0;
+        *slot = entry;
+        store.valid_to_valid += usize::from(replaced);
+    }
+}
+
+#[derive(Default)]
+struct Counter(Cell<usize>);
+impl Invalidate for Counter {
+    fn invalidate(&self, _start: u64, _size: u64) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+fn tree(arena: &Arena) -> Tree<Arena> {
+    Tree::new(arena.clone(), 2).unwrap()
+}
+
+#[test]
+fn largest_blocks_that_fit_are_used() {
+    let arena = Arena::default();
+    let mut tree = tree(&arena);
+    let gib = 1 << 30;
+    tree.map(
+        gib - CHUNK_SIZE,
+        gib - CHUNK_SIZE,
+        gib + 2 * CHUNK_SIZE + PAGE_SIZE,
+        0x7fc,
+    )
+    .unwrap();
+    let mut sizes = Vec::new();
+    tree.for_each_leaf(|leaf| sizes.push(leaf.size));
+    assert_eq!(sizes, [CHUNK_SIZE, gib, CHUNK_SIZE, PAGE_SIZE]);
+}
+
+#[test]
+fn occupied_and_bad_ranges_are_refused() {
+    let mut tree = tree(&Arena::default());
+    tree.map(CHUNK_SIZE, 0, CHUNK_SIZE, 0).unwrap();
+    assert_eq!(
+        tree.map(CHUNK_SIZE + PAGE_SIZE, 0, PAGE_SIZE, 0),
+        Err(MapError::Occupied)
+    );
+    assert_eq!(tree.map(1, 0, PAGE_SIZE, 0), Err(MapError::BadRange));
+    assert_eq!(tree.map(1 << 40, 0, PAGE_SIZE, 0), Err(MapError::BadRange));
+    assert_eq!(
+        tree.map(u64::MAX - 0xfff, 0, PAGE_SIZE, 0),
+        Err(MapError::BadRange)
+    );
+    assert_eq!(tree.translate(1 << 40), None);
+}
+
+#[test]
+fn unmapping_a_page_splits_the_block_and_breaks_before_it_makes() {
+    let arena = Arena::default();
+    let mut tree = tree(&arena);
+    let tlb = Counter::default();
+    tree.map(1 << 30, 1 << 30, 1 << 30, 0x7fc).unwrap();
+    tree.unmap((1 << 30) + PAGE_SIZE, PAGE_SIZE, &tlb).unwrap();
+    assert_eq!(tree.translate((1 << 30) + PAGE_SIZE), None);
+    let after = tree.translate((1 << 30) + 2 * PAGE_SIZE).unwrap();
+    assert_eq!(
+        (after.output, after.size),
+        ((1 << 30) + 2 * PAGE_SIZE, PAGE_SIZE)
+    );
+    assert_eq!(arena.0.borrow().valid_to_valid, 0);
+    // Two splits and the page itself.
+    assert_eq!(tlb.0.get(), 3);
+}
+
+#[test]
+fn dropping_gives_back_every_table() {
+    let arena = Arena::default();
+    let mut tree = tree(&arena);
+    tree.map(0, 0, PAGE_SIZE, 0).unwrap();
+    tree.map(0x2_0000_0000, 0, PAGE_SIZE, 0).unwrap();
+    drop(tree);
+    assert!(arena.0.borrow().tables.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn behaves_as_a_map_of_pages(
+        operations in prop::collection::vec((any::<bool>(), 0_u64..1536, 0_u64..1536, 1_u64..1100), 1..40)
+    ) {
+        let arena = Arena::default();
+        let mut tree = tree(&arena);
+        let tlb = Counter::default();
+        let mut model = BTreeMap::<u64, u64>::new();
+        for (is_map, page, output, count) in operations {
+            let pages = page..page + count;
+            if is_map && pages.clone().all(|page| !model.contains_key(&page)) {
+                tree.map(page * PAGE_SIZE, output * PAGE_SIZE, count * PAGE_SIZE, 0x7fc).unwrap();
+                model.extend(pages.enumerate().map(|(number, page)| (page, output + number as u64)));
+            } else {
+                tree.unmap(page * PAGE_SIZE, count * PAGE_SIZE, &tlb).unwrap();
+                model.retain(|mapped, _| !pages.contains(mapped));
+            }
+            for page in 0..3000 {
+                let found = tree.translate(page * PAGE_SIZE)
+                    .map(|leaf| (leaf.output + (page * PAGE_SIZE - leaf.input)) / PAGE_SIZE);
+                prop_assert_eq!(found, model.get(&page).copied());
+            }
+            prop_assert_eq!(arena.0.borrow().valid_to_valid, 0);
+        }
+        drop(tree);
+        prop_assert!(arena.0.borrow().tables.is_empty());
+    }
+}
