@@ -1,1 +1,26 @@
-#![cfg_attr(not(test), no_std)]
+//! What CPUs share safely: a spin lock, a cell that is written once, a byte ring.
+//!
+//! EL2 runs with interrupts masked and to completion, so a lock's holder is never interrupted on its
+//! own CPU and nothing here masks anything. Nothing here allocates, and nothing sleeps.
+//!
+//! Compiled with `--cfg loom`, the same code runs on loom's modelled atomics; `tests/loom.rs` then
+//! tries the interleavings: `RUSTFLAGS="--cfg loom" cargo test -p viaduct-sync --release --test loom`.
+#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+mod once;
+mod primitives;
+mod ring;
+mod spin_lock;
+
+pub use once::Once;
+pub use ring::Ring;
+pub use spin_lock::{Guard, SpinLock};
