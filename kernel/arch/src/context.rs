@@ -1,0 +1,474 @@
+//! What a vCPU is while no CPU runs it, and the switch from one vCPU to another.
+//!
+//! While a vCPU is loaded, its general registers x0-x18 and x30 are in [`Context`] during an exit and
+//! everything else stays in the machine: x19-x29 in the callee-saved registers of the handlers, EL1
+//! system registers, FP and the virtual timer where they are. Only [`switch_to`] moves them.
+
+use core::arch::naked_asm;
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{
+    ACTLR_EL1, AMAIR_EL1, CNTHCTL_EL2, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2,
+    CONTEXTIDR_EL1, CPACR_EL1, CPTR_EL2, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2,
+    ID_AA64MMFR0_EL1, MAIR_EL1, MDCR_EL2, MIDR_EL1, PAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1,
+    SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
+    VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
+};
+use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::cpu::Header;
+use crate::registers::{
+    AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, FPCR, FPSR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, MDCR,
+    PMCR_EL0, VPIDR_EL2, hcr,
+};
+use crate::{tlb, vectors};
+
+/// General registers of a guest. Number 31 is the zero register: it reads 0, and writes go nowhere.
+#[repr(C)]
+#[derive(Default)]
+pub struct Registers {
+    x: [u64; 31],
+}
+
+impl Registers {
+    /// Register `number`; 0 for the zero register.
+    #[must_use]
+    pub fn get(&self, number: u8) -> u64 {
+        self.x.get(usize::from(number)).copied().unwrap_or(0)
+    }
+
+    /// Sets register `number`.
+    pub fn set(&mut self, number: u8, value: u64) {
+        if let Some(register) = self.x.get_mut(usize::from(number)) {
+            *register = value;
+        }
+    }
+
+    /// All of them, for the report of a guest that failed.
+    #[must_use]
+    pub fn all(&self) -> &[u64; 31] {
+        &self.x
+    }
+}
+
+/// The registers that are at hand after an exit by HVC, SMC, WFI or an interrupt: x0 to x17. The others
+/// are still where the guest had them.
+#[repr(transparent)]
+pub struct Arguments(Registers);
+
+impl Arguments {
+    /// Register `x<N>`.
+    #[must_use]
+    pub fn get<const N: usize>(&self) -> u64 {
+        const { assert!(N <= 17) };
+        self.0.x[N]
+    }
+
+    /// Sets register `x<N>`.
+    pub fn set<const N: usize>(&mut self, value: u64) {
+        const { assert!(N <= 17) };
+        self.0.x[N] = value;
+    }
+}
+
+/// EL1 system registers, the virtual timer, and where the guest goes on.
+#[repr(C)]
+#[derive(Default)]
+struct System {
+    elr_el2: u64,
+    spsr_el2: u64,
+    sctlr: u64,
+    actlr: u64,
+    cpacr: u64,
+    ttbr0: u64,
+    ttbr1: u64,
+    tcr: u64,
+    esr: u64,
+    far: u64,
+    afsr0: u64,
+    afsr1: u64,
+    mair: u64,
+    amair: u64,
+    contextidr: u64,
+    vbar: u64,
+    par: u64,
+    sp_el0: u64,
+    sp_el1: u64,
+    elr: u64,
+    spsr: u64,
+    tpidr_el0: u64,
+    tpidrro_el0: u64,
+    tpidr_el1: u64,
+    cntkctl: u64,
+    csselr: u64,
+    timer_control: u64,
+    timer_compare: u64,
+}
+
+/// FP and SIMD registers.
+#[repr(C, align(16))]
+struct Float {
+    q: [[u64; 2]; 32],
+    fpcr: u64,
+    fpsr: u64,
+}
+
+/// A vCPU's state. Exactly one party owns it at a time: the CPU that has it loaded, or the holder of an
+/// [`Owned`].
+#[repr(C, align(16))]
+pub struct Context {
+    registers: UnsafeCell<Registers>,
+    owned: AtomicU32,
+    system: UnsafeCell<System>,
+    float: UnsafeCell<Float>,
+}
+
+// SAFETY: the cells are reached only by the party that took `owned` from 0 to 1.
+unsafe impl Sync for Context {}
+// SAFETY: plain data.
+unsafe impl Send for Context {}
+
+pub(crate) const OWNED_OFFSET: usize = offset_of!(Context, owned);
+const _: () = assert!(offset_of!(Context, registers) == 0 && size_of::<Registers>() == 31 * 8);
+
+/// Sole access to a vCPU that is not loaded anywhere.
+pub struct Owned<'c>(&'c Context);
+
+/// What a vCPU does not choose itself: its stage 2, its identity, its counter offset.
+#[derive(Clone, Copy)]
+pub struct World {
+    /// `VTTBR_EL2`: VMID in bits 63..48 and the root of stage 2.
+    pub vttbr: u64,
+    /// `VMPIDR_EL2`: what it reads as `MPIDR_EL1`.
+    pub vmpidr: u64,
+    /// `CNTVOFF_EL2`: what is taken off the counter.
+    pub counter_offset: u64,
+    /// Whether another vCPU of the same domain was the last of that domain on this CPU: its stage-1
+    /// translations are in the TLB under the same VMID.
+    pub stale_translations: bool,
+}
+
+/// Proof that [`switch_to`] loaded a vCPU: an exit handler returns it, and the vectors resume there.
+#[must_use]
+pub struct Switched(pub(crate) &'static Context);
+
+/// SCTLR_EL1 when a vCPU starts: MMU and caches off, RES1 bits, as KVM and Xen have it.
+const SCTLR_RESET: u64 = 0x00c5_0078;
+/// EL1h with D, A, I and F masked.
+const SPSR_RESET: u64 = 0x3c5;
+
+impl Context {
+    /// A vCPU that would start at address 0 with everything zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            registers: UnsafeCell::new(Registers { x: [0; 31] }),
+            owned: AtomicU32::new(0),
+            system: UnsafeCell::new(System::zero()),
+            float: UnsafeCell::new(Float::zero()),
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.owned
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Sole access, unless a CPU has it loaded or somebody else has access.
+    pub fn own(&self) -> Option<Owned<'_>> {
+        self.take().then_some(Owned(self))
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Owned<'_> {
+    /// Reset, as the boot protocol and PSCI have it: starts at `entry` in EL1h, all interrupts masked, MMU
+    /// and caches off, `argument` in x0 and all other registers 0.
+    pub fn reset(&mut self, entry: u64, argument: u64) {
+        let mut registers = Registers { x: [0; 31] };
+        registers.set(0, argument);
+        let mut system = System::zero();
+        system.elr_el2 = entry;
+        system.spsr_el2 = SPSR_RESET;
+        system.sctlr = SCTLR_RESET;
+        system.actlr = ACTLR_EL1.get();
+        // SAFETY: `self` is the sole access to the context.
+        unsafe { *self.0.registers.get() = registers }
+        // SAFETY: as above.
+        unsafe { *self.0.system.get() = system }
+        // SAFETY: as above.
+        unsafe { *self.0.float.get() = Float::zero() }
+    }
+}
+
+impl Drop for Owned<'_> {
+    fn drop(&mut self) {
+        self.0.owned.store(0, Ordering::Release);
+    }
+}
+
+impl System {
+    const fn zero() -> Self {
+        Self {
+            elr_el2: 0,
+            spsr_el2: 0,
+            sctlr: 0,
+            actlr: 0,
+            cpacr: 0,
+            ttbr0: 0,
+            ttbr1: 0,
+            tcr: 0,
+            esr: 0,
+            far: 0,
+            afsr0: 0,
+            afsr1: 0,
+            mair: 0,
+            amair: 0,
+            contextidr: 0,
+            vbar: 0,
+            par: 0,
+            sp_el0: 0,
+            sp_el1: 0,
+            elr: 0,
+            spsr: 0,
+            tpidr_el0: 0,
+            tpidrro_el0: 0,
+            tpidr_el1: 0,
+            cntkctl: 0,
+            csselr: 0,
+            timer_control: 0,
+            timer_compare: 0,
+        }
+    }
+
+    fn save(&mut self) {
+        self.elr_el2 = ELR_EL2.get();
+        self.spsr_el2 = SPSR_EL2.get();
+        self.sctlr = SCTLR_EL1.get();
+        self.actlr = ACTLR_EL1.get();
+        self.cpacr = CPACR_EL1.get();
+        self.ttbr0 = TTBR0_EL1.get();
+        self.ttbr1 = TTBR1_EL1.get();
+        self.tcr = TCR_EL1.get();
+        self.esr = ESR_EL1.get();
+        self.far = FAR_EL1.get();
+        self.afsr0 = AFSR0_EL1.get();
+        self.afsr1 = AFSR1_EL1.get();
+        self.mair = MAIR_EL1.get();
+        self.amair = AMAIR_EL1.get();
+        self.contextidr = CONTEXTIDR_EL1.get();
+        self.vbar = VBAR_EL1.get();
+        self.par = PAR_EL1.get();
+        self.sp_el0 = SP_EL0.get();
+        self.sp_el1 = SP_EL1.get();
+        self.elr = ELR_EL1.get();
+        self.spsr = SPSR_EL1.get();
+        self.tpidr_el0 = TPIDR_EL0.get();
+        self.tpidrro_el0 = TPIDRRO_EL0.get();
+        self.tpidr_el1 = TPIDR_EL1.get();
+        self.cntkctl = CNTKCTL_EL1.get();
+        self.csselr = CSSELR_EL1.get();
+        self.timer_control = CNTV_CTL_EL0.get();
+        self.timer_compare = CNTV_CVAL_EL0.get();
+    }
+
+    /// Everything but `TCR_EL1`, which the caller writes last.
+    fn load(&self) {
+        ELR_EL2.set(self.elr_el2);
+        SPSR_EL2.set(self.spsr_el2);
+        SCTLR_EL1.set(self.sctlr);
+        ACTLR_EL1.set(self.actlr);
+        CPACR_EL1.set(self.cpacr);
+        TTBR0_EL1.set(self.ttbr0);
+        TTBR1_EL1.set(self.ttbr1);
+        ESR_EL1.set(self.esr);
+        FAR_EL1.set(self.far);
+        AFSR0_EL1.set(self.afsr0);
+        AFSR1_EL1.set(self.afsr1);
+        MAIR_EL1.set(self.mair);
+        AMAIR_EL1.set(self.amair);
+        CONTEXTIDR_EL1.set(self.contextidr);
+        VBAR_EL1.set(self.vbar);
+        PAR_EL1.set(self.par);
+        SP_EL0.set(self.sp_el0);
+        SP_EL1.set(self.sp_el1);
+        ELR_EL1.set(self.elr);
+        SPSR_EL1.set(self.spsr);
+        TPIDR_EL0.set(self.tpidr_el0);
+        TPIDRRO_EL0.set(self.tpidrro_el0);
+        TPIDR_EL1.set(self.tpidr_el1);
+        CNTKCTL_EL1.set(self.cntkctl);
+        CSSELR_EL1.set(self.csselr);
+        CNTV_CVAL_EL0.set(self.timer_compare);
+        CNTV_CTL_EL0.set(self.timer_control);
+    }
+}
+
+impl Float {
+    const fn zero() -> Self {
+        Self {
+            q: [[0; 2]; 32],
+            fpcr: 0,
+            fpsr: 0,
+        }
+    }
+
+    fn save(&mut self) {
+        self.fpcr = FPCR.get();
+        self.fpsr = FPSR.get();
+        // SAFETY: `q` has room for 32 registers of 16 bytes.
+        unsafe { save_q(self.q.as_mut_ptr()) }
+    }
+
+    fn load(&self) {
+        FPCR.set(self.fpcr);
+        FPSR.set(self.fpsr);
+        // SAFETY: `q` holds 32 registers of 16 bytes, which EL2 itself does not use.
+        unsafe { load_q(self.q.as_ptr()) }
+    }
+}
+
+/// # Safety
+/// `to` has room for 512 bytes, aligned to 16.
+#[unsafe(naked)]
+unsafe extern "C" fn save_q(to: *mut [u64; 2]) {
+    naked_asm!(
+        ".arch_extension fp",
+        "stp     q0, q1, [x0]",
+        "stp     q2, q3, [x0, #32]",
+        "stp     q4, q5, [x0, #64]",
+        "stp     q6, q7, [x0, #96]",
+        "stp     q8, q9, [x0, #128]",
+        "stp     q10, q11, [x0, #160]",
+        "stp     q12, q13, [x0, #192]",
+        "stp     q14, q15, [x0, #224]",
+        "stp     q16, q17, [x0, #256]",
+        "stp     q18, q19, [x0, #288]",
+        "stp     q20, q21, [x0, #320]",
+        "stp     q22, q23, [x0, #352]",
+        "stp     q24, q25, [x0, #384]",
+        "stp     q26, q27, [x0, #416]",
+        "stp     q28, q29, [x0, #448]",
+        "stp     q30, q31, [x0, #480]",
+        "ret",
+    )
+}
+
+/// # Safety
+/// `from` holds 512 bytes, aligned to 16.
+#[unsafe(naked)]
+unsafe extern "C" fn load_q(from: *const [u64; 2]) {
+    naked_asm!(
+        ".arch_extension fp",
+        "ldp     q0, q1, [x0]",
+        "ldp     q2, q3, [x0, #32]",
+        "ldp     q4, q5, [x0, #64]",
+        "ldp     q6, q7, [x0, #96]",
+        "ldp     q8, q9, [x0, #128]",
+        "ldp     q10, q11, [x0, #160]",
+        "ldp     q12, q13, [x0, #192]",
+        "ldp     q14, q15, [x0, #224]",
+        "ldp     q16, q17, [x0, #256]",
+        "ldp     q18, q19, [x0, #288]",
+        "ldp     q20, q21, [x0, #320]",
+        "ldp     q22, q23, [x0, #352]",
+        "ldp     q24, q25, [x0, #384]",
+        "ldp     q26, q27, [x0, #416]",
+        "ldp     q28, q29, [x0, #448]",
+        "ldp     q30, q31, [x0, #480]",
+        "ret",
+    )
+}
+
+/// Sets what is the same for every guest on this CPU, and the vectors. Once per CPU.
+pub fn prepare_cpu() {
+    vectors::install();
+    // Counters that EL2 leaves to EL1 (HPMN); accesses trap all the same.
+    let monitors = ID_AA64DFR0_EL1.get() >> 8 & 0xf;
+    let counters = if monitors == 0 || monitors == 0xf {
+        0
+    } else {
+        PMCR_EL0.get() >> 11 & 0x1f
+    };
+    MDCR_EL2.set(MDCR | counters);
+    CPTR_EL2.set(CPTR);
+    HSTR_EL2.set(HSTR);
+    CNTHCTL_EL2.set(CNTHCTL);
+    VPIDR_EL2.set(MIDR_EL1.get());
+    // 40 bits of input, start at level 1 with two roots, write-back inner shareable walks, 4 KiB, 8-bit
+    // VMID, output as wide as the CPU's (DDI 0487 D24.2.193).
+    let output = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
+    VTCR_EL2.set(
+        u64::from(64 - memory::IPA_BITS) | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | output << 16 | 1 << 31,
+    );
+    HCR_EL2.set(hcr::GUEST);
+    CNTV_CTL_EL0.set(0);
+    barrier::isb(barrier::SY);
+}
+
+/// Saves the vCPU that is loaded on this CPU, if one is, and loads `next`. `None`, and nothing done, if
+/// `next` is loaded elsewhere or owned.
+///
+/// The order is that of Cortex-A72 erratum 1319367 (speculative walks with half-switched registers):
+/// walks are disabled by TCR_EL1.EPD0/1 before anything changes, and enabled last.
+pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Option<Switched> {
+    const WALKS_OFF: u64 = 1 << 7 | 1 << 23;
+    if !next.take() {
+        return None;
+    }
+    let current = header.current.get();
+    if !current.is_null() {
+        // SAFETY: the context is loaded on this CPU, so `owned` is 1 on its behalf, and it is static.
+        let current = unsafe { &*current };
+        // SAFETY: only the CPU that has the context loaded touches it; no handler holds this cell.
+        let system = unsafe { &mut *current.system.get() };
+        system.save();
+        // SAFETY: as above.
+        let float = unsafe { &mut *current.float.get() };
+        float.save();
+    }
+    TCR_EL1.set(WALKS_OFF);
+    // The timer of the vCPU that leaves must not fire for the one that comes.
+    CNTV_CTL_EL0.set(0);
+    barrier::isb(barrier::SY);
+    VTTBR_EL2.set(world.vttbr);
+    VMPIDR_EL2.set(world.vmpidr);
+    CNTVOFF_EL2.set(world.counter_offset);
+    // SAFETY: `take` made this CPU the owner of `next`.
+    let system = unsafe { &*next.system.get() };
+    system.load();
+    // SAFETY: as above.
+    let float = unsafe { &*next.float.get() };
+    float.load();
+    barrier::isb(barrier::SY);
+    if world.stale_translations {
+        tlb::invalidate_local_guest();
+    }
+    TCR_EL1.set(system.tcr);
+    Some(Switched(next))
+}
+
+/// The guest's timer as it is now on this CPU: `CNTV_CTL_EL0` and `CNTV_CVAL_EL0`.
+#[must_use]
+pub fn virtual_timer() -> (u64, u64) {
+    (CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get())
+}
+
+/// Traps WFI and WFE of the vCPU that is loaded, or lets them sleep the CPU.
+pub fn trap_waiting(trap: bool) {
+    let bits = hcr::TWI | hcr::TWE;
+    let now = HCR_EL2.get();
+    let wanted = if trap { now | bits } else { now & !bits };
+    if now != wanted {
+        HCR_EL2.set(wanted);
+    }
+}

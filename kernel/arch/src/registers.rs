@@ -1,0 +1,119 @@
+//! System registers that aarch64-cpu has no name for, with the same interface as those it has, and the
+//! values that EL2 gives to its own configuration registers.
+
+use core::arch::asm;
+
+use tock_registers::interfaces::{Readable, Writeable};
+
+macro_rules! system_register {
+    ($(#[$doc:meta])* $constant:ident, $kind:ident, $name:literal) => {
+        $(#[$doc])*
+        pub struct $kind;
+        $(#[$doc])*
+        pub const $constant: $kind = $kind;
+
+        impl Readable for $kind {
+            type T = u64;
+            type R = ();
+            fn get(&self) -> u64 {
+                let value;
+                // SAFETY: reading this register has no side effect.
+                unsafe { asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags)) }
+                value
+            }
+        }
+
+        impl Writeable for $kind {
+            type T = u64;
+            type R = ();
+            fn set(&self, value: u64) {
+                // SAFETY: the register configures EL1 alone; EL2's own execution does not depend on it.
+                unsafe { asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags)) }
+            }
+        }
+    };
+}
+
+system_register! {
+    /// What a guest reads as `MIDR_EL1` (DDI 0487 D24.2.190).
+    VPIDR_EL2, VirtualProcessorId, "vpidr_el2"
+}
+system_register! {
+    /// Traps of AArch32 coprocessor registers (DDI 0487 D24.2.70).
+    HSTR_EL2, HypervisorSystemTrap, "hstr_el2"
+}
+system_register! {
+    /// First auxiliary fault status of EL1.
+    AFSR0_EL1, AuxiliaryFault0, "afsr0_el1"
+}
+system_register! {
+    /// Second auxiliary fault status of EL1.
+    AFSR1_EL1, AuxiliaryFault1, "afsr1_el1"
+}
+system_register! {
+    /// Floating-point control.
+    FPCR, FloatControl, "S3_3_C4_C4_0"
+}
+system_register! {
+    /// Floating-point status.
+    FPSR, FloatStatus, "S3_3_C4_C4_1"
+}
+system_register! {
+    /// Performance monitors control; `N` (bits 15..11) is what `MDCR_EL2.HPMN` must hold.
+    PMCR_EL0, PerformanceControl, "pmcr_el0"
+}
+system_register! {
+    /// Debug feature register 0: says whether there are performance monitors.
+    ID_AA64DFR0_EL1, DebugFeatures, "id_aa64dfr0_el1"
+}
+
+/// `HCR_EL2` while a guest is loaded (DDI 0487 D24.2.68). `TWI` and `TWE` come on top while another vCPU
+/// waits for the CPU.
+pub mod hcr {
+    /// Stage 2 on.
+    pub const VM: u64 = 1;
+    /// Set/way invalidation also cleans.
+    pub const SWIO: u64 = 1 << 1;
+    /// A stage-1 walk that meets Device memory faults.
+    pub const PTW: u64 = 1 << 2;
+    /// FIQ, IRQ and SError come to EL2, and their virtual counterparts are on.
+    pub const FMO_IMO_AMO: u64 = 0b111 << 3;
+    /// A virtual SError is pending.
+    pub const VSE: u64 = 1 << 8;
+    /// TLB and instruction cache maintenance of EL1 is broadcast.
+    pub const FB: u64 = 1 << 9;
+    /// Barriers of EL1 reach at least the inner shareable domain.
+    pub const BSU_INNER: u64 = 1 << 10;
+    /// WFI traps.
+    pub const TWI: u64 = 1 << 13;
+    /// WFE traps.
+    pub const TWE: u64 = 1 << 14;
+    /// ID group 3 traps.
+    pub const TID3: u64 = 1 << 18;
+    /// SMC traps.
+    pub const TSC: u64 = 1 << 19;
+    /// Implementation-defined registers trap.
+    pub const TIDCP: u64 = 1 << 20;
+    /// Auxiliary control traps.
+    pub const TACR: u64 = 1 << 21;
+    /// Set/way maintenance traps.
+    pub const TSW: u64 = 1 << 22;
+    /// EL1 is AArch64.
+    pub const RW: u64 = 1 << 31;
+
+    /// Every guest.
+    pub const GUEST: u64 =
+        VM | SWIO | PTW | FMO_IMO_AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | TSW | RW;
+}
+
+/// `CPTR_EL2`: FP and SIMD are the guest's; trace, AMU, SVE and the RES1 bits trap (D24.2.34).
+pub const CPTR: u64 = 0x4010_33ff;
+
+/// `MDCR_EL2` without `HPMN`: debug registers, OS lock and performance monitors trap (D24.2.105).
+pub const MDCR: u64 = 0xe60;
+
+/// `HSTR_EL2`: AArch32 coprocessor 15 register 15 traps.
+pub const HSTR: u64 = 1 << 15;
+
+/// `CNTHCTL_EL2`: EL1 reads the physical counter; the physical timer traps (D24.10.2, E2H = 0).
+pub const CNTHCTL: u64 = 1;

@@ -1,0 +1,91 @@
+//! TLB invalidation of both stages (Arm DDI 0487, D8.14; sequences as D8.16 asks for).
+
+use core::arch::asm;
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::VTTBR_EL2;
+use memory::Invalidate;
+use tock_registers::interfaces::{Readable, Writeable};
+
+/// More 4 KiB steps than this, and the whole VMID is invalidated instead.
+const PAGE_STEPS: u64 = 64;
+
+/// EL2's own regime, on all CPUs.
+pub struct Stage1;
+
+impl Invalidate for Stage1 {
+    fn invalidate(&self, _start: u64, _size: u64) {
+        // Boot only: one full invalidation is the short way.
+        barrier::dsb(barrier::ISHST);
+        // SAFETY: invalidation changes no translation, it only forgets cached ones.
+        unsafe { asm!("tlbi alle2is", options(nostack, preserves_flags)) }
+        barrier::dsb(barrier::ISH);
+        barrier::isb(barrier::SY);
+    }
+}
+
+/// A guest's second stage, on all CPUs, whichever guest this CPU has loaded.
+#[derive(Clone, Copy)]
+pub struct Stage2 {
+    vttbr: u64,
+}
+
+impl Stage2 {
+    /// The stage that this `VTTBR_EL2` value puts into force.
+    #[must_use]
+    pub const fn new(vttbr: u64) -> Self {
+        Self { vttbr }
+    }
+
+    /// Forgets everything about this VMID: before its number is used again.
+    pub fn invalidate_all(self) {
+        self.with_vmid(|| {
+            // SAFETY: invalidation only forgets cached translations.
+            unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) }
+        });
+    }
+
+    /// Runs `invalidate` with the VMID in `VTTBR_EL2`: the instructions act on the current one. EL2's own
+    /// translation does not use `VTTBR_EL2`, so the change disturbs nothing here.
+    fn with_vmid(self, invalidate: impl FnOnce()) {
+        let before = VTTBR_EL2.get();
+        barrier::dsb(barrier::ISHST);
+        if before != self.vttbr {
+            VTTBR_EL2.set(self.vttbr);
+            barrier::isb(barrier::SY);
+        }
+        invalidate();
+        barrier::dsb(barrier::ISH);
+        if before != self.vttbr {
+            VTTBR_EL2.set(before);
+        }
+        barrier::isb(barrier::SY);
+    }
+}
+
+impl Invalidate for Stage2 {
+    fn invalidate(&self, start: u64, size: u64) {
+        if size / memory::PAGE_SIZE > PAGE_STEPS {
+            self.invalidate_all();
+            return;
+        }
+        self.with_vmid(|| {
+            for page in start / memory::PAGE_SIZE..(start + size).div_ceil(memory::PAGE_SIZE) {
+                // SAFETY: invalidation only forgets cached translations.
+                unsafe { asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags)) }
+            }
+            barrier::dsb(barrier::ISH);
+            // Combined entries (VA to PA) are not found by IPA (DDI 0487, D8.14.5).
+            // SAFETY: as above.
+            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) }
+        });
+    }
+}
+
+/// Forgets this CPU's stage-1 entries of the loaded VMID: when another vCPU of the same domain ran here
+/// last, whose address space identifiers may mean something else. The caller's ISB or ERET follows.
+pub fn invalidate_local_guest() {
+    // SAFETY: invalidation only forgets cached translations.
+    unsafe { asm!("tlbi vmalle1", options(nostack, preserves_flags)) }
+    barrier::dsb(barrier::NSH);
+}

@@ -1,0 +1,215 @@
+//! Exceptions taken to EL2: `vectors.S`, and the handlers that the image names with
+//! [`crate::exit_handlers`].
+
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, SPSR_EL2, VBAR_EL2};
+use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::context::{self, Context, Switched};
+use crate::cpu::Header;
+
+/// Used for a fault before this CPU has an emergency stack of its own.
+#[repr(C, align(16))]
+struct EarlyEmergency(UnsafeCell<[u8; 4096]>);
+
+// SAFETY: only assembly uses it, and only on a path that never returns.
+unsafe impl Sync for EarlyEmergency {}
+
+static EARLY_EMERGENCY: EarlyEmergency = EarlyEmergency(UnsafeCell::new([0; 4096]));
+
+unsafe extern "C" {
+    static viaduct_vectors: u8;
+    fn viaduct_resume_other(context: *const Context) -> !;
+}
+
+global_asm!(
+    include_str!("vectors.S"),
+    stack_top = const offset_of!(Header, stack_top),
+    emergency_top = const offset_of!(Header, emergency_top),
+    current = const offset_of!(Header, current),
+    owned = const context::OWNED_OFFSET,
+    early_emergency = sym EARLY_EMERGENCY,
+    early_emergency_size = const 4096,
+);
+
+/// What a handler decided: go on with the guest that exited, or with the one that was loaded instead.
+#[must_use]
+pub enum Resume {
+    /// The guest that exited.
+    Same,
+    /// The guest that [`context::switch_to`] loaded.
+    Other(Switched),
+}
+
+impl Resume {
+    /// As the vectors take it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn into_raw(self) -> *const Context {
+        match self {
+            Self::Same => core::ptr::null(),
+            Self::Other(Switched(context)) => context,
+        }
+    }
+}
+
+/// Registers of EL2 at the time of a fault of its own.
+#[repr(C)]
+pub struct FatalFrame {
+    /// x0 to x30; x18 is lost.
+    pub x: [u64; 31],
+    /// The stack pointer.
+    pub sp: u64,
+}
+
+/// What the fault was, from the system registers.
+#[derive(Clone, Copy)]
+pub struct FatalCause {
+    /// Entry of the vector table: 4 to 7 are synchronous, IRQ, FIQ and SError of EL2 itself.
+    pub vector: u64,
+    /// `ESR_EL2`.
+    pub esr: u64,
+    /// `ELR_EL2`.
+    pub elr: u64,
+    /// `FAR_EL2`.
+    pub far: u64,
+    /// `SPSR_EL2`.
+    pub spsr: u64,
+}
+
+impl FatalCause {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn now(vector: u64) -> Self {
+        Self {
+            vector,
+            esr: ESR_EL2.get(),
+            elr: ELR_EL2.get(),
+            far: FAR_EL2.get(),
+            spsr: SPSR_EL2.get(),
+        }
+    }
+}
+
+/// Names the image's per-CPU structure, its vCPU structure, and its exit handlers.
+///
+/// `Cpu` starts with a [`Header`], `Vcpu` with a [`Context`]. Handlers run with interrupts masked on the
+/// CPU's own stack:
+/// * `hvc(cpu, vcpu, &mut Arguments, esr) -> Resume`
+/// * `interrupt(cpu, vcpu, &mut Arguments) -> Resume`: IRQ or FIQ
+/// * `synchronous(cpu, vcpu, &mut Registers, esr) -> Resume`: everything else
+/// * `serror(cpu, vcpu, &mut Registers, esr) -> Resume`
+/// * `fatal(FatalCause, &FatalFrame) -> !`: EL2 itself faulted
+///
+/// It also defines `this_cpu() -> Option<&'static Cpu>`.
+#[macro_export]
+macro_rules! exit_handlers {
+    (
+        cpu: $cpu:ty, header: $header:ident, vcpu: $vcpu:ty, context: $context:ident,
+        hvc: $hvc:path, interrupt: $interrupt:path, synchronous: $synchronous:path,
+        serror: $serror:path, fatal: $fatal:path $(,)?
+    ) => {
+        const _: () = assert!(core::mem::offset_of!($cpu, $header) == 0);
+        const _: () = assert!(core::mem::offset_of!($vcpu, $context) == 0);
+
+        /// The data of the CPU that runs this; `None` before it has any.
+        pub(crate) fn this_cpu() -> Option<&'static $cpu> {
+            let address = $crate::cpu::header_address() as *const $cpu;
+            // SAFETY: `adopt` was given the first field of a static `Cpu`, or TPIDR_EL2 is 0.
+            unsafe { address.as_ref() }
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_exit_hvc(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+            esr: u64,
+        ) -> *const $crate::context::Context {
+            // SAFETY: the loaded context is the first field of a static `Vcpu`.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: the guest's registers lie at the start of the context that this CPU has loaded;
+            // nobody else reaches them until the guest is resumed.
+            let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
+            $hvc(cpu, vcpu, arguments, esr).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_exit_interrupt(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+        ) -> *const $crate::context::Context {
+            // SAFETY: as for HVC.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            $interrupt(cpu, vcpu).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_exit_synchronous(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+            esr: u64,
+        ) -> *const $crate::context::Context {
+            // SAFETY: as for HVC.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: as for HVC; all registers were stored.
+            let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
+            $synchronous(cpu, vcpu, registers, esr).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_exit_serror(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+            esr: u64,
+        ) -> *const $crate::context::Context {
+            // SAFETY: as for HVC.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: as for HVC; all registers were stored.
+            let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
+            $serror(cpu, vcpu, registers, esr).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_fatal(vector: u64, frame: &$crate::vectors::FatalFrame) -> ! {
+            $fatal($crate::vectors::FatalCause::now(vector), frame)
+        }
+    };
+}
+
+/// Puts the vectors into force on this CPU.
+pub fn install() {
+    VBAR_EL2.set((&raw const viaduct_vectors).addr() as u64);
+    barrier::isb(barrier::SY);
+}
+
+/// Runs the vCPU that was loaded; the stack of the caller is forgotten.
+pub fn run(first: Switched) -> ! {
+    // SAFETY: `Switched` proves that the context is loaded on this CPU; exits start at the top of the
+    // CPU's stack, and nothing below is needed again.
+    unsafe { viaduct_resume_other(first.0) }
+}
+
+/// Steps over the instruction that trapped: for everything but HVC, whose return address is the next
+/// instruction already.
+pub fn skip_instruction() {
+    ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
+}
+
+/// Steps back to the HVC that trapped, so that the guest executes it again.
+pub fn repeat_hvc() {
+    ELR_EL2.set(ELR_EL2.get().wrapping_sub(4));
+}
+
+/// A loop on purpose, deep enough to leave any stack: for the test of the guard pages.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "overflowing the stack is the point")]
+pub fn overflow_stack(depth: u64) -> u64 {
+    let block = [depth; 64];
+    // SAFETY: an empty block; it keeps the array on the stack.
+    unsafe { asm!("/* {} */", in(reg) block.as_ptr(), options(nostack, preserves_flags)) }
+    overflow_stack(depth.wrapping_add(1)).wrapping_add(block[(depth % 64) as usize])
+}
