@@ -1,1 +1,45 @@
+//! Everything that is read from, or written to, a device tree, and what a boot module may be.
+//!
+//! * [`Board`]: the host's tree as one flat value; [`early::console`]: just the console, first thing.
+//! * [`guest`]: descriptions of guests, from the host's `/chosen` or from a bundle, after Xen's dom0less
+//!   binding; what is wrong in one is told as a [`Problem`] and leaves out that guest alone.
+//! * [`fit`]: the bundle, a FIT image; [`kernel`]: what a guest's kernel file is.
+//! * [`placement`] and [`guest_tree`]: where things go in guest RAM, and the tree that the guest gets.
+//! * [`free`]: the physical memory that nobody has taken yet.
+//!
+//! Trees and bundles come from outside: whatever bytes they hold, nothing here panics, runs for longer
+//! than their size allows, or recurses. [`Board`] and [`early`] need no heap.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+extern crate alloc;
+
+pub mod board;
+mod check;
+pub mod early;
+mod error;
+pub mod fit;
+pub mod free;
+pub mod guest;
+pub mod guest_tree;
+pub mod kernel;
+pub mod placement;
+mod problem;
+pub mod tree;
+mod uart;
+mod walk;
+
+pub use board::Board;
+pub use error::Error;
+pub use problem::{Problem, Severity};
+pub use tree::Tree;
+pub use uart::{Uart, UartKind};

@@ -1,0 +1,154 @@
+//! The devices that Viaduct drives itself: GIC and generic timer, and the interrupts of all.
+
+use arrayvec::ArrayVec;
+
+use super::{Gic, Interrupt, Timer};
+use crate::Error;
+use crate::walk::{Visit, Walk};
+
+const EDGES: u32 = 0b0011;
+
+/// A GIC node, as found on the way: its interrupts can be read once its phandle is known.
+pub(super) struct GicNode<'a> {
+    visit: Visit<'a>,
+    version_3: bool,
+    cells: usize,
+    registers: ArrayVec<memory::PaRange, { super::MAX_REDISTRIBUTOR_REGIONS + 1 }>,
+}
+
+impl<'a> GicNode<'a> {
+    /// The GIC that a node just visited describes.
+    pub(super) fn recognise(walk: &Walk<'a>, visit: &Visit<'a>) -> Option<Self> {
+        let version_3 = visit.is(&["arm,gic-v3"]);
+        let version_2 = || {
+            visit.is(&[
+                "arm,gic-400",
+                "arm,cortex-a15-gic",
+                "arm,cortex-a9-gic",
+                "arm,cortex-a7-gic",
+            ])
+        };
+        if !visit.enabled || !(version_3 || version_2()) {
+            return None;
+        }
+        let cells = visit.node.u32("#interrupt-cells").unwrap_or(3);
+        let cells = usize::try_from(cells)
+            .ok()
+            .filter(|cells| (3..=8).contains(cells))?;
+        let regions = match (version_3, visit.node.u32("#redistributor-regions")) {
+            (true, regions) => usize::try_from(regions.unwrap_or(1)).unwrap_or(usize::MAX),
+            (false, _) => 3,
+        };
+        let count = walk.registers(visit).min(regions.saturating_add(1));
+        let registers = (0..count).map_while(|index| walk.register(visit, index));
+        let registers = registers
+            .take(super::MAX_REDISTRIBUTOR_REGIONS + 1)
+            .collect();
+        Some(Self {
+            visit: *visit,
+            version_3,
+            cells,
+            registers,
+        })
+    }
+
+    /// Interrupt number `index` of a node, if it goes to this GIC.
+    pub(super) fn interrupt(&self, visit: &Visit<'_>, index: usize) -> Option<Interrupt> {
+        if let Some(extended) = visit.interrupts_extended {
+            // Entries for other controllers have a size that only those know: stop there.
+            let entry = (self.cells + 1).checked_mul(4)?;
+            let mut entries = extended.value.chunks_exact(entry).map_while(|entry| {
+                let (phandle, cells) = entry.split_first_chunk::<4>()?;
+                (Some(u32::from_be_bytes(*phandle)) == self.visit.phandle).then_some(cells)
+            });
+            return decode(entries.nth(index)?);
+        }
+        let parent = visit.interrupt_parent;
+        if parent.is_some() && parent != self.visit.phandle {
+            return None;
+        }
+        let mut entries = visit
+            .interrupts?
+            .value
+            .chunks_exact(self.cells.checked_mul(4)?);
+        decode(entries.nth(index)?)
+    }
+
+    /// All of it, once the walk is over.
+    pub(super) fn finish(&self) -> Result<Gic, Error> {
+        let register = |index: usize, what| {
+            self.registers
+                .get(index)
+                .copied()
+                .ok_or(Error::Missing(what))
+        };
+        let distributor = register(0, "GIC distributor")?;
+        let maintenance = self.interrupt(&self.visit, 0);
+        // PPI 9 is where the base system architecture puts it.
+        let maintenance = maintenance.unwrap_or(Interrupt {
+            intid: 25,
+            edge: false,
+        });
+        if self.version_3 {
+            register(1, "GIC redistributor")?;
+            let redistributors = self.registers.iter().skip(1).copied().collect();
+            return Ok(Gic::V3 {
+                distributor,
+                redistributors,
+                maintenance,
+            });
+        }
+        Ok(Gic::V2 {
+            distributor,
+            cpu_interface: register(1, "GIC CPU interface")?,
+            hypervisor_interface: register(2, "GIC hypervisor interface (GICH)")?,
+            virtual_cpu_interface: register(3, "GIC virtual CPU interface (GICV)")?,
+            maintenance,
+        })
+    }
+}
+
+/// An interrupt specifier of the GIC binding: kind, number, flags.
+fn decode(cells: &[u8]) -> Option<Interrupt> {
+    let mut cells = cells
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|cell| u32::from_be_bytes(*cell));
+    let (kind, number, flags) = (cells.next()?, cells.next()?, cells.next()?);
+    let intid = match kind {
+        0 if number < 988 => number + 32,
+        1 if number < 16 => number + 16,
+        _ => return None,
+    };
+    Some(Interrupt {
+        intid,
+        edge: flags & EDGES != 0,
+    })
+}
+
+/// The generic timer's node, or the architecture's usual numbers where there is none.
+pub(super) fn timer(gic: &GicNode<'_>, visit: Option<&Visit<'_>>) -> Timer {
+    let names = visit.and_then(|visit| visit.node.property("interrupt-names"));
+    let find = |name: &str, index: usize, usual: u32| {
+        let named =
+            |names: crate::tree::Property<'_>| names.strings().position(|text| text == name);
+        let index = match names {
+            Some(names) => named(names),
+            None => Some(index),
+        };
+        let found = index
+            .zip(visit)
+            .and_then(|(index, visit)| gic.interrupt(visit, index));
+        found.unwrap_or(Interrupt {
+            intid: usual,
+            edge: false,
+        })
+    };
+    Timer {
+        physical: find("phys", 1, 30),
+        virtual_timer: find("virt", 2, 27),
+        hypervisor: find("hyp-phys", 3, 26),
+        frequency: visit.and_then(|visit| visit.node.u32("clock-frequency")),
+    }
+}

@@ -1,0 +1,70 @@
+//! The one error type of this crate: why a tree, a bundle, a kernel or a placement cannot be used.
+
+use core::fmt;
+
+/// Why a tree, a bundle or a kernel cannot be used. Mistakes in one guest's description are not here:
+/// they are [`Problem`](crate::Problem)s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// The first four bytes are not those of a flattened device tree.
+    NotATree,
+    /// The header of the tree contradicts itself or the bytes given; which field.
+    Header(&'static str),
+    /// The structure block is damaged, `offset` bytes from its start.
+    Structure {
+        /// Bytes from the start of the structure block.
+        offset: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The board's tree lacks something that Viaduct cannot do without.
+    Missing(&'static str),
+    /// More of something than there is room for.
+    TooMany(&'static str),
+    /// No image of that name is in the bundle.
+    NoSuchImage,
+    /// An image of the bundle is described wrongly; the property.
+    Image(&'static str),
+    /// The bundle asks for something that is not built; what.
+    NotBuilt(&'static str),
+    /// The data of an image does not match its hash; the algorithm.
+    HashMismatch(&'static str),
+    /// A kernel of a kind that is recognised and not supported; which.
+    KernelKind(&'static str),
+    /// Neither an arm64 Image nor an ELF64 file for AArch64.
+    UnknownKernel,
+    /// A kernel file is damaged or makes no sense; what.
+    Kernel(&'static str),
+    /// Something does not fit into the guest's memory; what.
+    DoesNotFit(&'static str),
+    /// The guest's tree could not be written; what.
+    Writing(&'static str),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotATree => f.write_str("not a flattened device tree"),
+            Self::Header(field) => write!(f, "device tree header: bad {field}"),
+            Self::Structure { offset, what } => {
+                write!(
+                    f,
+                    "device tree damaged at structure offset {offset:#x}: {what}"
+                )
+            }
+            Self::Missing(what) => write!(f, "device tree has no {what}"),
+            Self::TooMany(what) => write!(f, "too many {what}"),
+            Self::NoSuchImage => f.write_str("no image of that name in the bundle"),
+            Self::Image(property) => write!(f, "image in the bundle: bad {property}"),
+            Self::NotBuilt(what) => write!(f, "{what} is not supported"),
+            Self::HashMismatch(algorithm) => write!(f, "data does not match its {algorithm}"),
+            Self::KernelKind(kind) => write!(f, "{kind} is not supported"),
+            Self::UnknownKernel => f.write_str("neither an arm64 Image nor an AArch64 ELF file"),
+            Self::Kernel(what) => write!(f, "kernel file: bad {what}"),
+            Self::DoesNotFit(what) => write!(f, "{what} does not fit into the guest's memory"),
+            Self::Writing(what) => write!(f, "guest tree: {what}"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

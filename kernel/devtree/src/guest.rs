@@ -1,0 +1,190 @@
+//! Descriptions of guests: Xen's dom0less binding (docs/misc/arm/device-tree/booting.txt), as ImageBuilder
+//! writes it, with our own properties under the prefix `viaduct,`.
+//!
+//! A direct child of `/chosen` that is compatible with "xen,domain" is a guest. [`read`] checks all that it says; what
+//! is wrong leaves out that guest, with a [`Problem`] that names node, property, found and expected. What
+//! nobody knows is warned about.
+
+mod module;
+mod node;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use memory::PaRange;
+
+use crate::fit::Fit;
+use crate::{Problem, Tree};
+
+/// Guests of one boot: as many as there are 8-bit VMIDs besides the hypervisor's.
+pub const MAX_DOMAINS: usize = 255;
+/// vCPUs of one guest with a GICv2 (the architecture's bound).
+pub const MAX_VCPUS_GIC_V2: u32 = 8;
+/// vCPUs of one guest with a GICv3 (Xen's bound: its redistributor window).
+pub const MAX_VCPUS_GIC_V3: u32 = 128;
+/// Bytes of a guest's command line (Xen's bound).
+pub const MAX_BOOTARGS: usize = 1024;
+/// Shared interrupts of a guest (GIC architecture).
+pub const MAX_SPIS: u32 = 988;
+
+/// Where a file of a guest is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ModuleSource {
+    /// In memory: modules of the host's tree.
+    Memory(PaRange),
+    /// An image of the bundle, by name.
+    Image(String),
+}
+
+/// How much of Xen's paravirtual interfaces the guest is told of (`xen,enhanced`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Enhanced {
+    /// No `/hypervisor` node.
+    #[default]
+    Off,
+    /// Everything but xenstore: `"no-xenstore"`.
+    WithoutXenstore,
+    /// Everything: no value, or `"enabled"`.
+    Full,
+    /// `"legacy"`: as `Full`, and the page of the store is the guest's own matter at first.
+    Legacy,
+}
+
+/// Bounds of a guest's grant table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GrantLimits {
+    /// Greatest version, 1 or 2 (`max_grant_version`).
+    pub version: u32,
+    /// Frames of the table (`max_grant_frames`).
+    pub frames: u32,
+    /// Frames for what the guest has mapped (`max_maptrack_frames`).
+    pub maptrack_frames: u32,
+}
+
+impl Default for GrantLimits {
+    /// Xen's.
+    fn default() -> Self {
+        Self {
+            version: 1,
+            frames: 64,
+            maptrack_frames: 1024,
+        }
+    }
+}
+
+/// CPUs of the board, a bit each, in the order of [`Board::cpus`](crate::Board::cpus).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuSet(u64);
+
+impl CpuSet {
+    /// All CPUs.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// The set with these bits.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The set as bits.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether CPU number `cpu` is in it.
+    pub const fn contains(self, cpu: u32) -> bool {
+        cpu < u64::BITS && self.0 >> cpu & 1 == 1
+    }
+}
+
+/// A guest, as described. Everything in it has been checked against the binding and the [`Limits`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DomainConfig {
+    /// Name of its node, unit address included.
+    pub name: String,
+    /// RAM in bytes: a multiple of 4 KiB, not 0.
+    pub memory: u64,
+    /// Number of vCPUs, at least 1.
+    pub vcpus: u32,
+    /// CPUs that each vCPU may run on, as many entries as vCPUs (`xen,vcpu` nodes' `hard-affinity`).
+    pub affinity: Vec<CpuSet>,
+    /// It has an emulated UART (`vpl011`).
+    pub vpl011: bool,
+    /// Shared interrupts, where the tree asks for a number (`nr_spis`).
+    pub spis: Option<u32>,
+    /// Paravirtual interfaces.
+    pub enhanced: Enhanced,
+    /// Bounds of its grant table.
+    pub grants: GrantLimits,
+    /// Accesses to nothing are faults; else they read all ones and write nothing
+    /// (`trap-unmapped-accesses`).
+    pub trap_unmapped: bool,
+    /// Bytes for its translation tables, where the tree asks for a number (`xen,domain-p2m-mem-mb`).
+    pub table_memory: Option<u64>,
+    /// It has the console's input when everything has started (`viaduct,console-focus`).
+    pub console_focus: bool,
+    /// The kernel.
+    pub kernel: ModuleSource,
+    /// The initial RAM disk.
+    pub ramdisk: Option<ModuleSource>,
+    /// The command line (`bootargs` of the kernel's module).
+    pub bootargs: Option<String>,
+}
+
+/// What the board and the build allow.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
+    /// Most vCPUs of a guest.
+    pub vcpus: u32,
+    /// Whose bound that is, for the message: "GICv2", "GICv3", "this build".
+    pub vcpus_because: &'a str,
+    /// CPUs of the board that run.
+    pub cpus: u32,
+    /// RAM: where modules may lie.
+    pub memory: &'a [PaRange],
+    /// What is taken of it: image, tree, bundle, reserved ranges. No module may lie there.
+    pub taken: &'a [PaRange],
+}
+
+impl Limits<'_> {
+    /// The bound on vCPUs: the GIC's, or `own` where that is lower. Returns the number and whose it is.
+    pub fn vcpu_bound(gic_v3: bool, own: u32) -> (u32, &'static str) {
+        let gic = if gic_v3 {
+            MAX_VCPUS_GIC_V3
+        } else {
+            MAX_VCPUS_GIC_V2
+        };
+        match own < gic {
+            true => (own, "Viaduct's bound"),
+            false => (
+                gic,
+                if gic_v3 {
+                    "GICv3's bound"
+                } else {
+                    "GICv2's bound"
+                },
+            ),
+        }
+    }
+}
+
+/// Where descriptions come from.
+#[derive(Clone, Copy)]
+pub enum Container<'a> {
+    /// The host's tree: modules lie in memory, at `reg`.
+    Host(Tree<'a>),
+    /// A bundle: modules are images, by name.
+    Bundle(Fit<'a>),
+}
+
+/// Reads all guests of a tree, in its order, and adds them to `domains`, which may hold some already: names and
+/// memory of modules must differ from theirs too. Everything that is to be said goes to `report`.
+pub fn read(
+    container: &Container<'_>,
+    limits: &Limits<'_>,
+    domains: &mut Vec<DomainConfig>,
+    report: &mut dyn FnMut(Problem),
+) {
+    node::read(container, limits, domains, report);
+}

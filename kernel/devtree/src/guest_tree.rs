@@ -1,0 +1,270 @@
+//! The tree that a guest gets: Xen's (xen/common/device-tree/dom0less-build.c,
+//! xen/arch/arm/domain_build.c), and what Xen's lacks and guests ask for: a root `compatible`, `stdout-path`, an
+//! alias for the UART, "arm,pl011" among its strings, four timer interrupts, PSCI functions by their full numbers.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use memory::IpaRange;
+use vm_fdt::FdtWriter;
+
+use crate::Error;
+use crate::placement::TREE_SIZE;
+
+/// The phandle of the interrupt controller, as on Xen.
+const GIC: u32 = 65000;
+/// Level-triggered, active low, for all CPUs.
+const PRIVATE_LEVEL: u32 = 0xf08;
+/// Level-triggered, active high.
+const SHARED_LEVEL: u32 = 4;
+
+/// The guest's interrupt controller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestGic {
+    /// GICv2.
+    V2 {
+        /// GICD.
+        distributor: IpaRange,
+        /// GICC, which is GICV underneath.
+        cpu_interface: IpaRange,
+    },
+    /// GICv3.
+    V3 {
+        /// GICD.
+        distributor: IpaRange,
+        /// All redistributors, one region.
+        redistributors: IpaRange,
+    },
+}
+
+/// The `/hypervisor` node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hypervisor<'a> {
+    /// Version of Xen's ABI, major and minor.
+    pub version: (u16, u16),
+    /// Where the guest may map its grant table.
+    pub grant_window: IpaRange,
+    /// See [`extended_regions`](crate::placement::extended_regions).
+    pub extended_regions: &'a [IpaRange],
+    /// INTID of the event channel interrupt, a PPI.
+    pub upcall: u32,
+}
+
+/// Everything that a guest's tree says.
+#[derive(Clone, Debug)]
+pub struct GuestTree<'a> {
+    /// Affinity (`MPIDR_EL1`) of each vCPU.
+    pub affinities: &'a [u64],
+    /// `compatible` of the vCPUs: the board's.
+    pub cpu_compatible: &'a str,
+    /// Banks of RAM.
+    pub memory: &'a [IpaRange],
+    /// The interrupt controller.
+    pub gic: GuestGic,
+    /// Counter frequency in Hz, where the board's tree says it.
+    pub timer_frequency: Option<u32>,
+    /// INTIDs of the timers: secure physical, physical, virtual, hypervisor.
+    pub timers: [u32; 4],
+    /// The UART's registers and INTID (an SPI), if the guest has one.
+    pub uart: Option<(IpaRange, u32)>,
+    /// The hypervisor node, if the guest is told of one.
+    pub hypervisor: Option<Hypervisor<'a>>,
+    /// The initial RAM disk.
+    pub initrd: Option<IpaRange>,
+    /// The guest's command line.
+    pub bootargs: Option<&'a str>,
+}
+
+type Result<T> = core::result::Result<T, vm_fdt::Error>;
+
+impl GuestTree<'_> {
+    /// The tree as bytes, at most [`TREE_SIZE`].
+    pub fn write(&self) -> core::result::Result<Vec<u8>, Error> {
+        let tree = self
+            .build()
+            .map_err(|_| Error::Writing("a name or value in it is not allowed"))?;
+        if tree.len() as u64 > TREE_SIZE {
+            return Err(Error::Writing("larger than the room for it"));
+        }
+        Ok(tree)
+    }
+
+    fn build(&self) -> Result<Vec<u8>> {
+        let mut tree = FdtWriter::new()?;
+        let root = tree.begin_node("")?;
+        tree.property_u32("#address-cells", 2)?;
+        tree.property_u32("#size-cells", 2)?;
+        tree.property_string("model", "Viaduct guest")?;
+        tree.property_string_list("compatible", strings(&["viaduct,guest", "xen,xenvm"]))?;
+        tree.property_u32("interrupt-parent", GIC)?;
+        self.chosen(&mut tree)?;
+        self.cpus(&mut tree)?;
+        self.memory(&mut tree)?;
+        self.interrupt_controller(&mut tree)?;
+        self.timer(&mut tree)?;
+        psci(&mut tree)?;
+        self.uart(&mut tree)?;
+        self.hypervisor(&mut tree)?;
+        tree.end_node(root)?;
+        tree.finish()
+    }
+
+    fn uart_name(&self) -> Option<String> {
+        self.uart
+            .map(|(registers, _)| format!("sbsa-uart@{:x}", registers.start().get()))
+    }
+
+    fn chosen(&self, tree: &mut FdtWriter) -> Result<()> {
+        let uart_path = self.uart_name().map(|name| format!("/{name}"));
+        let node = tree.begin_node("chosen")?;
+        if let Some(bootargs) = self.bootargs {
+            tree.property_string("bootargs", bootargs)?;
+        }
+        if let Some(initrd) = self.initrd {
+            tree.property_u64("linux,initrd-start", initrd.start().get())?;
+            tree.property_u64("linux,initrd-end", initrd.end().get())?;
+        }
+        if let Some(path) = &uart_path {
+            tree.property_string("stdout-path", path)?;
+        }
+        tree.end_node(node)?;
+        if let Some(path) = &uart_path {
+            let node = tree.begin_node("aliases")?;
+            tree.property_string("serial0", path)?;
+            tree.end_node(node)?;
+        }
+        Ok(())
+    }
+
+    fn cpus(&self, tree: &mut FdtWriter) -> Result<()> {
+        let cpus = tree.begin_node("cpus")?;
+        tree.property_u32("#address-cells", 1)?;
+        tree.property_u32("#size-cells", 0)?;
+        for &affinity in self.affinities {
+            let affinity =
+                u32::try_from(affinity).map_err(|_| vm_fdt::Error::PropertyValueTooLarge)?;
+            let node = tree.begin_node(&format!("cpu@{affinity:x}"))?;
+            tree.property_string("device_type", "cpu")?;
+            let compatible = Some(self.cpu_compatible).filter(|compatible| !compatible.is_empty());
+            tree.property_string("compatible", compatible.unwrap_or("arm,armv8"))?;
+            tree.property_u32("reg", affinity)?;
+            tree.property_string("enable-method", "psci")?;
+            tree.end_node(node)?;
+        }
+        tree.end_node(cpus)
+    }
+
+    fn memory(&self, tree: &mut FdtWriter) -> Result<()> {
+        let Some(first) = self.memory.first() else {
+            return Ok(());
+        };
+        let node = tree.begin_node(&format!("memory@{:x}", first.start().get()))?;
+        tree.property_string("device_type", "memory")?;
+        tree.property_array_u64("reg", &cells(self.memory))?;
+        tree.end_node(node)
+    }
+
+    fn interrupt_controller(&self, tree: &mut FdtWriter) -> Result<()> {
+        let (registers, compatible) = match self.gic {
+            GuestGic::V2 {
+                distributor,
+                cpu_interface,
+            } => ([distributor, cpu_interface], "arm,gic-400"),
+            GuestGic::V3 {
+                distributor,
+                redistributors,
+            } => ([distributor, redistributors], "arm,gic-v3"),
+        };
+        let start = registers
+            .iter()
+            .map(|range| range.start().get())
+            .min()
+            .unwrap_or(0);
+        let node = tree.begin_node(&format!("interrupt-controller@{start:x}"))?;
+        tree.property_string("compatible", compatible)?;
+        tree.property_u32("#interrupt-cells", 3)?;
+        tree.property_u32("#address-cells", 0)?;
+        tree.property_null("interrupt-controller")?;
+        if matches!(self.gic, GuestGic::V3 { .. }) {
+            tree.property_u32("#redistributor-regions", 1)?;
+        }
+        tree.property_array_u64("reg", &cells(&registers))?;
+        tree.property_u32("linux,phandle", GIC)?;
+        tree.property_phandle(GIC)?;
+        tree.end_node(node)
+    }
+
+    fn timer(&self, tree: &mut FdtWriter) -> Result<()> {
+        let interrupts = self
+            .timers
+            .map(|intid| [1, intid.wrapping_sub(16), PRIVATE_LEVEL]);
+        let node = tree.begin_node("timer")?;
+        tree.property_string("compatible", "arm,armv8-timer")?;
+        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_array_u32("interrupts", interrupts.as_flattened())?;
+        if let Some(frequency) = self.timer_frequency {
+            tree.property_u32("clock-frequency", frequency)?;
+        }
+        tree.end_node(node)
+    }
+
+    fn uart(&self, tree: &mut FdtWriter) -> Result<()> {
+        let Some(((registers, intid), name)) = self.uart.zip(self.uart_name()) else {
+            return Ok(());
+        };
+        let node = tree.begin_node(&name)?;
+        // Without "arm,primecell": Linux's bus of that name would read identification registers.
+        tree.property_string_list("compatible", strings(&["arm,sbsa-uart", "arm,pl011"]))?;
+        tree.property_array_u64("reg", &cells(&[registers]))?;
+        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_array_u32("interrupts", &[0, intid.wrapping_sub(32), SHARED_LEVEL])?;
+        tree.property_u32("current-speed", 115_200)?;
+        tree.end_node(node)
+    }
+
+    fn hypervisor(&self, tree: &mut FdtWriter) -> Result<()> {
+        let Some(hypervisor) = &self.hypervisor else {
+            return Ok(());
+        };
+        let (major, minor) = hypervisor.version;
+        let mut registers = vec![hypervisor.grant_window];
+        registers.extend_from_slice(hypervisor.extended_regions);
+        // Linux finds it by this name.
+        let node = tree.begin_node("hypervisor")?;
+        let exact = format!("xen,xen-{major}.{minor}");
+        tree.property_string_list("compatible", strings(&[&exact, "xen,xen"]))?;
+        tree.property_array_u64("reg", &cells(&registers))?;
+        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_array_u32(
+            "interrupts",
+            &[1, hypervisor.upcall.wrapping_sub(16), PRIVATE_LEVEL],
+        )?;
+        tree.end_node(node)
+    }
+}
+
+fn psci(tree: &mut FdtWriter) -> Result<()> {
+    let node = tree.begin_node("psci")?;
+    tree.property_string_list(
+        "compatible",
+        strings(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]),
+    )?;
+    tree.property_string("method", "hvc")?;
+    // Xen says 1 and 2, PSCI 0.1's calls without a context. Readers of the numbers want the calls of 0.2.
+    tree.property_u32("cpu_off", 0x8400_0002)?;
+    tree.property_u32("cpu_on", 0xc400_0003)?;
+    tree.end_node(node)
+}
+
+fn cells(ranges: &[IpaRange]) -> Vec<u64> {
+    ranges
+        .iter()
+        .flat_map(|range| [range.start().get(), range.size()])
+        .collect()
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| text.to_string()).collect()
+}

@@ -1,0 +1,128 @@
+//! Where things go in guest RAM, by the rules of Xen's boot-time domains
+//! (xen/arch/arm/kernel.c, xen/common/device-tree/kernel.c), and one of our own for small guests.
+
+use arrayvec::ArrayVec;
+use memory::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE};
+
+use crate::Error;
+use crate::kernel::Kernel;
+
+/// Start of RAM bank 0 (xen/include/public/arch-arm.h).
+pub const BANK_0: Ipa = Ipa::new(0x4000_0000);
+/// The most that bank 0 holds.
+pub const BANK_0_SIZE: u64 = 0xc000_0000;
+/// Start of RAM bank 1, used by guests of more than bank 0 holds.
+pub const BANK_1: Ipa = Ipa::new(0x2_0000_0000);
+/// End of what a guest can address: 40 bits.
+pub const LIMIT: Ipa = Ipa::new(1 << 40);
+/// The most memory that a guest can have.
+pub const MAX_MEMORY: u64 = BANK_0_SIZE + (LIMIT.get() - BANK_1.get());
+/// Room for a guest's tree.
+pub const TREE_SIZE: u64 = 64 * 1024;
+
+/// The banks of a guest's RAM.
+pub type Banks = ArrayVec<IpaRange, 2>;
+
+/// Where things go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// The kernel with its BSS. An `Image` is copied to the start; ELF segments know their place.
+    pub kernel: IpaRange,
+    /// Where vCPU 0 starts.
+    pub entry: Ipa,
+    /// Room for the tree: [`TREE_SIZE`].
+    pub tree: IpaRange,
+    /// The initial RAM disk, exactly.
+    pub initrd: Option<IpaRange>,
+}
+
+/// The banks of a guest with so many bytes of RAM; `None` if it is none, more than [`MAX_MEMORY`], or not a
+/// multiple of 4 KiB.
+pub fn banks(memory: u64) -> Option<Banks> {
+    if memory == 0 || memory > MAX_MEMORY || !memory.is_multiple_of(PAGE_SIZE) {
+        return None;
+    }
+    let first = memory.min(BANK_0_SIZE);
+    let mut banks = Banks::new();
+    banks.push(IpaRange::new(BANK_0, first)?);
+    if memory > first {
+        banks.push(IpaRange::new(BANK_1, memory.checked_sub(first)?)?);
+    }
+    Some(banks)
+}
+
+/// Guest addresses without RAM or devices, where a guest may map grants and foreign frames: from the end of
+/// RAM to the end of each bank, 2 MiB aligned, pieces of at least 64 MiB (xen/arch/arm/domain_build.c).
+pub fn extended_regions(memory: u64) -> ArrayVec<IpaRange, 2> {
+    const SMALLEST: u64 = 64 << 20;
+    let banks = banks(memory).unwrap_or_default();
+    let places = [
+        (BANK_0, BANK_0.checked_add(BANK_0_SIZE)),
+        (BANK_1, Some(LIMIT)),
+    ];
+    let regions = places
+        .iter()
+        .enumerate()
+        .filter_map(|(number, &(start, end))| {
+            let used = banks.get(number).map_or(start, |bank| bank.end());
+            IpaRange::between(used.align_up(CHUNK_SIZE)?, end?)
+        });
+    regions.filter(|region| region.size() >= SMALLEST).collect()
+}
+
+/// Places a kernel, a tree and an initial RAM disk of `initrd` bytes (0: none).
+///
+/// Xen's rules: tree and disk, each rounded up to 2 MiB, lie together at 128 MiB from the start of RAM if they
+/// fit there and the kernel ends below; else at the end of bank 0 if that is above the kernel; else just below
+/// the kernel. Guests too small for that get them rounded to pages, at the end of bank 0.
+pub fn place(kernel: &Kernel<'_>, banks: &Banks, initrd: u64) -> Result<Placement, Error> {
+    const PREFERRED: u64 = 128 << 20;
+    let ram = *banks.first().ok_or(Error::DoesNotFit("the kernel"))?;
+    let span = kernel
+        .span(ram.start())
+        .filter(|(span, _)| ram.contains_range(*span));
+    let (kernel_range, entry) = span.ok_or(Error::DoesNotFit("the kernel"))?;
+
+    let too_big = Error::DoesNotFit("the initial RAM disk");
+    let rounded = initrd.checked_next_multiple_of(CHUNK_SIZE).ok_or(too_big)?;
+    let block = rounded.checked_add(CHUNK_SIZE).ok_or(too_big)?;
+    let pages = initrd.checked_next_multiple_of(PAGE_SIZE).ok_or(too_big)?;
+    let small_block = pages.checked_add(TREE_SIZE).ok_or(too_big)?;
+
+    let from_end = |block: u64, alignment: u64| {
+        let start = ram.end().get().checked_sub(block)?;
+        Some(Ipa::new(start).align_down(alignment))
+    };
+    let candidates = [
+        (ram.start().checked_add(PREFERRED), block, CHUNK_SIZE),
+        (from_end(block, CHUNK_SIZE), block, CHUNK_SIZE),
+        (
+            kernel_range
+                .start()
+                .get()
+                .checked_sub(block)
+                .map(|start| Ipa::new(start).align_down(CHUNK_SIZE)),
+            block,
+            CHUNK_SIZE,
+        ),
+        (from_end(small_block, PAGE_SIZE), small_block, TREE_SIZE),
+    ];
+    let place = candidates.iter().find_map(|&(start, size, tree_room)| {
+        let range = IpaRange::new(start?, size)?;
+        let fits = ram.contains_range(range) && !range.overlaps(kernel_range);
+        fits.then_some((range, tree_room))
+    });
+    let (place, tree_room) = place.ok_or(Error::DoesNotFit("the tree and the initial RAM disk"))?;
+    let tree = IpaRange::new(place.start(), TREE_SIZE).ok_or(too_big)?;
+    let initrd_start = place.start().checked_add(tree_room).ok_or(too_big)?;
+    let initrd = match initrd {
+        0 => None,
+        size => Some(IpaRange::new(initrd_start, size).ok_or(too_big)?),
+    };
+    Ok(Placement {
+        kernel: kernel_range,
+        entry,
+        tree,
+        initrd,
+    })
+}

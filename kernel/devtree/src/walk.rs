@@ -1,0 +1,227 @@
+//! One walk down a tree, which carries the chain of buses so that `reg` can be translated to what the CPU
+//! sees and interrupts find their controller (Devicetree Specification 0.4, sections 2.3 and 2.4).
+
+use arrayvec::ArrayVec;
+use memory::{Pa, PaRange};
+
+use crate::Tree;
+use crate::tree::{Children, Name, Node, Property};
+
+/// Nesting that is looked at; what lies deeper is passed over, as Xen does.
+const MAX_DEPTH: usize = 16;
+
+/// How addresses below a bus become addresses above it.
+#[derive(Clone, Copy)]
+enum Ranges<'a> {
+    /// They are the same.
+    Same,
+    /// Triplets of child address, parent address, size.
+    Table(&'a [u8]),
+    /// They have none.
+    Absent,
+}
+
+/// What a node says to its children.
+struct Bus<'a> {
+    children: Children<'a>,
+    address_cells: u32,
+    size_cells: u32,
+    ranges: Ranges<'a>,
+    interrupt_parent: Option<u32>,
+}
+
+/// A node on the way, with the properties that most readers ask for, picked up in one pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    pub(crate) node: Node<'a>,
+    pub(crate) name: Name<'a>,
+    /// 1 for children of the root.
+    pub(crate) depth: usize,
+    pub(crate) enabled: bool,
+    pub(crate) compatible: Option<Property<'a>>,
+    pub(crate) device_type: Option<&'a str>,
+    pub(crate) phandle: Option<u32>,
+    pub(crate) interrupts: Option<Property<'a>>,
+    pub(crate) interrupts_extended: Option<Property<'a>>,
+    /// The controller of `interrupts`: its own, or the nearest that a parent names.
+    pub(crate) interrupt_parent: Option<u32>,
+    reg: &'a [u8],
+}
+
+impl Visit<'_> {
+    /// Whether `compatible` has one of these strings.
+    pub(crate) fn is(&self, any_of: &[&str]) -> bool {
+        self.compatible.is_some_and(|list| list.has_any(any_of))
+    }
+}
+
+/// The walk: every node below the root, parents before children. Nodes that are switched off are
+/// visited too.
+pub(crate) struct Walk<'a> {
+    stack: ArrayVec<Bus<'a>, MAX_DEPTH>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(tree: &Tree<'a>) -> Self {
+        let mut stack = ArrayVec::new();
+        let (_, mut bus) = look(tree.root(), 0, None);
+        // The root's children have the CPU's addresses.
+        bus.ranges = Ranges::Same;
+        stack.push(bus);
+        Self { stack }
+    }
+
+    /// The next node; its children come after it.
+    pub(crate) fn next(&mut self) -> Option<Visit<'a>> {
+        loop {
+            match self.stack.last_mut()?.children.next() {
+                Some(node) if !self.stack.is_full() => return Some(self.push(node)),
+                Some(_) => {}
+                None => drop(self.stack.pop()),
+            }
+        }
+    }
+
+    /// Goes down to the child of the node visited last that has this name, if there is one.
+    pub(crate) fn enter(&mut self, name: &str) -> Option<Visit<'a>> {
+        let node = self
+            .stack
+            .last_mut()?
+            .children
+            .find(|child| child.name().is(name))?;
+        (!self.stack.is_full()).then(|| self.push(node))
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Visit<'a> {
+        let inherited = self.stack.last().and_then(|bus| bus.interrupt_parent);
+        let (visit, bus) = look(node, self.stack.len(), inherited);
+        self.stack.push(bus);
+        visit
+    }
+
+    fn parent(&self, visit: &Visit<'a>) -> Option<&Bus<'a>> {
+        self.stack.get(visit.depth.checked_sub(1)?)
+    }
+
+    /// `#address-cells` and `#size-cells` for the `reg` of a node just visited.
+    pub(crate) fn cells(&self, visit: &Visit<'a>) -> (u32, u32) {
+        self.parent(visit)
+            .map_or((2, 1), |bus| (bus.address_cells, bus.size_cells))
+    }
+
+    /// The `reg` of a node just visited as it stands there, for nodes whose addresses are not on the bus.
+    pub(crate) fn raw_register(&self, visit: &Visit<'a>, index: usize) -> Option<(u64, u64)> {
+        let (address_cells, size_cells) = self.cells(visit);
+        let entry = usize::try_from(address_cells.checked_add(size_cells)?)
+            .ok()?
+            .checked_mul(4)?;
+        let mut rest = visit.reg.get(entry.checked_mul(index)?..)?;
+        // An entry of no cells would repeat for ever.
+        (entry > 0).then_some(())?;
+        Some((
+            take(&mut rest, address_cells)?,
+            take(&mut rest, size_cells)?,
+        ))
+    }
+
+    /// Entry `index` of the `reg` of a node just visited, as the CPU sees it. `None` past the last, and
+    /// for an entry that no bus on the way up passes on.
+    pub(crate) fn register(&self, visit: &Visit<'a>, index: usize) -> Option<PaRange> {
+        let (mut address, size) = self.raw_register(visit, index)?;
+        let buses = self.stack.get(..visit.depth)?;
+        for (level, bus) in buses.iter().enumerate().rev() {
+            let Some(outer) = level.checked_sub(1).and_then(|level| buses.get(level)) else {
+                break;
+            };
+            address = translate(address, size, bus, outer)?;
+        }
+        PaRange::new(Pa::new(address), size)
+    }
+
+    /// Entries in the `reg` of a node just visited.
+    pub(crate) fn registers(&self, visit: &Visit<'a>) -> usize {
+        let (address_cells, size_cells) = self.cells(visit);
+        let entry = usize::try_from(u64::from(address_cells) + u64::from(size_cells)).unwrap_or(0);
+        visit
+            .reg
+            .len()
+            .checked_div(entry.saturating_mul(4))
+            .unwrap_or(0)
+    }
+}
+
+/// A number of 0 to 2 cells from the front of `bytes`. Wider ones (PCI) are not addresses of ours.
+pub(crate) fn take(bytes: &mut &[u8], cells: u32) -> Option<u64> {
+    let mut value = 0;
+    for _ in 0..(cells <= 2).then_some(cells)? {
+        let (cell, rest) = bytes.split_first_chunk::<4>()?;
+        value = value << 32 | u64::from(u32::from_be_bytes(*cell));
+        *bytes = rest;
+    }
+    Some(value)
+}
+
+fn translate(address: u64, size: u64, bus: &Bus<'_>, outer: &Bus<'_>) -> Option<u64> {
+    let mut table = match bus.ranges {
+        Ranges::Same => return Some(address),
+        Ranges::Absent => return None,
+        Ranges::Table(table) => table,
+    };
+    while !table.is_empty() {
+        let child = take(&mut table, bus.address_cells)?;
+        let parent = take(&mut table, outer.address_cells)?;
+        let length = take(&mut table, bus.size_cells)?;
+        let offset = address.wrapping_sub(child);
+        let inside = address >= child && offset.checked_add(size).is_some_and(|end| end <= length);
+        if inside {
+            return parent.checked_add(offset);
+        }
+        // Entries without cells would repeat for ever.
+        (bus.address_cells > 0).then_some(())?;
+    }
+    None
+}
+
+/// Reads a node's properties once.
+fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>, Bus<'a>) {
+    let mut visit = Visit {
+        node,
+        name: node.name(),
+        depth,
+        enabled: true,
+        compatible: None,
+        device_type: None,
+        phandle: None,
+        interrupts: None,
+        interrupts_extended: None,
+        interrupt_parent: inherited,
+        reg: &[],
+    };
+    // 2 and 1 are what the specification says where nothing stands.
+    let mut bus = Bus {
+        children: node.children(),
+        address_cells: 2,
+        size_cells: 1,
+        ranges: Ranges::Absent,
+        interrupt_parent: inherited,
+    };
+    for property in node.properties() {
+        match property.name {
+            "compatible" => visit.compatible = Some(property),
+            "reg" => visit.reg = property.value,
+            "status" => visit.enabled = property.is_okay(),
+            "device_type" => visit.device_type = property.str(),
+            "phandle" | "linux,phandle" => visit.phandle = property.u32(),
+            "interrupts" => visit.interrupts = Some(property),
+            "interrupts-extended" => visit.interrupts_extended = Some(property),
+            "interrupt-parent" => visit.interrupt_parent = property.u32().or(inherited),
+            "#address-cells" => bus.address_cells = property.u32().unwrap_or(u32::MAX),
+            "#size-cells" => bus.size_cells = property.u32().unwrap_or(u32::MAX),
+            "ranges" if property.value.is_empty() => bus.ranges = Ranges::Same,
+            "ranges" => bus.ranges = Ranges::Table(property.value),
+            _ => {}
+        }
+    }
+    bus.interrupt_parent = visit.interrupt_parent;
+    (visit, bus)
+}
