@@ -1,0 +1,479 @@
+//! Between the banks and the list registers: fold (list register to bank), compose (bank to list
+//! register), and what a vCPU's entry, save and restore are made of.
+//!
+//! Only the CPU on which a vCPU is loaded folds and composes for it.
+
+use core::sync::atomic::Ordering;
+
+use crate::fill::{Candidate, Choice};
+use crate::identity::{Bits, IntId, VcpuId, Version, bit};
+use crate::list::{
+    Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy, with_pending,
+};
+use crate::state::{LINKED, Word, Work};
+
+/// The list registers that a CPU has, as a mask.
+pub(crate) fn available<L: ListRegisters + ?Sized>(lists: &L) -> u32 {
+    bit(lists.count().min(MAX_LISTS) as u32).wrapping_sub(1)
+}
+
+impl Work<'_> {
+    /// Takes all list registers of `vcpu` into the banks. They are not emptied.
+    pub(crate) fn fold_all<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, lists: &L) {
+        let Some(private) = self.private_mut(vcpu) else {
+            return;
+        };
+        let used = private.used;
+        if private.maintenance.contains(Maintenance::UNLISTED_END) {
+            for _ in 0..(lists.take_end_count() & 31) {
+                self.end_unlisted(vcpu, lists);
+            }
+        }
+        for slot in Bits(used) {
+            let occupancy = Occupancy::of(lists.read(slot as usize), self.version);
+            self.fold(vcpu, slot, occupancy, lists);
+        }
+    }
+
+    /// Takes one list register's word for its interrupt.
+    pub(crate) fn fold<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuId,
+        slot: u32,
+        occupancy: Occupancy,
+        lists: &L,
+    ) {
+        let version = self.version;
+        let forwarding = self.state.forwarding;
+        let Some(private) = self.private_mut(vcpu) else {
+            return;
+        };
+        private.used &= !bit(slot);
+        let Some(&number) = private.slots.get(slot as usize) else {
+            return;
+        };
+        let Some(intid) = IntId::new(u32::from(number)) else {
+            return;
+        };
+        let (lane, mask) = (intid.lane(), intid.mask());
+        let word = Self::word(vcpu, intid);
+        let Some(bank) = self.bank_mut(word) else {
+            return;
+        };
+        let pending = occupancy.pending && bank.drop_pending & mask == 0;
+        let active = occupancy.active && bank.drop_active & mask == 0;
+        if pending && bank.listed_latch & mask != 0 {
+            bank.latch |= mask;
+        }
+        if active {
+            bank.active |= mask;
+        }
+        if bank.listed_hardware & mask != 0 && !pending && !active {
+            // Ended by the guest, which deactivated the physical one too; or dropped by a register
+            // write, then it is for us to do.
+            bank.hardware &= !mask;
+            if (occupancy.pending || occupancy.active)
+                && let Some(physical) = bank.physical(lane)
+            {
+                lists.deactivate(physical);
+            }
+        }
+        let keep = !mask;
+        bank.listed &= keep;
+        bank.listed_latch &= keep;
+        bank.listed_active &= keep;
+        bank.listed_hardware &= keep;
+        bank.drop_pending &= keep;
+        bank.drop_active &= keep;
+        if let Word::Shared(index) = word {
+            // What was routed elsewhere in the meantime is now the other's to take.
+            let elsewhere = self
+                .state
+                .shared
+                .get(index)
+                .filter(|shared| shared.bank.wanting(forwarding) & mask != 0)
+                .and_then(|shared| shared.owner(lane))
+                .filter(|&owner| owner != vcpu);
+            if let Some(owner) = elsewhere {
+                self.mark(owner);
+            }
+            self.refresh(index);
+        } else if version == Version::V2 && intid.is_sgi() {
+            self.fold_source(vcpu, lane, occupancy, pending);
+        }
+    }
+
+    /// The source of a GICv2 SGI that leaves its list register pending.
+    fn fold_source(&mut self, vcpu: VcpuId, lane: u32, occupancy: Occupancy, pending: bool) {
+        let Some(private) = self.private_mut(vcpu) else {
+            return;
+        };
+        if let Some(sources) = private.sources.get_mut(lane as usize) {
+            if pending {
+                *sources |= source_bit(occupancy.source);
+            }
+            if *sources != 0 {
+                private.bank.latch |= bit(lane);
+            }
+        }
+        if let Some(source) = private.source.get_mut(lane as usize) {
+            *source = occupancy.source;
+        }
+    }
+
+    /// The guest ended an interrupt that had no list register: the most urgent active one that was
+    /// left out, as interrupts end in the order of their nesting.
+    fn end_unlisted<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, lists: &L) {
+        let mut ended: Option<(Candidate, IntId)> = None;
+        self.each_wanting(vcpu, false, |intid, priority, _| {
+            let candidate = Candidate::new(intid, priority, true);
+            if ended.is_none_or(|(best, _)| candidate < best) {
+                ended = Some((candidate, intid));
+            }
+        });
+        let Some((_, intid)) = ended else {
+            return;
+        };
+        let word = Self::word(vcpu, intid);
+        let Some(bank) = self.bank_mut(word) else {
+            return;
+        };
+        bank.active &= !intid.mask();
+        if bank.hardware & intid.mask() != 0 {
+            bank.hardware &= !intid.mask();
+            if let Some(physical) = bank.physical(intid.lane()) {
+                lists.deactivate(physical);
+            }
+        }
+        if let Word::Shared(index) = word {
+            self.refresh(index);
+        }
+    }
+
+    /// Calls `each` with the interrupts that want a list register of `vcpu`: number, priority, and
+    /// whether it is active. Without `forwarding` these are only active ones.
+    fn each_wanting(&self, vcpu: VcpuId, forwarding: bool, mut each: impl FnMut(IntId, u8, bool)) {
+        let Some(private) = self.private(vcpu) else {
+            return;
+        };
+        let bank = &private.bank;
+        for lane in Bits(bank.wanting(forwarding)) {
+            let active = bank.active & bit(lane) != 0;
+            each(IntId::from_word(0, lane), bank.priority(lane), active);
+        }
+        for index in Bits(self.state.busy) {
+            let Some(shared) = self.state.shared.get(index as usize) else {
+                continue;
+            };
+            let bank = &shared.bank;
+            for lane in Bits(bank.wanting(forwarding)) {
+                if shared.owner(lane) == Some(vcpu) {
+                    let active = bank.active & bit(lane) != 0;
+                    let intid = IntId::from_word(index.wrapping_add(1), lane);
+                    each(intid, bank.priority(lane), active);
+                }
+            }
+        }
+    }
+
+    /// Hardware interrupts of the vCPU that wait outside the list registers: one whose line dropped
+    /// is withdrawn, one that nothing waits for any more is deactivated, so that it can come again.
+    fn settle_hardware<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, lists: &L) {
+        let Some(private) = self.private_mut(vcpu) else {
+            return;
+        };
+        let bank = &mut private.bank;
+        for lane in Bits(bank.hardware & !bank.listed & !bank.active) {
+            let mask = bit(lane);
+            let Some(physical) = bank.physical(lane) else {
+                continue;
+            };
+            if bank.latch & mask != 0 && lists.is_asserted(physical) {
+                continue;
+            }
+            bank.latch &= !mask;
+            bank.hardware &= !mask;
+            lists.deactivate(physical);
+        }
+    }
+
+    /// Fills the list registers of `vcpu`, all of whose interrupts are in the banks. `stale` are
+    /// those that may hold something from before.
+    pub(crate) fn fill<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, stale: u32, lists: &L) {
+        self.settle_hardware(vcpu, lists);
+        let mut choice = Choice::new(lists.count());
+        self.each_wanting(vcpu, self.state.forwarding, |intid, priority, active| {
+            choice.offer(Candidate::new(intid, priority, active));
+        });
+        choice.close();
+        let mut linked = false;
+        let mut filled = 0_u32;
+        for (slot, intid) in (0..).zip(choice.chosen().iter().filter_map(|one| one.intid())) {
+            if let Some(list) = self.compose(vcpu, intid, slot) {
+                linked |= list.pending && matches!(list.link, Link::Hardware(_));
+                filled |= bit(slot);
+                lists.write(slot as usize, list.encode(self.version));
+            }
+        }
+        for slot in Bits(stale & !filled) {
+            lists.write(slot as usize, 0);
+        }
+        if let Some(flags) = self.attention.get(vcpu.index()) {
+            flags.store(if linked { LINKED } else { 0 }, Ordering::Relaxed);
+        }
+        let wanted = choice.maintenance();
+        self.set_maintenance(vcpu, wanted, lists);
+    }
+
+    pub(crate) fn set_maintenance<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuId,
+        wanted: Maintenance,
+        lists: &L,
+    ) {
+        if let Some(private) = self.private_mut(vcpu)
+            && private.maintenance != wanted
+        {
+            private.maintenance = wanted;
+            lists.set_maintenance(wanted);
+        }
+    }
+
+    /// Makes the list register of an interrupt that wants one, and books it in `slot`.
+    fn compose(&mut self, vcpu: VcpuId, intid: IntId, slot: u32) -> Option<ListRegister> {
+        let (lane, mask) = (intid.lane(), intid.mask());
+        let forwarding = self.state.forwarding;
+        let word = Self::word(vcpu, intid);
+        let sourced = if self.version == Version::V2 && intid.is_sgi() {
+            Some(self.take_source(vcpu, lane)?)
+        } else {
+            None
+        };
+        let bank = self.bank_mut(word)?;
+        let active = bank.active & mask != 0;
+        let signalled = bank.signalled(forwarding) & mask != 0;
+        let latched = bank.latch & mask != 0;
+        let (pending, link) = if let Some(sgi) = sourced {
+            if !sgi.more {
+                bank.latch &= !mask;
+            }
+            let link = Link::Software {
+                source: sgi.source,
+                end_notice: sgi.more,
+            };
+            (sgi.taken, link)
+        } else if bank.hardware & mask != 0 {
+            // A hardware-linked list register is never pending and active (IHI0048B 5.3.9): while it
+            // is active the physical line keeps what comes.
+            bank.latch &= !mask;
+            bank.listed_hardware |= mask;
+            (!active, Link::Hardware(bank.physical(lane)?))
+        } else {
+            // A line that is still high while the interrupt is active makes it pending again only
+            // after its end: hence the notice.
+            let pending = signalled && (latched || !active);
+            if pending {
+                bank.latch &= !mask;
+            }
+            let link = Link::Software {
+                source: 0,
+                end_notice: bank.high() & mask != 0,
+            };
+            (pending, link)
+        };
+        bank.listed |= mask;
+        bank.active &= !mask;
+        if active {
+            bank.listed_active |= mask;
+        }
+        if pending && latched {
+            bank.listed_latch |= mask;
+        }
+        let priority = bank.priority(lane);
+        if let Word::Shared(index) = word {
+            if let Some(shared) = self.shared_mut(index) {
+                shared.set_home(lane, vcpu);
+            }
+            self.refresh(index);
+        }
+        let private = self.private_mut(vcpu)?;
+        private.used |= bit(slot);
+        if let Some(holder) = private.slots.get_mut(slot as usize) {
+            *holder = (intid.get() & 0x3ff) as u16;
+        }
+        Some(ListRegister {
+            intid,
+            priority,
+            pending,
+            active,
+            link,
+        })
+    }
+    /// Chooses the source of the GICv2 SGI to be listed and takes it from those that are pending. One
+    /// list register shows one source: the others wait for its end.
+    fn take_source(&mut self, vcpu: VcpuId, lane: u32) -> Option<Sgi> {
+        let forwarding = self.state.forwarding;
+        let private = self.private_mut(vcpu)?;
+        let mask = bit(lane);
+        let signalled = private.bank.signalled(forwarding) & mask != 0;
+        let sources = private.sources.get_mut(lane as usize)?;
+        let current = private.source.get_mut(lane as usize)?;
+        if private.bank.active & mask == 0 {
+            *current = (sources.trailing_zeros() & 7) as u8;
+        }
+        let chosen = source_bit(*current);
+        let taken = signalled && *sources & chosen != 0;
+        if taken {
+            *sources &= !chosen;
+        }
+        Some(Sgi {
+            source: *current,
+            taken,
+            more: *sources != 0,
+        })
+    }
+
+    /// Puts an interrupt that became pending straight into a list register of the CPU that executes,
+    /// on which its owner `vcpu` is loaded. `false` if that takes a whole fold and fill.
+    pub(crate) fn deliver<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuId,
+        intid: IntId,
+        lists: &L,
+    ) -> bool {
+        let mask = intid.mask();
+        let forwarding = self.state.forwarding;
+        let word = Self::word(vcpu, intid);
+        let Some(private) = self.private(vcpu) else {
+            return false;
+        };
+        // More waits than fits: who goes first is for the fill to say.
+        if private.maintenance != Maintenance::NONE {
+            return false;
+        }
+        let Some(bank) = self.bank(word) else {
+            return false;
+        };
+        let mut held = None;
+        if bank.listed & mask != 0 {
+            let Some(slot) = self.slot_of(vcpu, intid) else {
+                return false;
+            };
+            let raw = lists.read(slot as usize);
+            let occupancy = Occupancy::of(raw, self.version);
+            if occupancy.pending || occupancy.active {
+                return self.merge(word, intid, slot, raw, lists);
+            }
+            self.fold(vcpu, slot, occupancy, lists);
+            held = Some(slot);
+        }
+        let Some(bank) = self.bank(word) else {
+            return false;
+        };
+        let ready = bank.signalled(forwarding) & mask != 0;
+        let active = bank.active & mask != 0;
+        let slot = match held {
+            // Its last stay is over; it goes into the same place, whose end notice is over with that.
+            Some(slot) if ready && !active => slot,
+            Some(slot) => {
+                lists.write(slot as usize, 0);
+                return !ready;
+            }
+            None if active => return false,
+            // Disabled: it waits in the bank, and there is nothing to do until it is enabled.
+            None if !ready => return true,
+            None => {
+                let free = lists.empty() & available(lists);
+                if free == 0 {
+                    return false;
+                }
+                let slot = free.trailing_zeros();
+                let used = self.private(vcpu).map_or(0, |private| private.used);
+                if used & bit(slot) != 0 {
+                    self.fold(vcpu, slot, Occupancy::EMPTY, lists);
+                }
+                slot
+            }
+        };
+        let Some(list) = self.compose(vcpu, intid, slot) else {
+            return false;
+        };
+        lists.write(slot as usize, list.encode(self.version));
+        true
+    }
+
+    /// Adds the pending state to a list register that holds the interrupt already.
+    fn merge<L: ListRegisters + ?Sized>(
+        &mut self,
+        word: Word,
+        intid: IntId,
+        slot: u32,
+        raw: u64,
+        lists: &L,
+    ) -> bool {
+        // An SGI of GICv2 has its source to be compared, a level its end notice: rare enough for the
+        // long way.
+        if self.version == Version::V2 && intid.is_sgi() {
+            return false;
+        }
+        let mask = intid.mask();
+        let forwarding = self.state.forwarding;
+        let Some(bank) = self.bank_mut(word) else {
+            return false;
+        };
+        let involved = bank.hardware | bank.listed_hardware | bank.high() | bank.drop_pending;
+        if (involved | bank.drop_active) & mask != 0 || bank.signalled(forwarding) & mask == 0 {
+            return false;
+        }
+        bank.latch &= !mask;
+        bank.listed_latch |= mask;
+        lists.write(slot as usize, with_pending(raw, self.version));
+        true
+    }
+
+    /// Whether a list register of `vcpu`, loaded here, signals an interrupt, or ended one that is
+    /// pending again.
+    pub(crate) fn signals<L: ListRegisters + ?Sized>(&self, vcpu: VcpuId, lists: &L) -> bool {
+        let Some(private) = self.private(vcpu) else {
+            return false;
+        };
+        Bits(private.used).any(|slot| {
+            let occupancy = Occupancy::of(lists.read(slot as usize), self.version);
+            if occupancy.active {
+                return false;
+            }
+            let intid = private.slots.get(slot as usize);
+            occupancy.pending
+                || intid
+                    .and_then(|&number| IntId::new(u32::from(number)))
+                    .and_then(|intid| Some((intid, self.bank(Self::word(vcpu, intid))?)))
+                    .is_some_and(|(intid, bank)| {
+                        bank.signalled(self.state.forwarding) & intid.mask() != 0
+                    })
+        })
+    }
+
+    /// The list register that holds an interrupt of `vcpu`.
+    fn slot_of(&self, vcpu: VcpuId, intid: IntId) -> Option<u32> {
+        let private = self.private(vcpu)?;
+        Bits(private.used).find(|&slot| {
+            private
+                .slots
+                .get(slot as usize)
+                .map(|&number| u32::from(number))
+                == Some(intid.get())
+        })
+    }
+}
+
+/// A GICv2 SGI on its way into a list register.
+struct Sgi {
+    source: u8,
+    taken: bool,
+    more: bool,
+}
+
+/// The bit of a GICv2 source.
+const fn source_bit(source: u8) -> u8 {
+    1_u8.wrapping_shl(source as u32 & 7)
+}

@@ -1,0 +1,307 @@
+//! The registers that come once for every 32 interrupts, in GICD and, at the same offsets, in the
+//! SGI frame of a redistributor: group, enable, pending, active, priority, configuration.
+//!
+//! GICD_* of GICv2: IHI0048B 4.3.4 to 4.3.13. Of GICv3: IHI0069 12.9; GICR_*: 12.11.
+
+use crate::bank::{configuration_word, edge_bits};
+use crate::identity::{Bits, IntId, VcpuId, Version, bit};
+use crate::list::{Here, ListRegisters, Occupancy};
+use crate::registers::Width;
+use crate::state::{SGIS, Word, Work};
+use crate::vgic::AccessError;
+
+/// The kind of register at an offset below 0xd00, by bits 11:7. Each kind of one bit an interrupt
+/// has 0x80 bytes.
+mod kind {
+    pub(super) const GROUP: u32 = 0x080 >> 7;
+    pub(super) const SET_ENABLE: u32 = 0x100 >> 7;
+    pub(super) const CLEAR_ENABLE: u32 = 0x180 >> 7;
+    pub(super) const SET_PENDING: u32 = 0x200 >> 7;
+    pub(super) const CLEAR_PENDING: u32 = 0x280 >> 7;
+    pub(super) const SET_ACTIVE: u32 = 0x300 >> 7;
+    pub(super) const CLEAR_ACTIVE: u32 = 0x380 >> 7;
+    pub(super) const PRIORITY: u32 = 0x400 >> 7;
+    pub(super) const PRIORITY_LAST: u32 = 0x7ff >> 7;
+    pub(super) const CONFIGURATION: u32 = 0xc00 >> 7;
+    pub(super) const CONFIGURATION_LAST: u32 = 0xcff >> 7;
+}
+
+/// Which word of 32 interrupts the register at this offset (below 0xd00) is about.
+pub(crate) const fn number(offset: u32) -> u32 {
+    match offset {
+        0..0x400 => (offset & 0x7f) >> 2,
+        0x400..0xc00 => (offset & 0x3ff) >> 5,
+        _ => (offset & 0xff) >> 3,
+    }
+}
+
+/// Interrupts 1020 to 1023 do not exist.
+const fn existing(word: Word) -> u32 {
+    match word {
+        Word::Shared(30) => 0x0fff_ffff,
+        _ => u32::MAX,
+    }
+}
+
+/// Reads such a register.
+pub(crate) fn read<L: ListRegisters + ?Sized>(
+    work: &Work<'_>,
+    here: Here<'_, L>,
+    word: Word,
+    offset: u32,
+    width: Width,
+) -> Result<u64, AccessError> {
+    let kind = offset >> 7;
+    let Some(bank) = work.bank(word) else {
+        return Ok(0);
+    };
+    if let kind::PRIORITY..=kind::PRIORITY_LAST = kind {
+        if width == Width::Doubleword {
+            return Err(AccessError::Width);
+        }
+        return Ok(width.extract(bank.priority_word(offset & 0x1c), offset));
+    }
+    if width != Width::Word {
+        return Err(AccessError::Width);
+    }
+    let value = match kind {
+        // All of ours are in group 1 on GICv3; a GICv2 without groups reads as zero.
+        kind::GROUP if work.version == Version::V3 => existing(word),
+        kind::SET_ENABLE | kind::CLEAR_ENABLE => bank.enabled,
+        kind::SET_PENDING | kind::CLEAR_PENDING => work.look(here, word).pending,
+        kind::SET_ACTIVE | kind::CLEAR_ACTIVE => work.look(here, word).active,
+        kind::CONFIGURATION..=kind::CONFIGURATION_LAST => {
+            configuration_word(bank.edge, offset & 4 != 0)
+        }
+        _ => 0,
+    };
+    Ok(u64::from(value))
+}
+
+/// Writes such a register.
+pub(crate) fn write<L: ListRegisters + ?Sized>(
+    work: &mut Work<'_>,
+    here: Here<'_, L>,
+    word: Word,
+    offset: u32,
+    width: Width,
+    value: u64,
+) -> Result<(), AccessError> {
+    let kind = offset >> 7;
+    if let kind::PRIORITY..=kind::PRIORITY_LAST = kind {
+        return write_priority(work, word, offset, width, value);
+    }
+    if width != Width::Word {
+        return Err(AccessError::Width);
+    }
+    let version = work.version;
+    let value = value as u32;
+    let lanes = value & existing(word);
+    // On GICv2 SGIs are always enabled and their pending bits are read-only (IHI0048B 4.3.5 to 4.3.8).
+    let lanes_but_sgis = match word {
+        Word::Private(_) if version == Version::V2 => lanes & !SGIS,
+        _ => lanes,
+    };
+    let Some(bank) = work.bank_mut(word) else {
+        return Ok(());
+    };
+    let concerned = match kind {
+        kind::SET_ENABLE => {
+            let changed = lanes_but_sgis & !bank.enabled;
+            bank.enabled |= changed;
+            changed & (bank.pending() | bank.listed)
+        }
+        kind::CLEAR_ENABLE => {
+            let changed = lanes_but_sgis & bank.enabled;
+            bank.enabled &= !changed;
+            changed & bank.listed
+        }
+        kind::SET_PENDING => {
+            bank.latch |= lanes_but_sgis;
+            lanes_but_sgis & (bank.enabled | bank.listed)
+        }
+        kind::CLEAR_PENDING => {
+            bank.latch &= !lanes_but_sgis;
+            bank.drop_pending |= lanes_but_sgis & bank.listed;
+            lanes_but_sgis & (bank.listed | bank.hardware)
+        }
+        kind::SET_ACTIVE => {
+            let fresh = lanes & !bank.active;
+            if let Word::Shared(index) = word {
+                work.settle_home(index, fresh);
+            }
+            if let Some(bank) = work.bank_mut(word) {
+                bank.active |= fresh;
+            }
+            fresh
+        }
+        kind::CLEAR_ACTIVE => {
+            let active = lanes & (bank.active | bank.listed);
+            bank.active &= !lanes;
+            bank.drop_active |= lanes & bank.listed;
+            active
+        }
+        kind::CONFIGURATION..=kind::CONFIGURATION_LAST => match word {
+            Word::Private(_) => 0,
+            Word::Shared(_) => {
+                let upper = offset & 4 != 0;
+                let half = if upper { 0xffff_0000 } else { 0x0000_ffff };
+                let edge = (bank.edge & !half) | edge_bits(value, upper);
+                let changed = (edge ^ bank.edge) & existing(word);
+                bank.edge ^= changed;
+                changed & bank.level
+            }
+        },
+        _ => 0,
+    };
+    work.touch(word, concerned);
+    if matches!(kind, kind::CLEAR_PENDING | kind::CLEAR_ACTIVE) {
+        work.release_shared(word, here.lists);
+    }
+    if let Word::Shared(index) = word {
+        work.refresh(index);
+    }
+    Ok(())
+}
+
+fn write_priority(
+    work: &mut Work<'_>,
+    word: Word,
+    offset: u32,
+    width: Width,
+    value: u64,
+) -> Result<(), AccessError> {
+    if width == Width::Doubleword {
+        return Err(AccessError::Width);
+    }
+    let Some(bank) = work.bank_mut(word) else {
+        return Ok(());
+    };
+    let lane = offset & 0x1c;
+    let priorities = width.insert(bank.priority_word(lane), offset, value);
+    let changed = bank.set_priority_word(lane, priorities);
+    let concerned = changed & (bank.pending() & bank.enabled | bank.active | bank.listed);
+    work.touch(word, concerned);
+    Ok(())
+}
+
+/// Pending and active states as a register read shows them.
+pub(crate) struct Look {
+    pub(crate) pending: u32,
+    pub(crate) active: u32,
+}
+
+impl Work<'_> {
+    /// The states of some 32 interrupts: those in the list registers here are read from there, and
+    /// the pending state of a hardware interrupt from its line.
+    pub(crate) fn look<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, word: Word) -> Look {
+        let Some(bank) = self.bank(word) else {
+            return Look {
+                pending: 0,
+                active: 0,
+            };
+        };
+        let mut look = Look {
+            pending: bank.pending() | (bank.listed & bank.listed_latch & !bank.drop_pending),
+            active: bank.active | (bank.listed & bank.listed_active & !bank.drop_active),
+        };
+        let Some(private) = self.private(here.vcpu) else {
+            return look;
+        };
+        if bank.listed != 0 {
+            for slot in Bits(private.used) {
+                let number = private.slots.get(slot as usize).copied().unwrap_or(0);
+                let Some(intid) = IntId::new(u32::from(number)) else {
+                    continue;
+                };
+                if Self::word(here.vcpu, intid) != word {
+                    continue;
+                }
+                let mask = intid.mask();
+                let occupancy = Occupancy::of(here.lists.read(slot as usize), self.version);
+                let latched = occupancy.pending
+                    && bank.listed_latch & mask != 0
+                    && bank.drop_pending & mask == 0;
+                let active = occupancy.active && bank.drop_active & mask == 0;
+                look.pending &= !mask;
+                look.active &= !mask;
+                if latched || bank.pending() & mask != 0 {
+                    look.pending |= mask;
+                }
+                if active || bank.active & mask != 0 {
+                    look.active |= mask;
+                }
+            }
+        }
+        let timed = match word {
+            Word::Private(vcpu) if vcpu == here.vcpu => bank.hardware,
+            _ => 0,
+        };
+        for lane in Bits(timed) {
+            let mask = bit(lane);
+            if let Some(physical) = bank.physical(lane) {
+                look.pending &= !mask;
+                if here.lists.is_asserted(physical) {
+                    look.pending |= mask;
+                }
+            }
+        }
+        look
+    }
+
+    /// The pending sources of a GICv2 SGI of the vCPU here, with the one that its list register
+    /// shows as pending.
+    pub(crate) fn pending_sources<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        lane: u32,
+    ) -> u8 {
+        let Some(private) = self.private(here.vcpu) else {
+            return 0;
+        };
+        let waiting = private.sources.get(lane as usize).copied().unwrap_or(0);
+        let listed = Bits(private.used)
+            .filter(|&slot| {
+                private
+                    .slots
+                    .get(slot as usize)
+                    .map(|&number| u32::from(number))
+                    == Some(lane)
+            })
+            .map(|slot| Occupancy::of(here.lists.read(slot as usize), self.version))
+            .filter(|occupancy| occupancy.pending && private.bank.drop_pending & bit(lane) == 0)
+            .fold(0, |sources, occupancy| {
+                sources | 1_u8.wrapping_shl(u32::from(occupancy.source))
+            });
+        waiting | listed
+    }
+
+    /// SPIs that are about to become active by a register write are so on the vCPU they go to.
+    fn settle_home(&mut self, index: usize, lanes: u32) {
+        let Some(shared) = self.shared_mut(index) else {
+            return;
+        };
+        for lane in Bits(lanes & !shared.bank.listed) {
+            let target = shared.target(lane).unwrap_or(VcpuId::BOOT);
+            shared.set_home(lane, target);
+        }
+    }
+
+    /// Deactivates hardware SPIs that nothing waits for any more. Private ones are for the CPU of
+    /// their vCPU to deactivate, at its next entry.
+    fn release_shared<L: ListRegisters + ?Sized>(&mut self, word: Word, lists: &L) {
+        let Word::Shared(index) = word else {
+            return;
+        };
+        let Some(shared) = self.shared_mut(index) else {
+            return;
+        };
+        let bank = &mut shared.bank;
+        for lane in Bits(bank.hardware & !bank.listed & !bank.active & !bank.latch) {
+            bank.hardware &= !bit(lane);
+            if let Some(physical) = bank.physical(lane) {
+                lists.deactivate(physical);
+            }
+        }
+    }
+}
