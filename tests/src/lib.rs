@@ -1,1 +1,38 @@
+//! System tests: builds the images, describes guests and machines, owns the QEMU processes, and
+//! waits for lines on their consoles.
+//!
+//! A test says what it needs and what it expects:
+//!
+//! ```no_run
+//! use viaduct_tests::{Bundle, Gic, Guest, Machine, seconds};
+//!
+//! let bundle = Bundle::new("one-hello").guest(Guest::hello("hello-1")).write();
+//! let mut console = Machine::virt(Gic::V3).cpus(2).bundle(&bundle).start("doc");
+//! console.expect("hello-1| ", seconds(30));
+//! ```
+//!
+//! At most two QEMUs run at once, however many tests and test binaries there are. A QEMU ends with
+//! the value that owns it. The whole console of every test is kept in `target/tests/`.
 
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod console;
+mod guest;
+mod host_tree;
+mod images;
+pub mod lines;
+mod machine;
+mod paths;
+pub mod settings;
+mod skip;
+mod slots;
+mod transcript;
+
+pub use bundle::Bundle;
+pub use console::{Console, seconds};
+pub use guest::Guest;
+pub use images::{Image, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree};
+pub use machine::{Board, Gic, Machine};
+pub use paths::{root, scratch, target};
+pub use skip::skip;

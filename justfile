@@ -1,0 +1,70 @@
+# Viaduct: `just run` is the main job, `just test` all tests. Settings are name=value words after
+# the recipe: `just run gic=2 cpus=4`.
+
+set positional-arguments
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# The host crates, which `cargo` builds by default; the rest is for the metal target.
+metal := "-p viaduct -p hello -p probe"
+
+# What there is
+@_default:
+    just --list --unsorted
+
+# The hypervisor (target/viaduct.img; `just build debug` for the debug build) and our guests
+build kind="release":
+    tools/build {{ kind }}
+
+# Boot the demo: Debian's Linux and two unikernels. machine=raspi4b gic=2 cpus=4 mem=2G bundle=unikernels|FILE linux=PATH initrd=PATH profile=debug append='WORDS'
+@run *settings:
+    tools/cargo run --quiet -p viaduct-tests --bin run -- "$@"
+
+# All tests, under 25 minutes on two cores
+test: lint unit loom system
+
+# The full matrix as well
+test-long: lint unit loom
+    VIADUCT_LONG=1 tools/cargo test -p viaduct-tests --tests -- --test-threads 4 --include-ignored
+
+# Formatting, and clippy for host and metal
+lint:
+    tools/cargo fmt --all --check
+    tools/cargo clippy --quiet --all-targets -- -D warnings
+    tools/cargo metal clippy --quiet {{ metal }} -- -D warnings
+
+# Unit and property tests, and the examples in the documentation
+unit:
+    tools/cargo test --workspace --exclude viaduct-tests --exclude viaduct --exclude viaduct-arch --exclude viaduct-runtime --exclude hello --exclude probe
+    tools/cargo test -p viaduct-tests --lib --bins --doc
+
+# The locks under the model checker
+loom:
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" tools/cargo test --release -p viaduct-sync --lib
+
+# System tests, two machines at a time; `just system boot` for one file
+system file="*":
+    tools/build release
+    tools/cargo test -p viaduct-tests --test '{{ file }}' -- --test-threads 4
+
+# Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh` for newer ones
+guests-linux *how:
+    guests/linux/fetch {{ how }}
+
+# Formats all code
+fmt:
+    tools/cargo fmt --all
+
+# The documentation of the crates
+doc:
+    tools/cargo doc --no-deps --document-private-items
+    tools/cargo metal doc --no-deps {{ metal }} -p viaduct-arch -p viaduct-runtime
+
+# Disassembly of the hypervisor, and the size of its parts
+dump kind="release": (build kind)
+    llvm-objdump -d --no-show-raw-insn --demangle target/viaduct{{ if kind == "release" { "" } else { "-" + kind } }}.elf > target/viaduct.asm
+    llvm-size -A target/viaduct{{ if kind == "release" { "" } else { "-" + kind } }}.elf
+    @echo target/viaduct.asm
+
+# Removes everything that was built; Debian's packages stay in the cache
+clean:
+    rm -rf target

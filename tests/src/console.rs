@@ -1,0 +1,330 @@
+//! A running QEMU and its console. The process ends with this value; whatever a test waits for has
+//! a deadline, and a failure shows the last lines.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::lines;
+use crate::paths::scratch;
+use crate::slots::Slot;
+use crate::transcript::Transcript;
+
+const LINES_SHOWN: usize = 60;
+
+/// Seconds, for deadlines. `VIADUCT_TIMEOUT_SCALE` multiplies them, for slow machines.
+#[must_use]
+pub fn seconds(count: u64) -> Duration {
+    let scale = std::env::var("VIADUCT_TIMEOUT_SCALE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(count.saturating_mul(scale.unwrap_or(1)))
+}
+
+#[derive(Debug, Default)]
+struct Received {
+    transcript: Transcript,
+    ended: bool,
+}
+
+/// What the reader threads and the test share.
+#[derive(Debug, Default)]
+struct Shared {
+    received: Mutex<Received>,
+    more: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Received> {
+        self.received
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A running QEMU, seen through its console.
+#[derive(Debug)]
+pub struct Console {
+    name: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    shared: Arc<Shared>,
+    errors: Arc<Mutex<String>>,
+    /// Lines below this number have been matched.
+    cursor: usize,
+    panic_expected: bool,
+    started: Instant,
+    _slots: Vec<Slot>,
+}
+
+impl Console {
+    pub(crate) fn start(name: &str, mut command: Command, slots: Vec<Slot>) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot run {command:?}: {error} (./setup installs QEMU)"),
+        };
+        let shared = Arc::new(Shared::default());
+        let errors = Arc::new(Mutex::new(format!("{command:?}\n")));
+        if let Some(mut output) = child.stdout.take() {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = output.read(&mut buffer) {
+                    shared
+                        .lock()
+                        .transcript
+                        .push(buffer.get(..count).unwrap_or_default());
+                    shared.more.notify_all();
+                }
+                shared.lock().ended = true;
+                shared.more.notify_all();
+            });
+        }
+        if let Some(mut output) = child.stderr.take() {
+            let errors = Arc::clone(&errors);
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                let _ = output.read_to_string(&mut text);
+                errors
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner())
+                    .push_str(&text);
+            });
+        }
+        Self {
+            name: name.to_owned(),
+            input: child.stdin.take(),
+            child,
+            shared,
+            errors,
+            cursor: 0,
+            panic_expected: false,
+            started: Instant::now(),
+            _slots: slots,
+        }
+    }
+
+    /// Says that this test makes the hypervisor fail; else its panic line ends any wait.
+    pub fn panic_is_expected(&mut self) {
+        self.panic_expected = true;
+    }
+
+    /// Waits for a line that contains `pattern`, after all that was matched before, and returns it.
+    ///
+    /// # Panics
+    /// When the time is over, QEMU has ended, or the hypervisor has panicked.
+    #[track_caller]
+    pub fn expect(&mut self, pattern: &str, within: Duration) -> String {
+        self.expect_that(&format!("{pattern:?}"), within, |line| {
+            line.contains(pattern)
+        })
+    }
+
+    /// Waits for one line for each pattern, in any order.
+    #[track_caller]
+    pub fn expect_each<P: AsRef<str>>(&mut self, patterns: &[P], within: Duration) {
+        let start = self.cursor;
+        let deadline = Instant::now() + within;
+        let mut furthest = start;
+        for pattern in patterns {
+            self.cursor = start;
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.expect(pattern.as_ref(), left);
+            furthest = furthest.max(self.cursor);
+        }
+        self.cursor = furthest;
+    }
+
+    /// Waits for a line that `good` accepts; `what` names it in a failure.
+    #[track_caller]
+    pub fn expect_that(
+        &mut self,
+        what: &str,
+        within: Duration,
+        good: impl Fn(&str) -> bool,
+    ) -> String {
+        let deadline = Instant::now() + within;
+        let shared = Arc::clone(&self.shared);
+        let mut received = shared.lock();
+        loop {
+            let found = received
+                .transcript
+                .since(self.cursor)
+                .find(|(_, line)| good(line));
+            if let Some((at, line)) = found {
+                self.cursor = at + 1;
+                return line;
+            }
+            let why = if !self.panic_expected && panicked(&received) {
+                // The rest of its report is worth having.
+                drop(received);
+                std::thread::sleep(Duration::from_secs(1));
+                "the hypervisor panicked"
+            } else if received.ended {
+                drop(received);
+                "QEMU ended"
+            } else if Instant::now() >= deadline {
+                drop(received);
+                "the time is over"
+            } else {
+                let left = deadline.saturating_duration_since(Instant::now());
+                received = shared
+                    .more
+                    .wait_timeout(received, left.min(Duration::from_millis(200)))
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard);
+                continue;
+            };
+            self.fail(&format!("{why} while waiting for {what}"));
+        }
+    }
+
+    /// Lets the machine run.
+    pub fn run_for(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// Types `text` on the console.
+    #[track_caller]
+    pub fn send(&mut self, text: &str) {
+        let written = self.input.as_mut().map(|input| {
+            input
+                .write_all(text.as_bytes())
+                .and_then(|()| input.flush())
+        });
+        if !matches!(written, Some(Ok(()))) {
+            self.fail(&format!("could not type {text:?}"));
+        }
+    }
+
+    /// Types a command into a shell, waits for its end, and returns the lines it printed. The
+    /// lines are those of `guest`, without its prefix.
+    #[track_caller]
+    pub fn command(&mut self, guest: &str, command: &str, within: Duration) -> Vec<String> {
+        let prefix = lines::of(guest);
+        let from = self.cursor;
+        // The quotes keep the echo of the command from looking like its end.
+        self.send(&format!("{command}; echo end''-of-$?-command\n"));
+        let is_end = |line: &str| line.starts_with("end-of-") && line.ends_with("-command");
+        let end = self.expect_that(&format!("the end of {command:?}"), within, |line| {
+            line.strip_prefix(&prefix).is_some_and(is_end)
+        });
+        if !end.contains("end-of-0-") {
+            self.fail(&format!("{command:?} failed: {end}"));
+        }
+        let received = self.shared.lock();
+        received
+            .transcript
+            .since(from)
+            .filter_map(|(_, line)| line.strip_prefix(&prefix).map(str::to_owned))
+            .skip_while(|line| !line.contains("end''-of-"))
+            .skip(1)
+            .take_while(|line| !is_end(line))
+            .collect()
+    }
+
+    /// Waits for QEMU to end by itself, and returns its exit code.
+    #[track_caller]
+    pub fn expect_exit(&mut self, within: Duration) -> i32 {
+        let deadline = Instant::now() + within;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    // The reader has everything once it has seen the end.
+                    while !self.shared.lock().ended {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    return status.code().unwrap_or(-1);
+                }
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(None) => self.fail("QEMU did not end in time"),
+                Err(error) => self.fail(&format!("cannot wait for QEMU: {error}")),
+            }
+        }
+    }
+
+    /// Every line so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.shared.lock().transcript.lines()
+    }
+
+    /// Every line so far that contains `pattern`.
+    #[must_use]
+    pub fn lines_with(&self, pattern: &str) -> Vec<String> {
+        self.lines()
+            .into_iter()
+            .filter(|line| line.contains(pattern))
+            .collect()
+    }
+
+    /// Fails if a line so far contains one of the patterns.
+    #[track_caller]
+    pub fn expect_never<P: AsRef<str>>(&self, patterns: &[P]) {
+        for pattern in patterns {
+            if let Some(line) = self.lines_with(pattern.as_ref()).first() {
+                self.fail(&format!("{:?} was seen: {line:?}", pattern.as_ref()));
+            }
+        }
+    }
+
+    /// Time since QEMU was started.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Ends the test with `why` and the last lines of the console.
+    #[track_caller]
+    pub fn fail(&self, why: &str) -> ! {
+        let received = self.shared.lock();
+        let all = received.transcript.lines();
+        let shown = all
+            .get(all.len().saturating_sub(LINES_SHOWN)..)
+            .unwrap_or_default()
+            .join("\n    ");
+        drop(received);
+        let errors = self
+            .errors
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone();
+        panic!(
+            "{}: {why}\n  {} lines after {:.1} s, the last ones:\n    {shown}\n  QEMU: {errors}\n  whole console: {}",
+            self.name,
+            all.len(),
+            self.age().as_secs_f64(),
+            self.log_path().display(),
+        );
+    }
+
+    fn log_path(&self) -> PathBuf {
+        scratch().join(format!("{}.log", self.name))
+    }
+}
+
+fn panicked(received: &Received) -> bool {
+    received
+        .transcript
+        .since(0)
+        .any(|(_, line)| line.contains(lines::PANIC))
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let received = self.shared.lock();
+        if let Ok(mut file) = File::create(self.log_path()) {
+            let _ = file.write_all(received.transcript.raw());
+        }
+    }
+}

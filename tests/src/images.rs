@@ -1,0 +1,107 @@
+//! The files under test: the hypervisor's image in its variants, our guests, Debian's Linux. Each
+//! is brought up to date once per process by the same scripts that `just` runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::paths::{root, target};
+
+/// Which build of the hypervisor boots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    /// `target/viaduct.img`.
+    #[default]
+    Release,
+    /// `target/viaduct-debug.img`.
+    Debug,
+    /// `target/viaduct-faults.img`: faults on purpose when the boot argument `fault=` says so.
+    Faults,
+    /// This file, built by someone else.
+    File(PathBuf),
+}
+
+impl Image {
+    /// The flat image, built when it is out of date.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let (kind, file) = match self {
+            Self::Release => ("release", "viaduct.img"),
+            Self::Debug => ("debug", "viaduct-debug.img"),
+            Self::Faults => ("faults", "viaduct-faults.img"),
+            Self::File(path) => return path.clone(),
+        };
+        once(&root().join("tools/build"), kind);
+        target().join(file)
+    }
+}
+
+/// The ELF file of a guest of ours (`hello`, `probe`), stripped.
+#[must_use]
+pub fn guest_elf(name: &str) -> PathBuf {
+    built(&format!("{name}.elf"))
+}
+
+/// The flat arm64 `Image` of a guest of ours.
+#[must_use]
+pub fn guest_image(name: &str) -> PathBuf {
+    built(&format!("{name}.img"))
+}
+
+fn built(file: &str) -> PathBuf {
+    let _ = Image::Release.path();
+    let path = target().join("guests").join(file);
+    assert!(path.exists(), "tools/build made no {}", path.display());
+    path
+}
+
+/// Debian's arm64 kernel as a plain `Image`.
+#[must_use]
+pub fn linux_kernel() -> PathBuf {
+    linux("Image")
+}
+
+/// The busybox initramfs for [`linux_kernel`].
+#[must_use]
+pub fn linux_initramfs() -> PathBuf {
+    linux("initramfs.cpio.gz")
+}
+
+/// The Pi 4's device tree, from Debian's kernel package.
+#[must_use]
+pub fn pi4_tree() -> PathBuf {
+    linux("bcm2711-rpi-4-b.dtb")
+}
+
+fn linux(file: &str) -> PathBuf {
+    once(&root().join("guests/linux/fetch"), "");
+    target().join("guests/linux").join(file)
+}
+
+/// Runs a script once per process for each argument; a failure ends every test that needs it.
+fn once(script: &Path, argument: &str) {
+    static DONE: Mutex<Vec<(PathBuf, String, bool)>> = Mutex::new(Vec::new());
+    let mut done = DONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let known = done
+        .iter()
+        .find(|(path, text, _)| path == script && text == argument);
+    let good = if let Some((_, _, good)) = known {
+        *good
+    } else {
+        let mut command = Command::new(script);
+        if !argument.is_empty() {
+            command.arg(argument);
+        }
+        // What `cargo test` sets for its own build must not reach the cargo that the script runs.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
+                command.env_remove(name);
+            }
+        }
+        let good = command.status().is_ok_and(|status| status.success());
+        done.push((script.to_path_buf(), argument.to_owned(), good));
+        good
+    };
+    drop(done);
+    assert!(good, "{} {argument} failed", script.display());
+}

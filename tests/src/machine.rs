@@ -1,0 +1,345 @@
+//! The three machines, as QEMU command lines.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::console::Console;
+use crate::guest::Guest;
+use crate::host_tree::{self, Loaded};
+use crate::images::{self, Image};
+use crate::paths::scratch;
+use crate::slots;
+
+/// The interrupt controller of QEMU's `virt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gic {
+    /// GICv2 with virtualization extensions.
+    V2,
+    /// GICv3.
+    V3,
+}
+
+/// A machine that QEMU plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Board {
+    /// `virt`: starts secondaries by PSCI.
+    Virt(Gic),
+    /// `raspi4b`: 4 CPUs, 2 GiB, spin table, its console on the second UART.
+    RaspberryPi4,
+}
+
+/// A machine being described.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    board: Board,
+    cpus: u32,
+    memory_mib: u64,
+    image: Image,
+    bundle: Option<PathBuf>,
+    guests: Vec<Guest>,
+    chosen: String,
+    tree: Option<PathBuf>,
+    arguments: Vec<String>,
+    load_address: Option<u64>,
+    el2: bool,
+    icount: bool,
+}
+
+impl Machine {
+    /// One of the three, with 2 CPUs and 1 GiB where that can be chosen.
+    #[must_use]
+    pub fn new(board: Board) -> Self {
+        let (cpus, memory_mib) = match board {
+            Board::Virt(_) => (2, 1024),
+            Board::RaspberryPi4 => (4, 2048),
+        };
+        Self {
+            board,
+            cpus,
+            memory_mib,
+            image: Image::default(),
+            bundle: None,
+            guests: Vec::new(),
+            chosen: String::new(),
+            tree: None,
+            arguments: Vec::new(),
+            load_address: None,
+            el2: true,
+            icount: false,
+        }
+    }
+
+    /// QEMU's `virt`.
+    #[must_use]
+    pub fn virt(gic: Gic) -> Self {
+        Self::new(Board::Virt(gic))
+    }
+
+    /// QEMU's `raspi4b`.
+    #[must_use]
+    pub fn pi4() -> Self {
+        Self::new(Board::RaspberryPi4)
+    }
+
+    /// Which machine this is.
+    #[must_use]
+    pub fn board(&self) -> Board {
+        self.board
+    }
+
+    /// Number of CPUs (`virt` only; a Pi has four).
+    #[must_use]
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// RAM in MiB (`virt` only; the Pi has 2 GiB).
+    #[must_use]
+    pub fn memory_mib(mut self, mib: u64) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// The build that boots.
+    #[must_use]
+    pub fn image(mut self, image: Image) -> Self {
+        self.image = image;
+        self
+    }
+
+    /// A bundle in the initrd slot.
+    #[must_use]
+    pub fn bundle(mut self, path: impl AsRef<Path>) -> Self {
+        self.bundle = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// A guest in the host tree, its modules in memory.
+    #[must_use]
+    pub fn guest(mut self, guest: Guest) -> Self {
+        self.guests.push(guest);
+        self
+    }
+
+    /// Source to add to the host tree's `/chosen`, before the guests' nodes.
+    #[must_use]
+    pub fn chosen(mut self, source: &str) -> Self {
+        self.chosen.push_str(source);
+        self
+    }
+
+    /// Another host tree to start from.
+    #[must_use]
+    pub fn tree(mut self, path: impl AsRef<Path>) -> Self {
+        self.tree = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// A boot argument of the hypervisor.
+    #[must_use]
+    pub fn argument(mut self, word: &str) -> Self {
+        self.arguments.push(word.to_owned());
+        self
+    }
+
+    /// Puts the image at this address instead of where QEMU's loader would (`virt` only). A few
+    /// instructions in front of it do what a boot loader does.
+    #[must_use]
+    pub fn load_at(mut self, address: u64) -> Self {
+        self.load_address = Some(address);
+        self
+    }
+
+    /// Starts at EL1 (`virt` only): there is no EL2 then.
+    #[must_use]
+    pub fn without_el2(mut self) -> Self {
+        self.el2 = false;
+        self
+    }
+
+    /// Counts instructions: 1 ns of virtual time each, the same every run, one CPU.
+    #[must_use]
+    pub fn icount(mut self) -> Self {
+        self.icount = true;
+        self
+    }
+
+    /// Starts it. `name` is that of the test; the console is kept as `target/tests/NAME.log`.
+    #[must_use]
+    pub fn start(&self, name: &str) -> Console {
+        let mut command = Command::new("setpriv");
+        // Should this process be killed, QEMU goes with it.
+        command.args(["--pdeathsig", "KILL", "qemu-system-aarch64"]);
+        self.arguments(name, &mut command);
+        command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
+        if self.board == Board::RaspberryPi4 {
+            command.args(["-serial", "null"]);
+        }
+        command.args(["-serial", "stdio"]);
+        let slots = slots::take(self.icount);
+        Console::start(name, command, slots)
+    }
+
+    /// Everything on QEMU's command line but the consoles. Writes trees beside the logs of `name`.
+    pub fn arguments(&self, name: &str, command: &mut Command) {
+        self.board_arguments(command);
+        let image = self.image.path();
+        let mut files = Vec::new();
+        let wants_tree =
+            !self.guests.is_empty() || !self.chosen.is_empty() || self.load_address.is_some();
+        let mut tree = self.tree.clone();
+        if wants_tree {
+            let merged = scratch().join(format!("{name}.dtb"));
+            let (mut source, loaded) =
+                host_tree::chosen(&self.guests, &self.chosen, self.module_base());
+            files = loaded;
+            if self.load_address.is_some() {
+                source.push_str(&self.loader_chosen(&mut files));
+            }
+            host_tree::merge(&self.base_tree(name), &source, &merged);
+            tree = Some(merged);
+        } else if self.board == Board::RaspberryPi4 {
+            tree = Some(self.base_tree(name));
+        }
+        if let (Some(address), Some(tree)) = (self.load_address, &tree) {
+            self.raw_load(name, address, &image, tree, &mut files);
+            command
+                .arg("-device")
+                .arg(format!("loader,addr={TRAMPOLINE:#x},cpu-num=0"));
+        } else {
+            command.arg("-kernel").arg(&image);
+            if let Some(tree) = &tree {
+                command.arg("-dtb").arg(tree);
+            }
+            if let Some(bundle) = &self.bundle {
+                command.arg("-initrd").arg(bundle);
+            }
+            if !self.arguments.is_empty() {
+                command.arg("-append").arg(self.arguments.join(" "));
+            }
+        }
+        for file in files {
+            let path = file.path.display();
+            command.arg("-device").arg(format!(
+                "loader,file={path},addr={:#x},force-raw=on",
+                file.address
+            ));
+        }
+    }
+
+    fn board_arguments(&self, command: &mut Command) {
+        match self.board {
+            Board::Virt(gic) => {
+                let version = if gic == Gic::V2 { 2 } else { 3 };
+                let el2 = if self.el2 { "on" } else { "off" };
+                command.arg("-M").arg(format!(
+                    "virt,gic-version={version},virtualization={el2},dtb-randomness=off"
+                ));
+                command.args(["-cpu", "cortex-a72", "-nic", "none"]);
+                command.arg("-smp").arg(self.cpus.to_string());
+                command.arg("-m").arg(format!("{}M", self.memory_mib));
+            }
+            Board::RaspberryPi4 => {
+                command.args(["-M", "raspi4b"]);
+            }
+        }
+        if self.icount {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
+    }
+
+    /// The tree that the machine itself would hand over.
+    fn base_tree(&self, name: &str) -> PathBuf {
+        if let Some(tree) = &self.tree {
+            return tree.clone();
+        }
+        if self.board == Board::RaspberryPi4 {
+            return images::pi4_tree();
+        }
+        let path = scratch().join(format!("{name}.machine.dtb"));
+        let mut command = Command::new("qemu-system-aarch64");
+        self.board_arguments(&mut command);
+        let dump = command
+            .args(["-display", "none", "-M"])
+            .arg(format!("dumpdtb={}", path.display()));
+        match dump.output() {
+            Ok(output) if output.status.success() => path,
+            Ok(output) => panic!("QEMU: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => panic!("cannot run QEMU (./setup installs it): {error}"),
+        }
+    }
+
+    /// Where modules of the host tree start: above what QEMU's loader places by itself.
+    fn module_base(&self) -> u64 {
+        match self.board {
+            Board::Virt(_) => 0x5000_0000,
+            Board::RaspberryPi4 => 0x1000_0000,
+        }
+    }
+
+    /// What QEMU's loader would write into `/chosen`, when it does not load.
+    fn loader_chosen(&self, files: &mut Vec<Loaded>) -> String {
+        let mut text = String::from("/ { chosen {\n");
+        if !self.arguments.is_empty() {
+            text.push_str(&format!("bootargs = {:?};\n", self.arguments.join(" ")));
+        }
+        if let Some(bundle) = &self.bundle {
+            let size = std::fs::metadata(bundle).map_or(0, |metadata| metadata.len());
+            text.push_str(&format!(
+                "linux,initrd-start = <0 {BUNDLE:#x}>;\nlinux,initrd-end = <0 {:#x}>;\n",
+                BUNDLE + size
+            ));
+            files.push(Loaded {
+                address: BUNDLE,
+                path: bundle.clone(),
+            });
+        }
+        text.push_str("}; };\n");
+        text
+    }
+
+    fn raw_load(
+        &self,
+        name: &str,
+        address: u64,
+        image: &Path,
+        tree: &Path,
+        files: &mut Vec<Loaded>,
+    ) {
+        let path = scratch().join(format!("{name}.trampoline"));
+        let code: [u32; 8] = [
+            0x5800_0100, // ldr x0, tree
+            0xaa1f_03e1, // mov x1, xzr
+            0xaa1f_03e2, // mov x2, xzr
+            0xaa1f_03e3, // mov x3, xzr
+            0x5800_00c4, // ldr x4, image
+            0xd61f_0080, // br x4
+            0,
+            0,
+        ];
+        let mut bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(TREE.to_le_bytes());
+        bytes.extend(address.to_le_bytes());
+        if let Err(error) = std::fs::write(&path, bytes) {
+            panic!("cannot write {}: {error}", path.display());
+        }
+        files.push(Loaded {
+            address: TRAMPOLINE,
+            path,
+        });
+        files.push(Loaded {
+            address: TREE,
+            path: tree.to_path_buf(),
+        });
+        files.push(Loaded {
+            address,
+            path: image.to_path_buf(),
+        });
+    }
+}
+
+/// Where things lie when the harness loads instead of QEMU.
+const TRAMPOLINE: u64 = 0x4f00_0000;
+const TREE: u64 = 0x4f20_0000;
+const BUNDLE: u64 = 0x5800_0000;
