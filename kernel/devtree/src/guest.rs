@@ -5,6 +5,7 @@
 //! is wrong leaves out that guest, with a [`Problem`] that names node, property, found and expected. What
 //! nobody knows is warned about.
 
+mod affinity;
 mod module;
 mod node;
 #[cfg(test)]

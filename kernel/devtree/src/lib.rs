@@ -25,6 +25,8 @@ extern crate alloc;
 
 pub mod board;
 mod check;
+#[cfg(test)]
+mod dts;
 pub mod early;
 mod error;
 pub mod fit;
@@ -32,6 +34,7 @@ pub mod free;
 pub mod guest;
 pub mod guest_tree;
 pub mod kernel;
+pub mod options;
 pub mod placement;
 mod problem;
 pub mod tree;
@@ -40,6 +43,7 @@ mod walk;
 
 pub use board::Board;
 pub use error::Error;
+pub use options::{Action, Options};
 pub use problem::{Problem, Severity};
 pub use tree::Tree;
 pub use uart::{Uart, UartKind};

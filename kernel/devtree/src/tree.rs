@@ -13,9 +13,9 @@ use crate::{Error, check};
 type Parser<'a> = (UnalignedParser<'a>, NoPanic);
 
 /// A tree whose header and structure have been checked.
+// The parser's own handles cannot go from one CPU to another; so they are made anew at each `root`.
 #[derive(Clone, Copy)]
 pub struct Tree<'a> {
-    root: Node<'a>,
     bytes: &'a [u8],
     reservations: usize,
 }
@@ -25,13 +25,14 @@ impl<'a> Tree<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         let layout = check::check(bytes)?;
         let bytes = bytes.get(..layout.total).unwrap_or_default();
-        let fdt = fdt::Fdt::new_unaligned_fallible(bytes).map_err(|_| Error::Header("blocks"))?;
-        let root = fdt.root().map_err(|_| Error::Header("structure block"))?;
-        Ok(Self {
-            root: Node(root.as_node()),
+        let tree = Self {
             bytes,
             reservations: layout.reservations,
-        })
+        };
+        match tree.root().0 {
+            Some(_) => Ok(tree),
+            None => Err(Error::Header("structure block")),
+        }
     }
 
     /// Bytes of the tree as its header says, if `bytes` start with one: what must be mapped to read it.
@@ -47,7 +48,8 @@ impl<'a> Tree<'a> {
 
     /// The root node.
     pub fn root(&self) -> Node<'a> {
-        self.root
+        let fdt = fdt::Fdt::new_unaligned_fallible(self.bytes);
+        Node(fdt.ok().and_then(|fdt| Some(fdt.root().ok()?.as_node())))
     }
 
     /// The memory reservation block: ranges that must not be used. Ranges that wrap are left out.
@@ -65,7 +67,7 @@ impl<'a> Tree<'a> {
 
     /// The node at `path`, absolute, each component with or without its unit address.
     pub fn find(&self, path: &str) -> Option<Node<'a>> {
-        let mut node = self.root;
+        let mut node = self.root();
         for component in path.split('/').filter(|component| !component.is_empty()) {
             node = node.child(component)?;
         }
@@ -75,17 +77,17 @@ impl<'a> Tree<'a> {
 
 /// A node of a tree.
 #[derive(Clone, Copy)]
-pub struct Node<'a>(fdt::nodes::Node<'a, Parser<'a>>);
+pub struct Node<'a>(Option<fdt::nodes::Node<'a, Parser<'a>>>);
 
 impl<'a> Node<'a> {
     /// Its name.
     pub fn name(&self) -> Name<'a> {
-        match self.0.name() {
-            Ok(name) => Name {
+        match self.0.map(|node| node.name()) {
+            Some(Ok(name)) => Name {
                 base: name.name,
                 unit: name.unit_address,
             },
-            Err(_) => Name {
+            _ => Name {
                 base: "",
                 unit: None,
             },
@@ -95,7 +97,7 @@ impl<'a> Node<'a> {
     /// Its properties, in order.
     pub fn properties(&self) -> impl Iterator<Item = Property<'a>> + use<'a> {
         // An iterator of the parser repeats an error for ever: stop at the first.
-        let properties = self.0.properties().ok().into_iter();
+        let properties = self.0.and_then(|node| node.properties().ok()).into_iter();
         properties
             .flat_map(|list| list.iter().map_while(Result::ok))
             .map(|property| Property {
@@ -106,7 +108,11 @@ impl<'a> Node<'a> {
 
     /// Its children, in order.
     pub fn children(&self) -> Children<'a> {
-        Children(self.0.children().ok().map(|children| children.iter()))
+        Children(
+            self.0
+                .and_then(|node| node.children().ok())
+                .map(|children| children.iter()),
+        )
     }
 
     /// The child whose name is `name`; one that has a unit address is also found without it.
@@ -151,7 +157,7 @@ impl<'a> Iterator for Children<'a> {
 
     fn next(&mut self) -> Option<Node<'a>> {
         match self.0.as_mut()?.next() {
-            Some(Ok(node)) => Some(Node(node)),
+            Some(Ok(node)) => Some(Node(Some(node))),
             _ => {
                 self.0 = None;
                 None

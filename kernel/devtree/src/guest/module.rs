@@ -1,1 +1,243 @@
+//! Modules of a guest: kernel and RAM disk, in memory or in the bundle
+//! (docs/misc/arm/device-tree/booting.txt, xen/common/device-tree/bootinfo-fdt.c).
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use memory::{Pa, PaRange};
+
+use super::node::{Cells, Context};
+use super::{Container, DomainConfig, MAX_BOOTARGS, ModuleSource};
+use crate::tree::{Node, Property};
+use crate::walk::take;
+
+/// What a module is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Kernel,
+    Ramdisk,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "RAM disk",
+        })
+    }
+}
+
+/// A module that has been read.
+pub(super) struct Module {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) source: ModuleSource,
+    pub(super) bootargs: Option<String>,
+}
+
+/// Whether a node with this `compatible` is a module. The name of the node says nothing: ImageBuilder's are
+/// like "module0x2000000".
+pub(super) fn is_module(compatible: &Property<'_>) -> bool {
+    compatible.strings().any(|text| {
+        text.starts_with("multiboot,")
+            || matches!(
+                text,
+                "xen,multiboot-module" | "xen,linux-zimage" | "xen,linux-initrd"
+            )
+    })
+}
+
+impl Context<'_> {
+    /// Reads a module; `None` if it has been refused.
+    pub(super) fn module(&mut self, node: &Node<'_>, name: &str, cells: Cells) -> Option<Module> {
+        // The strings after the first of each pair are older names of Xen's.
+        let kind = if node.is_compatible(&["multiboot,kernel", "xen,linux-zimage"]) {
+            Kind::Kernel
+        } else if node.is_compatible(&["multiboot,ramdisk", "xen,linux-initrd"]) {
+            Kind::Ramdisk
+        } else {
+            let found = node
+                .property("compatible")
+                .map(|list| list.to_string())
+                .unwrap_or_default();
+            let expected =
+                "\"multiboot,kernel\" or \"multiboot,ramdisk\": others are not supported";
+            self.refuse(name, "compatible", found, expected);
+            return None;
+        };
+        let (mut source, mut bootargs) = (None, None);
+        let mut has_source = false;
+        for property in node.properties() {
+            match property.name {
+                "compatible" | "phandle" | "linux,phandle" | "description" | "#address-cells"
+                | "#size-cells" => {}
+                "reg" | "image" => {
+                    has_source = true;
+                    source = self.source(name, &property, cells).or(source);
+                }
+                "bootargs" if kind == Kind::Kernel => match property.str() {
+                    Some(line) if line.len() <= MAX_BOOTARGS => bootargs = Some(line.to_string()),
+                    _ => {
+                        let expected = format!("one string of at most {MAX_BOOTARGS} bytes");
+                        self.refuse(name, property.name, property, expected);
+                    }
+                },
+                "bootargs" => self.warn(name, property.name, property, "it with the kernel"),
+                "xen,uefi-binary" => {
+                    has_source = true;
+                    self.refuse(name, property.name, property, self.wanted_source());
+                }
+                _ => self.unknown(name, &property),
+            }
+        }
+        if !has_source {
+            let (property, expected) = match self.container {
+                Container::Host(_) => ("reg", "address and size of the module"),
+                Container::Bundle(_) => ("image", "the name of an image"),
+            };
+            self.refuse(name, property, "nothing", expected);
+        }
+        let bootargs = bootargs.filter(|line| !line.is_empty());
+        Some(Module {
+            name: name.to_string(),
+            kind,
+            source: source?,
+            bootargs,
+        })
+    }
+
+    fn wanted_source(&self) -> &'static str {
+        match self.container {
+            Container::Host(_) => "\"reg\": address and size of the module",
+            Container::Bundle(_) => "\"image\": the name of an image of the bundle",
+        }
+    }
+
+    fn source(
+        &mut self,
+        name: &str,
+        property: &Property<'_>,
+        cells: Cells,
+    ) -> Option<ModuleSource> {
+        match (self.container, property.name) {
+            (Container::Host(_), "reg") => self
+                .in_memory(name, property, cells)
+                .map(ModuleSource::Memory),
+            (Container::Bundle(fit), "image") => {
+                let Some(image) = property.str() else {
+                    self.refuse(
+                        name,
+                        property.name,
+                        property,
+                        "one string: the name of an image",
+                    );
+                    return None;
+                };
+                if let Err(error) = fit.image(image) {
+                    self.refuse(
+                        name,
+                        property.name,
+                        property,
+                        format_args!("a usable image ({error})"),
+                    );
+                    return None;
+                }
+                Some(ModuleSource::Image(image.to_string()))
+            }
+            _ => {
+                self.refuse(name, property.name, property, self.wanted_source());
+                None
+            }
+        }
+    }
+
+    fn in_memory(&mut self, name: &str, property: &Property<'_>, cells: Cells) -> Option<PaRange> {
+        let Cells { address, size } = cells;
+        if !(1..=2).contains(&address) || !(1..=2).contains(&size) {
+            let (name, found) = match (1..=2).contains(&address) {
+                true => ("#size-cells", size),
+                false => ("#address-cells", address),
+            };
+            self.refuse("", name, format_args!("<{found:#x}>"), "<1> or <2>");
+            return None;
+        }
+        let mut rest = property.value;
+        let numbers = take(&mut rest, address).zip(take(&mut rest, size));
+        let shape = format!("{address} cell(s) of address and {size} of size");
+        let Some((start, bytes)) = numbers else {
+            self.refuse(name, property.name, property, shape);
+            return None;
+        };
+        if !rest.is_empty() {
+            // Xen takes the first pair as well.
+            self.warn(
+                name,
+                property.name,
+                format_args!("more than a pair, {property}"),
+                shape,
+            );
+        }
+        let range = PaRange::new(Pa::new(start), bytes).filter(|range| !range.is_empty());
+        let Some(range) = range else {
+            self.refuse(
+                name,
+                property.name,
+                property,
+                "a size above 0 and an end within 64 bits",
+            );
+            return None;
+        };
+        if !self
+            .limits
+            .memory
+            .iter()
+            .any(|ram| ram.contains_range(range))
+        {
+            self.refuse(name, property.name, range, "a range inside the board's RAM");
+            return None;
+        }
+        if let Some(taken) = self.limits.taken.iter().find(|taken| taken.overlaps(range)) {
+            self.refuse(
+                name,
+                property.name,
+                range,
+                format_args!("a range clear of {taken}, which is taken"),
+            );
+            return None;
+        }
+        Some(range)
+    }
+
+    /// Modules must not overlap. Two guests may have the very same one, as on Xen.
+    pub(super) fn check_memory(
+        &mut self,
+        module: &Module,
+        kernel: &Option<ModuleSource>,
+        domain: &DomainConfig,
+        others: &[DomainConfig],
+    ) {
+        let ModuleSource::Memory(range) = module.source else {
+            return;
+        };
+        let own = [kernel.as_ref(), domain.ramdisk.as_ref()]
+            .into_iter()
+            .flatten();
+        let own = own.map(|source| (source, false));
+        let kernels = others
+            .iter()
+            .map(|other| (&other.kernel, module.kind == Kind::Kernel));
+        let disks = others.iter().filter_map(|other| other.ramdisk.as_ref());
+        let disks = disks.map(|source| (source, module.kind == Kind::Ramdisk));
+        for (source, may_share) in own.chain(kernels).chain(disks) {
+            if let ModuleSource::Memory(other) = source
+                && other.overlaps(range)
+                && !(may_share && *other == range)
+            {
+                let expected = format!("a range clear of {other}, another module");
+                self.refuse(&module.name, "reg", range, expected);
+                return;
+            }
+        }
+    }
+}

@@ -1,11 +1,413 @@
-//! A domain node.
-use super::{Container, DomainConfig, Limits};
-use crate::Problem;
+//! Nodes of guests: which children of `/chosen` are guests, and what a guest's own properties say
+//! (xen/common/device-tree/dom0less-bindings.c, dom0less-build.c).
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt::Display;
+
+use memory::PAGE_SIZE;
+
+use super::module::{self, Kind, Module};
+use super::{
+    Container, CpuSet, DomainConfig, Enhanced, GrantLimits, Limits, MAX_DOMAINS, MAX_SPIS, affinity,
+};
+use crate::placement;
+use crate::tree::{Node, Property};
+use crate::{Problem, Severity};
+
+/// What is not built: the guest that asks for it would not be what its writer meant.
+const NOT_BUILT: &str = "no such property: it is not supported";
+
 pub(super) fn read(
-    _: &Container<'_>,
-    _: &Limits<'_>,
-    _: &mut Vec<DomainConfig>,
-    _: &mut dyn FnMut(Problem),
+    container: &Container<'_>,
+    limits: &Limits<'_>,
+    domains: &mut Vec<DomainConfig>,
+    report: &mut dyn FnMut(Problem),
 ) {
+    let tree = match container {
+        Container::Host(tree) => *tree,
+        Container::Bundle(fit) => fit.tree(),
+    };
+    let Some(chosen) = tree.find("/chosen") else {
+        return;
+    };
+    let cells = Cells::of(
+        &chosen,
+        Cells::of(
+            &tree.root(),
+            Cells {
+                address: 2,
+                size: 1,
+            },
+        ),
+    );
+    let mut dom0_seen = false;
+    for child in chosen.children() {
+        let path = format!("/chosen/{}", child.name());
+        if child.is_compatible(&["xen,domain"]) {
+            let mut context = Context {
+                container,
+                limits,
+                path,
+                refused: false,
+                report,
+            };
+            if let Some(domain) = context.domain(&child, cells, domains) {
+                domains.push(domain);
+            }
+        } else if child.is_compatible(&["multiboot,module", "xen,multiboot-module"]) {
+            if !dom0_seen {
+                let (found, expected) = (
+                    "a module of a classic dom0",
+                    "only guests: dom0 is left out",
+                );
+                report(Problem::new(Severity::Note, &path, "", found, expected));
+            }
+            dom0_seen = true;
+        } else {
+            stranger(&child, &path, report);
+        }
+    }
+}
+
+/// A child of `/chosen` that is neither guest nor module. Most are somebody else's and no business of ours.
+fn stranger(child: &Node<'_>, path: &str, report: &mut dyn FnMut(Problem)) {
+    const KNOWN: [&str; 3] = [
+        "xen,cpupool",
+        "xen,evtchn-v1",
+        "xen,domain-shared-memory-v1",
+    ];
+    let compatible = child.property("compatible");
+    let found = compatible.map_or("nothing".to_string(), |list| list.to_string());
+    if child.is_compatible(&KNOWN) {
+        let expected = "no such node: it is not supported";
+        report(Problem::new(
+            Severity::Warning,
+            path,
+            "compatible",
+            found,
+            expected,
+        ));
+    } else if child.property("memory").is_some() || child.property("cpus").is_some() {
+        report(Problem::new(
+            Severity::Warning,
+            path,
+            "compatible",
+            found,
+            "\"xen,domain\" on a guest",
+        ));
+    }
+}
+
+/// `#address-cells` and `#size-cells`. As on Xen, a node without them has its parent's.
+#[derive(Clone, Copy)]
+pub(super) struct Cells {
+    pub(super) address: u32,
+    pub(super) size: u32,
+}
+
+impl Cells {
+    fn of(node: &Node<'_>, parent: Self) -> Self {
+        Self {
+            address: node.u32("#address-cells").unwrap_or(parent.address),
+            size: node.u32("#size-cells").unwrap_or(parent.size),
+        }
+    }
+}
+
+/// A guest on its way to be read.
+pub(super) struct Context<'c> {
+    pub(super) container: &'c Container<'c>,
+    pub(super) limits: &'c Limits<'c>,
+    path: String,
+    refused: bool,
+    report: &'c mut dyn FnMut(Problem),
+}
+
+impl Context<'_> {
+    /// The guest is left out. Reading goes on, so that one boot shows all that is wrong.
+    pub(super) fn refuse(
+        &mut self,
+        below: &str,
+        property: &str,
+        found: impl Display,
+        expected: impl Display,
+    ) {
+        self.refused = true;
+        self.tell(Severity::Refused, below, property, &found, &expected);
+    }
+
+    pub(super) fn warn(
+        &mut self,
+        below: &str,
+        property: &str,
+        found: impl Display,
+        expected: impl Display,
+    ) {
+        self.tell(Severity::Warning, below, property, &found, &expected);
+    }
+
+    fn tell(
+        &mut self,
+        severity: Severity,
+        below: &str,
+        property: &str,
+        found: &dyn Display,
+        expected: &dyn Display,
+    ) {
+        let between = if below.is_empty() { "" } else { "/" };
+        let node = format!("{}{between}{below}", self.path);
+        (self.report)(Problem::new(severity, &node, property, found, expected));
+    }
+
+    fn domain(
+        &mut self,
+        node: &Node<'_>,
+        outer: Cells,
+        others: &[DomainConfig],
+    ) -> Option<DomainConfig> {
+        if !node.is_enabled() {
+            self.tell(
+                Severity::Note,
+                "",
+                "status",
+                &"a guest switched off",
+                &"\"okay\" to start it",
+            );
+            return None;
+        }
+        let name = node.name().to_string();
+        if others.iter().any(|other| other.name == name) {
+            self.refuse("", "", "a second guest of this name", "names that differ");
+        }
+        if others.len() >= MAX_DOMAINS {
+            self.refuse(
+                "",
+                "",
+                "one guest more",
+                format_args!("at most {MAX_DOMAINS} guests"),
+            );
+            return None;
+        }
+        let mut domain = DomainConfig {
+            name,
+            memory: 0,
+            vcpus: 0,
+            affinity: Vec::new(),
+            vpl011: false,
+            spis: None,
+            enhanced: Enhanced::Off,
+            grants: GrantLimits::default(),
+            trap_unmapped: true,
+            table_memory: None,
+            console_focus: false,
+            kernel: super::ModuleSource::Image(String::new()),
+            ramdisk: None,
+            bootargs: None,
+        };
+        for property in node.properties() {
+            self.property(&property, &mut domain);
+        }
+        for (property, expected) in [
+            ("memory", "two cells: KiB of RAM, 64 bits"),
+            ("cpus", "one cell: the number of vCPUs"),
+        ] {
+            if node.property(property).is_none() {
+                self.refuse("", property, "nothing", expected);
+            }
+        }
+        let vcpus = usize::try_from(domain.vcpus).unwrap_or(0);
+        domain.affinity = vec![CpuSet::ALL; vcpus];
+        self.children(node, Cells::of(node, outer), &mut domain, others);
+        (!self.refused).then_some(domain)
+    }
+
+    fn property(&mut self, property: &Property<'_>, domain: &mut DomainConfig) {
+        match property.name {
+            "compatible" | "status" | "name" | "description" | "phandle" | "linux,phandle"
+            | "#address-cells" | "#size-cells" => {}
+            "memory" => domain.memory = self.memory(property),
+            "cpus" => {
+                let (most, because) = (self.limits.vcpus, self.limits.vcpus_because);
+                let expected = format_args!("one cell: 1 to {most} ({because})");
+                domain.vcpus = self.number(property, 1..=most, &expected);
+            }
+            // ImageBuilder writes <0x1>; even <0x0> switches it on, as on Xen.
+            "vpl011" => domain.vpl011 = true,
+            "nr_spis" => {
+                let expected = format_args!("one cell: 0 to {MAX_SPIS}");
+                domain.spis = Some(self.number(property, 0..=MAX_SPIS, &expected));
+            }
+            "xen,enhanced" => domain.enhanced = self.enhanced(property),
+            "trap-unmapped-accesses" => {
+                domain.trap_unmapped = self.number(property, 0..=1, &"<0> or <1>") == 1;
+            }
+            "xen,domain-p2m-mem-mb" => {
+                let megabytes = self.number(property, 0..=u32::MAX, &"one cell: MiB");
+                domain.table_memory = Some(u64::from(megabytes) << 20);
+            }
+            "max_grant_version" => {
+                domain.grants.version = self.number(property, 1..=2, &"<1> or <2>");
+            }
+            "max_grant_frames" => domain.grants.frames = self.natural(property),
+            "max_maptrack_frames" => domain.grants.maptrack_frames = self.natural(property),
+            "viaduct,console-focus" => domain.console_focus = true,
+            "capabilities" => {
+                let expected = "<0>: control, hardware and xenstore domains are not supported";
+                self.number(property, 0..=0, &expected);
+            }
+            "sve" => {
+                self.number(property, 0..=0, &"<0>: SVE is not supported");
+            }
+            "passthrough" if property.str() == Some("disabled") => {}
+            "passthrough" => self.refuse(
+                "",
+                property.name,
+                property,
+                "\"disabled\": it is not supported",
+            ),
+            "xen,sci_type" if property.str() == Some("none") => {}
+            "xen,sci_type" => self.refuse("", property.name, property, "\"none\""),
+            "direct-map" | "xen,static-mem" | "domain-cpupool" | "llc-colors" | "v8r_el1_msa" => {
+                self.refuse("", property.name, property, NOT_BUILT);
+            }
+            _ => self.unknown("", property),
+        }
+    }
+
+    /// A property that nobody knows: most often a known one, mistyped.
+    pub(super) fn unknown(&mut self, below: &str, property: &Property<'_>) {
+        self.warn(below, property.name, property, "a property of the binding");
+    }
+
+    /// One cell in a range. What is wrong is told, and the range's start returned.
+    pub(super) fn number(
+        &mut self,
+        property: &Property<'_>,
+        range: core::ops::RangeInclusive<u32>,
+        expected: &dyn Display,
+    ) -> u32 {
+        match property.u32() {
+            Some(number) if range.contains(&number) => number,
+            _ => {
+                self.refuse("", property.name, property, expected);
+                *range.start()
+            }
+        }
+    }
+
+    fn natural(&mut self, property: &Property<'_>) -> u32 {
+        const MOST: u32 = i32::MAX.cast_unsigned();
+        self.number(property, 0..=MOST, &"one cell: 0 to 0x7fffffff")
+    }
+
+    fn memory(&mut self, property: &Property<'_>) -> u64 {
+        let bytes = property
+            .u64()
+            .and_then(|kilobytes| kilobytes.checked_mul(1024));
+        match bytes {
+            Some(bytes) if placement::banks(bytes).is_some() => bytes,
+            Some(bytes) if bytes > 0 && bytes <= placement::MAX_MEMORY => {
+                let expected = format_args!("a multiple of {} KiB", PAGE_SIZE / 1024);
+                self.refuse("", property.name, property, expected);
+                0
+            }
+            _ => {
+                let most = placement::MAX_MEMORY >> 10;
+                let expected = format_args!("two cells: KiB of RAM, 64 bits, 4 to {most:#x}");
+                self.refuse("", property.name, property, expected);
+                0
+            }
+        }
+    }
+
+    fn enhanced(&mut self, property: &Property<'_>) -> Enhanced {
+        if property.value.is_empty() {
+            return Enhanced::Full;
+        }
+        match property.str() {
+            Some("" | "enabled") => Enhanced::Full,
+            Some("legacy") => Enhanced::Legacy,
+            Some("no-xenstore") => Enhanced::WithoutXenstore,
+            Some("disabled") => Enhanced::Off,
+            // What Xen does, but it says nothing.
+            _ => {
+                let expected = "\"enabled\", \"no-xenstore\", \"legacy\" or \"disabled\"";
+                self.warn("", property.name, property, expected);
+                Enhanced::Off
+            }
+        }
+    }
+
+    fn children(
+        &mut self,
+        node: &Node<'_>,
+        cells: Cells,
+        domain: &mut DomainConfig,
+        others: &[DomainConfig],
+    ) {
+        let mut modules = Vec::new();
+        let mut pinned = vec![false; domain.affinity.len()];
+        for child in node.children() {
+            let name = child.name().to_string();
+            let compatible = child.property("compatible");
+            if compatible.is_some_and(|list| module::is_module(&list)) {
+                modules.extend(self.module(&child, &name, cells));
+            } else if child.is_compatible(&["xen,vcpu"]) {
+                affinity::read(self, &child, &name, domain, &mut pinned);
+            } else if child.is_compatible(&["xen,evtchn-v1", "xen,domain-shared-memory-v1"]) {
+                let found = compatible.map(|list| list.to_string()).unwrap_or_default();
+                self.refuse(
+                    &name,
+                    "compatible",
+                    found,
+                    "no such node: it is not supported",
+                );
+            } else {
+                self.warn(
+                    &name,
+                    "",
+                    "a node that is no module and no vCPU",
+                    "a node of the binding",
+                );
+            }
+        }
+        self.take_modules(modules, domain, others);
+    }
+
+    fn take_modules(
+        &mut self,
+        modules: Vec<Module>,
+        domain: &mut DomainConfig,
+        others: &[DomainConfig],
+    ) {
+        let mut kernel = None;
+        for module in modules {
+            self.check_memory(&module, &kernel, domain, others);
+            let slot = match module.kind {
+                Kind::Kernel => &mut kernel,
+                Kind::Ramdisk => &mut domain.ramdisk,
+            };
+            if slot.is_some() {
+                let found = format!("a second {}", module.kind);
+                self.refuse(&module.name, "compatible", found, "one of each kind");
+                continue;
+            }
+            *slot = Some(module.source);
+            if module.kind == Kind::Kernel {
+                domain.bootargs = module.bootargs;
+            }
+        }
+        match kernel {
+            Some(kernel) => domain.kernel = kernel,
+            None => self.refuse(
+                "",
+                "",
+                "no kernel",
+                "a child compatible with \"multiboot,kernel\"",
+            ),
+        }
+    }
 }
