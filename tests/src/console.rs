@@ -117,6 +117,7 @@ impl Console {
     }
 
     /// Waits for a line that contains `pattern`, after all that was matched before, and returns it.
+    /// The line may still grow: what is wanted of its end belongs in the pattern.
     ///
     /// # Panics
     /// When the time is over, QEMU has ended, or the hypervisor has panicked.
@@ -204,29 +205,36 @@ impl Console {
     }
 
     /// Types a command into a shell, waits for its end, and returns the lines it printed. The
-    /// lines are those of `guest`, without its prefix.
+    /// lines are those of `guest`, without its prefix (`""`: the console has no prefixes).
     #[track_caller]
     pub fn command(&mut self, guest: &str, command: &str, within: Duration) -> Vec<String> {
-        let prefix = lines::of(guest);
+        let prefix = if guest.is_empty() {
+            String::new()
+        } else {
+            lines::of(guest)
+        };
         let from = self.cursor;
-        // The quotes keep the echo of the command from looking like its end.
-        self.send(&format!("{command}; echo end''-of-$?-command\n"));
-        let is_end = |line: &str| line.starts_with("end-of-") && line.ends_with("-command");
+        // The quotes keep the echo of the command from looking like its marks.
+        self.send(&format!(
+            "echo start''-of-command; {command}; echo end''-of-command-$?.\n"
+        ));
         let end = self.expect_that(&format!("the end of {command:?}"), within, |line| {
-            line.strip_prefix(&prefix).is_some_and(is_end)
+            line.strip_prefix(&prefix)
+                .is_some_and(|line| line.starts_with("end-of-command-") && line.ends_with('.'))
         });
-        if !end.contains("end-of-0-") {
+        let printed = {
+            let received = self.shared.lock();
+            let own = received.transcript.since(from);
+            own.filter_map(|(_, line)| line.strip_prefix(&prefix).map(str::to_owned))
+                .skip_while(|line| line != "start-of-command")
+                .skip(1)
+                .take_while(|line| !line.starts_with("end-of-command-"))
+                .collect()
+        };
+        if !end.ends_with("end-of-command-0.") {
             self.fail(&format!("{command:?} failed: {end}"));
         }
-        let received = self.shared.lock();
-        received
-            .transcript
-            .since(from)
-            .filter_map(|(_, line)| line.strip_prefix(&prefix).map(str::to_owned))
-            .skip_while(|line| !line.contains("end''-of-"))
-            .skip(1)
-            .take_while(|line| !is_end(line))
-            .collect()
+        printed
     }
 
     /// Waits for QEMU to end by itself, and returns its exit code.
