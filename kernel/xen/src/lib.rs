@@ -1,1 +1,63 @@
+//! What makes a guest believe that it runs on Xen: hypercalls, event channels, the grant table, the
+//! PV console, the SBSA UART.
+//!
+//! One [`XenState`] a domain holds all of it. The EL2 image calls [`hypercall`] for `hvc #0xEA1` and
+//! does what the [`Outcome`] says; what this crate needs of the machine it asks of three traits that
+//! the image implements, [`GuestMemory`], [`Host`] and [`Caller`]. Everything in memory that a guest
+//! can write at the same time is reached through atomics ([`SharedPage`]).
+//!
+//! No call allocates from the general heap, panics, or runs longer than a bounded step: long ones
+//! end in [`Outcome::Restart`] and go on when the trapped HVC is executed again.
+//!
+//! **Locks**, in the order in which they may be held together:
+//! 1. the placement of the domain's own pages, or a watchdog, or a runstate: never with another
+//!    lock of this crate;
+//! 2. the event table of the domain with the lower id, then that of the one with the higher id;
+//! 3. a console ring; a UART;
+//! 4. what the image takes inside the traits' methods (stage-2 table, vGIC, run queue, console).
+//!
+//! Sending, raising, masking and unmasking an event takes no lock at all.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+extern crate alloc;
+
+mod console_io;
+mod events;
+mod grants;
+mod host;
+mod hvm;
+mod hypercall;
+mod memory_op;
+mod multicall;
+mod pages;
+mod ring;
+mod sched;
+mod state;
+#[cfg(test)]
+mod tests;
+mod vcpu;
+mod version;
+mod vpl011;
+
+pub use events::Service;
+pub use host::{Caller, GuestMemory, Host, MemoryFigures};
+pub use hvm::Parameters;
+pub use hypercall::{Arguments, Outcome, hypercall};
+pub use ring::{ConsoleRing, Drained};
+pub use state::{Config, ConsoleConfig, NewError, XenState};
+pub use vcpu::Runstate;
+pub use vpl011::{Abort, Vpl011, Wires};
+
+/// A page of the hypervisor's or of a guest's that the guest can write at any moment.
+pub type SharedPage = memory::SharedMemory;

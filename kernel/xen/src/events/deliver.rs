@@ -1,0 +1,185 @@
+//! Delivery, reference section 8: pending bit, mask, selector, upcall, pollers. No locks: every step is
+//! an atomic read-modify-write that the guest's own steps interleave with, all sequentially consistent,
+//! since the protocol is built of store-then-load pairs (pending then mask here, mask then pending there).
+//!
+//! A sender reads two words, its own and the peer's, without a lock. If a port is closed in between, and
+//! perhaps bound anew, the new owner sees one event that nobody sent, as it may after any bind.
+
+use super::channel::{Binding, Channel, Service};
+use crate::vcpu::VcpuState;
+use crate::{Host, XenState};
+use abi::shared_info::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
+use abi::{Errno, Port, VcpuId};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::SeqCst;
+
+impl XenState {
+    /// Offset in a bit array of shared_info of the word that holds `port`'s bit.
+    #[inline]
+    fn word(&self, array: usize, port: u32) -> Option<&AtomicU64> {
+        let index = (port >> 6) as usize;
+        self.shared_info.u64(array.wrapping_add(index << 3))
+    }
+
+    /// Makes `port` pending and tells `vcpu`.
+    #[inline]
+    pub(crate) fn raise<H: Host>(&self, host: &H, port: u32, vcpu: u32) {
+        let bit = 1_u64.wrapping_shl(port);
+        let (Some(pending), Some(mask)) = (
+            self.word(SHARED_INFO_EVTCHN_PENDING, port),
+            self.word(SHARED_INFO_EVTCHN_MASK, port),
+        ) else {
+            return;
+        };
+        if pending.fetch_or(bit, SeqCst) & bit != 0 {
+            return;
+        }
+        if mask.load(SeqCst) & bit == 0 {
+            self.select(host, port, vcpu);
+        }
+        if self.events.pollers.load(SeqCst) != 0 {
+            self.wake_pollers(host, port);
+        }
+    }
+
+    /// Marks the port's word in the vCPU's selector, and raises the upcall if the selector and the upcall
+    /// flag were clear.
+    #[inline]
+    fn select<H: Host>(&self, host: &H, port: u32, vcpu: u32) {
+        let Ok((id, state)) = self.vcpu(vcpu) else {
+            return;
+        };
+        // A vCPU that has not said where its vcpu_info is hears of it when it does.
+        let Some((flag, selector)) = state.event_words() else {
+            return;
+        };
+        let bit = 1_u64.wrapping_shl(port >> 6);
+        if selector.fetch_or(bit, SeqCst) & bit == 0 && flag.swap(1, SeqCst) == 0 {
+            host.upcall(self.id(), id);
+        }
+    }
+
+    /// Whether a port is pending.
+    pub(crate) fn is_pending(&self, port: u32) -> bool {
+        self.word(SHARED_INFO_EVTCHN_PENDING, port)
+            .is_some_and(|word| word.load(SeqCst) & 1_u64.wrapping_shl(port) != 0)
+    }
+
+    pub(crate) fn clear_pending(&self, port: u32) {
+        if let Some(word) = self.word(SHARED_INFO_EVTCHN_PENDING, port) {
+            word.fetch_and(!1_u64.wrapping_shl(port), SeqCst);
+        }
+    }
+
+    /// `EVTCHNOP_send`.
+    #[inline]
+    pub(crate) fn send<H: Host>(&self, host: &H, port: u32) -> Result<(), Errno> {
+        let channel = self.events.channel(port)?;
+        match channel.binding() {
+            Binding::Ipi => self.raise(host, port, channel.vcpu()),
+            Binding::Interdomain(domain, remote) if domain == self.id() => {
+                self.raise_peer(host, self, port, remote);
+            }
+            Binding::Interdomain(domain, remote) => {
+                if let Some(peer) = host.peer(domain) {
+                    self.raise_peer(host, peer, port, remote);
+                }
+            }
+            Binding::Service(Service::Console) => self.serve_console(host),
+            Binding::Unbound(_) => {}
+            Binding::Free | Binding::Virq(_) => return Err(Errno::Invalid),
+        }
+        Ok(())
+    }
+
+    /// Raises `remote` of `peer` if it is still connected to `port` of this domain.
+    #[inline]
+    fn raise_peer<H: Host>(&self, host: &H, peer: &Self, port: u32, remote: u32) {
+        if let Ok(channel) = peer.events.channel(remote)
+            && channel.binding() == Binding::Interdomain(self.id(), port)
+        {
+            peer.raise(host, remote, channel.vcpu());
+        }
+    }
+
+    /// `EVTCHNOP_unmask`: clears the mask, and delivers what waited behind it.
+    pub(crate) fn unmask<H: Host>(&self, host: &H, port: u32) -> Result<(), Errno> {
+        let channel = self.events.channel(port)?;
+        if port == 0 {
+            return Err(Errno::Invalid);
+        }
+        let bit = 1_u64.wrapping_shl(port);
+        if let Some(mask) = self.word(SHARED_INFO_EVTCHN_MASK, port)
+            && mask.fetch_and(!bit, SeqCst) & bit != 0
+            && self.is_pending(port)
+        {
+            self.select(host, port, channel.vcpu());
+        }
+        Ok(())
+    }
+
+    /// Tells the guest that a service of the hypervisor has news at `port`.
+    pub(crate) fn raise_service<H: Host>(&self, host: &H, port: Port) {
+        if let Ok(channel) = self.events.channel(port.0)
+            && matches!(channel.binding(), Binding::Service(_))
+        {
+            self.raise(host, port.0, channel.vcpu());
+        }
+    }
+
+    /// Raises a virtual interrupt, one of `abi::event_channel::VIRQ_*`, on a vCPU (global ones: on vCPU 0).
+    /// Nothing happens if the guest has not bound it.
+    pub fn raise_virq<H: Host>(&self, host: &H, vcpu: VcpuId, virq: u32) {
+        let Some(port) = self
+            .vcpu(vcpu.0)
+            .ok()
+            .and_then(|(_, state)| state.virq(virq))
+        else {
+            return;
+        };
+        let channel = self.events.channel(port).unwrap_or(Channel::FREE);
+        if channel.binding() == Binding::Virq(virq) {
+            self.raise(host, port, channel.vcpu());
+        }
+    }
+
+    /// Wakes vCPUs that poll for `port`, or for several.
+    #[cold]
+    fn wake_pollers<H: Host>(&self, host: &H, port: u32) {
+        for (index, vcpu) in self.vcpus.iter().enumerate() {
+            if vcpu.polls_for(port) && self.stop_poll(vcpu) {
+                host.wake(self.id(), VcpuId(index as u32));
+            }
+        }
+    }
+
+    /// Ends a vCPU's poll; whether it was polling.
+    fn stop_poll(&self, vcpu: &VcpuState) -> bool {
+        let was_polling = vcpu.stop_poll();
+        if was_polling {
+            self.events.pollers.fetch_sub(1, SeqCst);
+        }
+        was_polling
+    }
+
+    /// Begins a vCPU's poll. Pending bits are to be looked at after this, so that no event is missed.
+    pub(crate) fn start_poll(&self, vcpu: &VcpuState, ports: &[u32]) {
+        self.stop_poll(vcpu);
+        vcpu.start_poll(ports);
+        self.events.pollers.fetch_add(1, SeqCst);
+    }
+
+    /// Whether a vCPU's `SCHEDOP_poll` still waits: no event ended it. Ask under the lock with which the
+    /// vCPU goes to sleep.
+    #[must_use]
+    pub fn is_polling(&self, vcpu: VcpuId) -> bool {
+        self.vcpu(vcpu.0).is_ok_and(|(_, state)| state.is_polling())
+    }
+
+    /// Ends a vCPU's `SCHEDOP_poll`; call it when the vCPU goes on, for whatever reason.
+    pub fn end_poll(&self, vcpu: VcpuId) {
+        if let Ok((_, state)) = self.vcpu(vcpu.0) {
+            self.stop_poll(state);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Event channels, 2-level ABI (`xen/include/public/event_channel.h`, `xen/common/event_2l.c`).
+//!
+//! * [`channel`]: what a port is bound to, packed into one atomic word, so that a sender needs no lock.
+//! * [`table`]: the words of a domain and the lock under which they change.
+//! * [`deliver`]: pending bits, selector, upcall.
+//! * [`bind`]: making and closing ports, between two domains too.
+//! * [`calls`]: the hypercall.
+
+mod bind;
+mod calls;
+mod channel;
+mod deliver;
+mod table;
+
+pub(crate) use calls::call;
+pub use channel::Service;
+pub(crate) use table::Events;

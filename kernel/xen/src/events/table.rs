@@ -1,0 +1,132 @@
+//! The ports of a domain. Words are read by anybody at any time, and written by who holds the
+//! domain's lock; a change that concerns two domains holds both, that of the lower id first.
+
+use super::channel::{Binding, Channel};
+use crate::XenState;
+use crate::state::boxed;
+use abi::Errno;
+use abi::event_channel::PORTS_2L;
+use alloc::boxed::Box;
+use core::cmp::Ordering as Order;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::{Guard, SpinLock};
+
+const WORDS: usize = PORTS_2L / 64;
+
+/// Which ports are in use.
+pub(crate) struct Allocation {
+    /// Bit n % 64 of word n / 64: port n is in use, or is not to be used.
+    used: [u64; WORDS],
+    /// First port that a reset, or the end of the domain, has yet to look at.
+    pub(crate) reset_cursor: u32,
+}
+
+impl Allocation {
+    /// Takes the lowest free port.
+    pub(crate) fn take(&mut self) -> Result<u32, Errno> {
+        for (index, word) in self.used.iter_mut().enumerate() {
+            let bit = word.trailing_ones();
+            if bit < 64 {
+                *word |= 1_u64.wrapping_shl(bit);
+                return Ok((index as u32).wrapping_mul(64).wrapping_add(bit));
+            }
+        }
+        Err(Errno::NoSpace)
+    }
+
+    /// Gives back a port that `take` gave.
+    pub(crate) fn give(&mut self, port: u32) {
+        if let Some(word) = self.used.get_mut((port >> 6) as usize) {
+            *word &= !1_u64.wrapping_shl(port);
+        }
+    }
+}
+
+/// The event channels of a domain.
+pub(crate) struct Events {
+    /// One [`Channel`] a port.
+    channels: Box<[AtomicU64]>,
+    allocation: SpinLock<Allocation>,
+    /// vCPUs that are in `SCHEDOP_poll`.
+    pub(crate) pollers: AtomicU32,
+}
+
+impl Events {
+    /// Ports 1 to `max_port`, all free. `None` if there is no memory.
+    pub(crate) fn new(max_port: u32) -> Option<Self> {
+        let ports = (max_port as usize).saturating_add(1).min(PORTS_2L);
+        let mut used = [u64::MAX; WORDS];
+        for port in 1..ports {
+            if let Some(word) = used.get_mut(port >> 6) {
+                *word &= !1_u64.wrapping_shl(port as u32);
+            }
+        }
+        Some(Self {
+            channels: boxed(ports, |_| AtomicU64::new(Channel::FREE.0))?,
+            allocation: SpinLock::new(Allocation {
+                used,
+                reset_cursor: 0,
+            }),
+            pollers: AtomicU32::new(0),
+        })
+    }
+
+    /// Ports, port 0 included.
+    pub(crate) fn ports(&self) -> u32 {
+        self.channels.len() as u32
+    }
+
+    /// The word of a port.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if the domain can have no such port. Port 0 has a word, which stays free.
+    #[inline]
+    pub(crate) fn cell(&self, port: u32) -> Result<&AtomicU64, Errno> {
+        self.channels.get(port as usize).ok_or(Errno::Invalid)
+    }
+
+    /// What a port is bound to now.
+    ///
+    /// # Errors
+    /// As [`Self::cell`].
+    #[inline]
+    pub(crate) fn channel(&self, port: u32) -> Result<Channel, Errno> {
+        Ok(Channel(self.cell(port)?.load(Ordering::Acquire)))
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, Allocation> {
+        self.allocation.lock()
+    }
+
+    /// Binds a port that was just taken. The caller holds the lock.
+    pub(crate) fn set(&self, port: u32, channel: Channel) {
+        if let Ok(cell) = self.cell(port) {
+            cell.store(channel.0, Ordering::Release);
+        }
+    }
+
+    /// Whether a port is bound to this. The caller holds the lock, so that it stays so.
+    pub(crate) fn is_bound(&self, port: u32, binding: Binding) -> bool {
+        self.channel(port)
+            .is_ok_and(|channel| channel.binding() == binding)
+    }
+}
+
+/// Locks the tables of two domains in the order of their ids, one lock if they are the same; `local`'s is
+/// the first of the result.
+pub(crate) fn lock_both<'a>(
+    local: &'a XenState,
+    remote: &'a XenState,
+) -> (Guard<'a, Allocation>, Option<Guard<'a, Allocation>>) {
+    match local.id().cmp(&remote.id()) {
+        Order::Equal => (local.events.lock(), None),
+        Order::Less => {
+            let first = local.events.lock();
+            (first, Some(remote.events.lock()))
+        }
+        Order::Greater => {
+            let first = remote.events.lock();
+            (local.events.lock(), Some(first))
+        }
+    }
+}

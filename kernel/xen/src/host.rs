@@ -1,0 +1,146 @@
+//! What this crate asks of the EL2 image: three small traits. The image implements them once; the
+//! tests implement them with vectors.
+
+use crate::{SharedPage, XenState};
+use abi::{DomainId, Errno, VcpuId};
+use memory::Va;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Memory of the guest whose EL1 context is loaded on this CPU, by virtual address.
+pub trait GuestMemory {
+    /// Fills `buffer` from the guest's memory at `from`.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] if a page is not mapped readable, or is not the guest's RAM.
+    fn read(&self, from: Va, buffer: &mut [u8]) -> Result<(), Errno>;
+
+    /// Writes `bytes` to the guest's memory at `to`.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] if a page is not mapped writable, or is not the guest's RAM. Pages before it may
+    /// have been written.
+    fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno>;
+
+    /// A 32-bit word: the argument of the hot calls, worth a path of its own.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    #[inline]
+    fn read_u32(&self, from: Va) -> Result<u32, Errno> {
+        let mut word = [0; 4];
+        self.read(from, &mut word)?;
+        Ok(u32::from_le_bytes(word))
+    }
+}
+
+/// The machine and the other domains.
+pub trait Host {
+    /// Makes the event interrupt (PPI 31) pending on a vCPU, once, and wakes the vCPU. Called when
+    /// `evtchn_upcall_pending` goes from 0 to 1; may be called for a vCPU that is off.
+    fn upcall(&self, domain: DomainId, vcpu: VcpuId);
+
+    /// Makes a vCPU runnable whose [`Outcome::Poll`](crate::Outcome::Poll) is over. It may not have gone to
+    /// sleep yet: the image asks [`XenState::is_polling`] under the lock that it sleeps with.
+    fn wake(&self, domain: DomainId, vcpu: VcpuId);
+
+    /// The state of a domain that lives; `None` if there is none with this id.
+    fn peer(&self, id: DomainId) -> Option<&XenState>;
+
+    /// Takes bytes that a domain writes to its console. Always takes all; what cannot be kept is dropped
+    /// and counted there.
+    fn console_write(&self, domain: DomainId, bytes: &[u8]);
+}
+
+/// How much memory the calling domain has; all in 4 KiB pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemoryFigures {
+    /// Greatest frame number of the machine.
+    pub maximum_ram_page: u64,
+    /// Pages the domain owns.
+    pub current: u64,
+    /// Most pages it may own.
+    pub maximum: u64,
+    /// Greatest guest frame number at which something is mapped.
+    pub maximum_gfn: u64,
+}
+
+/// The vCPU that makes a hypercall.
+pub trait Caller: GuestMemory + Host {
+    /// Its domain.
+    fn state(&self) -> &XenState;
+
+    /// Its number.
+    fn vcpu(&self) -> VcpuId;
+
+    /// System time of its domain in nanoseconds: what the guest reads from CNTVCT_EL0, converted.
+    fn now(&self) -> u64;
+
+    /// Takes input that waits for the domain's `console_io`; the result is the number of bytes.
+    fn console_read(&self, buffer: &mut [u8]) -> usize;
+
+    /// Size of the domain.
+    fn memory(&self) -> MemoryFigures;
+
+    /// A page of the domain's own RAM, which then stays the domain's for as long as it lives.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if nothing is mapped there, [`Errno::Access`] if it is not the domain's RAM.
+    fn ram_page(&self, gfn: u64) -> Result<SharedPage, Errno>;
+
+    /// A zeroed page for the hypervisor to share with the domain, cleaned to the point of coherency,
+    /// charged to the domain. `None` if its quota or the pool is used up.
+    fn new_page(&self) -> Option<SharedPage>;
+
+    /// Maps a page of the hypervisor's at a guest frame number, read-write, never executable, in place of
+    /// what is there.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if the frame number is not one that the guest may map, [`Errno::NoMemory`] if
+    /// the table cannot grow.
+    fn map_page(&self, gfn: u64, page: &SharedPage) -> Result<(), Errno>;
+
+    /// Takes away what is mapped at a guest frame number. RAM goes back to the domain's quota unless
+    /// something holds it.
+    ///
+    /// # Errors
+    /// [`Errno::NoEntry`] if nothing is mapped there, [`Errno::Invalid`] if it is not to be taken away.
+    fn remove_page(&self, gfn: u64) -> Result<(), Errno>;
+
+    /// Says that [`XenState::next_watchdog`] has a new answer.
+    fn watchdog_changed(&self);
+}
+
+/// Reads a structure of the ABI. The copy is the only one that is looked at: the guest may change the
+/// original meanwhile.
+pub(crate) fn read<T: FromBytes + IntoBytes>(
+    memory: &impl GuestMemory,
+    from: u64,
+) -> Result<T, Errno> {
+    let mut value = T::new_zeroed();
+    memory.read(Va::new(from), value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes a structure of the ABI.
+pub(crate) fn write<T: IntoBytes + Immutable>(
+    memory: &impl GuestMemory,
+    to: u64,
+    value: &T,
+) -> Result<(), Errno> {
+    memory.write(Va::new(to), value.as_bytes())
+}
+
+/// Resolves a domain id of a call that acts on the caller alone: [`DomainId::SELF`] or its own number.
+///
+/// # Errors
+/// [`Errno::Perm`] for another domain, [`Errno::NoSuchDomain`] if there is no such domain.
+#[inline]
+pub(crate) fn own_domain(caller: &impl Caller, id: DomainId) -> Result<(), Errno> {
+    if id == DomainId::SELF || id == caller.state().id() {
+        return Ok(());
+    }
+    Err(match caller.peer(id) {
+        Some(_) => Errno::Perm,
+        None => Errno::NoSuchDomain,
+    })
+}

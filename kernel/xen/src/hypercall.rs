@@ -1,0 +1,70 @@
+//! Dispatch of `hvc #0xEA1`: number in x16, arguments in x0..x4.
+//!
+//! The two calls that a benchmark makes, `xen_version(0)` and an unknown number, are decided by
+//! comparisons at the front; the rest goes through one jump table to a function of its own each.
+
+use crate::{Caller, console_io, events, grants, hvm, memory_op, multicall, sched, vcpu, version};
+use abi::{Errno, hypercall as number};
+use core::num::NonZeroU64;
+
+/// What the vCPU does after a hypercall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Outcome {
+    /// Put this in x0 and go on.
+    Return(i64),
+    /// Put 0 in x0 and let others run.
+    Yield,
+    /// Put 0 in x0, clear PSTATE.I in the saved state, and sleep until an interrupt can be delivered.
+    Block,
+    /// Put 0 in x0 and sleep until [`Host::wake`](crate::Host::wake), an interrupt can be delivered, or this
+    /// system time in nanoseconds; then call [`XenState::end_poll`](crate::XenState::end_poll).
+    Poll(Option<NonZeroU64>),
+    /// Put 0 in x0 and shut the domain down for this reason, one of `abi::sched::SHUTDOWN_*` or a number of
+    /// the guest's own.
+    Shutdown(u8),
+    /// Execute the HVC again (ELR - 4) with the arguments as they are now, after pending work.
+    Restart,
+}
+
+/// Arguments of a hypercall: the guest's x0..x4. Those of a call that is to be restarted are edited.
+pub type Arguments = [u64; number::MAX_ARGUMENTS];
+
+/// Serves a hypercall of `caller`. x0 is not written here: the [`Outcome`] says what goes there.
+#[inline]
+pub fn hypercall<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
+    let [x0, x1, x2, ..] = *arguments;
+    if nr == number::XEN_VERSION && x0 as u32 == abi::version::VERSION as u32 {
+        return Outcome::Return(version::VERSION);
+    }
+    if nr > number::HYPFS_OP {
+        return Outcome::Return(Errno::NoSys.as_return());
+    }
+    // Commands and counts are 32-bit in Xen's C interface: the upper half of the register is whatever the
+    // guest's compiler left there.
+    let result = match nr {
+        number::EVENT_CHANNEL_OP => events::call(caller, x0 as u32, x1),
+        number::SCHED_OP => return sched::call(caller, x0 as u32, x1),
+        number::XEN_VERSION => version::call(caller, x0 as u32, x1),
+        number::MEMORY_OP => memory_op::call(caller, x0, x1),
+        number::GRANT_TABLE_OP => grants::call(caller, x0 as u32, x1, x2 as u32),
+        number::CONSOLE_IO => console_io::call(caller, arguments),
+        number::HVM_OP => hvm::call(caller, x0, x1),
+        number::VCPU_OP => vcpu::call(caller, x0 as u32, x1 as u32, x2),
+        number::VM_ASSIST => vcpu::assist(caller, x0 as u32, x1 as u32),
+        number::MULTICALL => return multicall::call(caller, arguments),
+        number::PLATFORM_OP | number::SYSCTL | number::DOMCTL => Err(Errno::Perm),
+        _ => Err(Errno::NoSys),
+    };
+    outcome(result)
+}
+
+/// The outcome of a call that only returns.
+#[inline]
+pub(crate) fn outcome(result: Result<i64, Errno>) -> Outcome {
+    match result {
+        Ok(value) => Outcome::Return(value),
+        Err(Errno::Restart) => Outcome::Restart,
+        Err(error) => Outcome::Return(error.as_return()),
+    }
+}

@@ -1,0 +1,163 @@
+//! The hypervisor's own pages of a domain, shared_info and the frames of its grant table, and where the
+//! guest has mapped them. A page is mapped at one place at a time (`xen/arch/arm/mm.c`,
+//! `xenmem_add_to_physmap_one`).
+//!
+//! The lock is held while the image changes the stage-2 table, so that the record is always right.
+
+use crate::{Caller, SharedPage};
+use abi::{Errno, grant_table};
+use alloc::vec::Vec;
+use sync::{Guard, SpinLock};
+
+/// Frames that the grant table grows by before the call is restarted.
+const GROW_STEP: usize = 8;
+
+/// A page and the guest frame number where it is mapped.
+struct Placed {
+    page: SharedPage,
+    gfn: Option<u64>,
+}
+
+/// Which page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    SharedInfo,
+    GrantFrame(usize),
+}
+
+pub(crate) struct Record {
+    shared_info: Placed,
+    /// Capacity was reserved for `max_grant_frames`.
+    grant_frames: Vec<Placed>,
+    max_grant_frames: usize,
+}
+
+/// The hypervisor's own pages of a domain.
+pub(crate) struct OwnPages(SpinLock<Record>);
+
+impl OwnPages {
+    /// `None` if there is no memory.
+    pub(crate) fn new(
+        shared_info: SharedPage,
+        grant_frame: SharedPage,
+        max_grant_frames: u32,
+    ) -> Option<Self> {
+        let max_grant_frames = max_grant_frames.max(grant_table::INITIAL_FRAMES) as usize;
+        let mut grant_frames = Vec::new();
+        grant_frames.try_reserve_exact(max_grant_frames).ok()?;
+        grant_frames.push(Placed {
+            page: grant_frame,
+            gfn: None,
+        });
+        Some(Self(SpinLock::new(Record {
+            shared_info: Placed {
+                page: shared_info,
+                gfn: None,
+            },
+            grant_frames,
+            max_grant_frames,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, Record> {
+        self.0.lock()
+    }
+}
+
+impl Record {
+    /// Frames of the grant table now.
+    pub(crate) fn grant_frames(&self) -> usize {
+        self.grant_frames.len()
+    }
+
+    /// Most frames of the grant table.
+    pub(crate) fn max_grant_frames(&self) -> usize {
+        self.max_grant_frames
+    }
+
+    /// Guest frame number of a frame of the grant table; `None` if it is not mapped.
+    pub(crate) fn grant_gfn(&self, index: usize) -> Option<u64> {
+        self.grant_frames.get(index)?.gfn
+    }
+
+    /// Grows the grant table to `frames` frames; does nothing if it is as large.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] beyond the limit, [`Errno::NoMemory`], [`Errno::Restart`] when a step is done.
+    pub(crate) fn grow_grants<C: Caller>(
+        &mut self,
+        caller: &C,
+        frames: usize,
+    ) -> Result<(), Errno> {
+        if frames > self.max_grant_frames {
+            return Err(Errno::Invalid);
+        }
+        for _ in 0..GROW_STEP {
+            if self.grant_frames.len() >= frames {
+                return Ok(());
+            }
+            let page = caller.new_page().ok_or(Errno::NoMemory)?;
+            self.grant_frames.push(Placed { page, gfn: None });
+        }
+        if self.grant_frames.len() >= frames {
+            return Ok(());
+        }
+        Err(Errno::Restart)
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Placed> {
+        core::iter::once(&mut self.shared_info).chain(&mut self.grant_frames)
+    }
+
+    /// Maps one of the pages at `gfn`.
+    ///
+    /// # Errors
+    /// [`Errno::Busy`] if it is mapped elsewhere, [`Errno::Invalid`] if there is no such page; what
+    /// [`Caller::map_page`] says.
+    pub(crate) fn place<C: Caller>(
+        &mut self,
+        caller: &C,
+        which: Which,
+        gfn: u64,
+    ) -> Result<(), Errno> {
+        let placed = match which {
+            Which::SharedInfo => &mut self.shared_info,
+            Which::GrantFrame(index) => self.grant_frames.get_mut(index).ok_or(Errno::Invalid)?,
+        };
+        match placed.gfn {
+            Some(old) if old == gfn => return Ok(()),
+            Some(_) => return Err(Errno::Busy),
+            None => {}
+        }
+        caller.map_page(gfn, &placed.page)?;
+        // What was there of ours is there no longer.
+        self.forget(gfn);
+        match which {
+            Which::SharedInfo => self.shared_info.gfn = Some(gfn),
+            Which::GrantFrame(index) => {
+                if let Some(placed) = self.grant_frames.get_mut(index) {
+                    placed.gfn = Some(gfn);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what is mapped at `gfn`, ours or not.
+    ///
+    /// # Errors
+    /// What [`Caller::remove_page`] says.
+    pub(crate) fn remove<C: Caller>(&mut self, caller: &C, gfn: u64) -> Result<(), Errno> {
+        caller.remove_page(gfn)?;
+        self.forget(gfn);
+        Ok(())
+    }
+
+    fn forget(&mut self, gfn: u64) {
+        for placed in self.all() {
+            if placed.gfn == Some(gfn) {
+                placed.gfn = None;
+            }
+        }
+    }
+}

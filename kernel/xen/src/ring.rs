@@ -1,0 +1,160 @@
+//! Backend of the PV console ring (`xen/include/public/io/console.h`).
+//!
+//! Indices that are the backend's to move are kept here and only copied to the page; those of the guest
+//! are read once a turn and used as numbers of bytes alone, never as addresses. A pair that is further
+//! apart than the ring is long is nonsense: what is in the ring is then skipped, and both sides go on
+//! from the guest's index.
+
+use crate::{Host, SharedPage, XenState};
+use abi::console::{
+    RING_IN, RING_IN_CONS, RING_IN_PROD, RING_IN_SIZE, RING_OUT, RING_OUT_CONS, RING_OUT_PROD,
+    RING_OUT_SIZE,
+};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use sync::SpinLock;
+
+/// Bytes taken out of the ring at once.
+const CHUNK: usize = 64;
+
+/// What [`ConsoleRing::drain`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drained {
+    /// Bytes taken.
+    pub bytes: usize,
+    /// The guest's index made no sense, and what was in the ring was skipped.
+    pub corrupted: bool,
+}
+
+impl Drained {
+    /// Whether the backend's index moved, so that the guest is to be told.
+    #[must_use]
+    pub fn moved(self) -> bool {
+        self.bytes != 0 || self.corrupted
+    }
+}
+
+/// The backend's own indices: next byte to read from the guest, next byte to write to it.
+#[derive(Default)]
+struct Indices {
+    out_cons: u32,
+    in_prod: u32,
+}
+
+/// The hypervisor's end of a console ring.
+pub struct ConsoleRing {
+    page: SharedPage,
+    indices: SpinLock<Indices>,
+}
+
+impl ConsoleRing {
+    /// The backend of the ring in a zeroed page.
+    #[must_use]
+    pub fn new(page: SharedPage) -> Self {
+        Self {
+            page,
+            indices: SpinLock::new(Indices::default()),
+        }
+    }
+
+    fn index(&self, offset: usize) -> u32 {
+        self.page.u32(offset).map_or(0, |word| word.load(Acquire))
+    }
+
+    fn set_index(&self, offset: usize, value: u32) {
+        if let Some(word) = self.page.u32(offset) {
+            word.store(value, Release);
+        }
+    }
+
+    /// Gives the bytes that the guest has written to `sink`, at most a ring full.
+    pub fn drain(&self, mut sink: impl FnMut(&[u8])) -> Drained {
+        let mut indices = self.indices.lock();
+        let prod = self.index(RING_OUT_PROD);
+        let mut cons = indices.out_cons;
+        let mut drained = Drained::default();
+        if prod.wrapping_sub(cons) as usize > RING_OUT_SIZE {
+            drained.corrupted = true;
+            cons = prod;
+        }
+        while cons != prod {
+            let mut chunk = [0; CHUNK];
+            let mut length: usize = 0;
+            for slot in &mut chunk {
+                if cons == prod {
+                    break;
+                }
+                let at = cons as usize & RING_OUT_SIZE.wrapping_sub(1);
+                *slot = self
+                    .page
+                    .u8(RING_OUT.wrapping_add(at))
+                    .map_or(0, |byte| byte.load(Relaxed));
+                cons = cons.wrapping_add(1);
+                length = length.wrapping_add(1);
+            }
+            sink(chunk.get(..length).unwrap_or_default());
+            drained.bytes = drained.bytes.wrapping_add(length);
+        }
+        if drained.moved() {
+            indices.out_cons = cons;
+            self.set_index(RING_OUT_CONS, cons);
+        }
+        drained
+    }
+
+    /// Puts input into the ring; the result is the number of bytes that found room.
+    pub fn fill(&self, input: &[u8]) -> usize {
+        let mut indices = self.indices.lock();
+        let cons = self.index(RING_IN_CONS);
+        let mut prod = indices.in_prod;
+        if prod.wrapping_sub(cons) as usize > RING_IN_SIZE {
+            prod = cons;
+        }
+        let mut taken: usize = 0;
+        for byte in input {
+            if prod.wrapping_sub(cons) as usize >= RING_IN_SIZE {
+                break;
+            }
+            let at = prod as usize & RING_IN_SIZE.wrapping_sub(1);
+            if let Some(slot) = self.page.u8(RING_IN.wrapping_add(at)) {
+                slot.store(*byte, Relaxed);
+            }
+            prod = prod.wrapping_add(1);
+            taken = taken.wrapping_add(1);
+        }
+        if prod != indices.in_prod {
+            indices.in_prod = prod;
+            self.set_index(RING_IN_PROD, prod);
+        }
+        taken
+    }
+}
+
+impl XenState {
+    /// Takes what the guest has written to its PV console to [`Host::console_write`], and tells the guest
+    /// that there is room again. Called when the guest sends to the console's port; the image may call it
+    /// at any time, for a guest that does not.
+    pub fn serve_console<H: Host>(&self, host: &H) {
+        let Some((ring, port)) = &self.console else {
+            return;
+        };
+        if ring
+            .drain(|bytes| host.console_write(self.id(), bytes))
+            .moved()
+        {
+            self.raise_service(host, *port);
+        }
+    }
+
+    /// Puts input for the guest into its PV console and tells it. The result is the number of bytes that
+    /// found room; 0 if the domain has no PV console.
+    pub fn console_input<H: Host>(&self, host: &H, input: &[u8]) -> usize {
+        let Some((ring, port)) = &self.console else {
+            return 0;
+        };
+        let taken = ring.fill(input);
+        if taken != 0 {
+            self.raise_service(host, *port);
+        }
+        taken
+    }
+}
