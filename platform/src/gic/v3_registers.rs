@@ -1,0 +1,61 @@
+//! The registers of a GICv3 that a GICv2 does not have: the routing frame of the distributor and the
+//! redistributors (IHI 0069, 12.8 to 12.11).
+
+use tock_registers::registers::{ReadOnly, ReadWrite};
+use tock_registers::{register_bitfields, register_structs};
+
+use super::bank::Bank;
+
+register_bitfields! {u32,
+    /// Redistributor control.
+    pub(super) GICR_CTLR [
+        /// A write to a register that this one covers has not taken effect everywhere yet.
+        RWP OFFSET(3) NUMBITS(1) [],
+    ],
+    /// Redistributor wake.
+    pub(super) GICR_WAKER [
+        /// The CPU interface is quiet.
+        ChildrenAsleep OFFSET(2) NUMBITS(1) [],
+        /// The redistributor shall be quiet.
+        ProcessorSleep OFFSET(1) NUMBITS(1) [],
+    ],
+}
+
+register_bitfields! {u64,
+    /// Redistributor type.
+    pub(super) GICR_TYPER [
+        /// Whose it is: affinity levels 3 to 0.
+        Affinity OFFSET(32) NUMBITS(32) [],
+        /// The last of its region.
+        Last OFFSET(4) NUMBITS(1) [],
+        /// It has virtual LPIs (GICv4), and so two more frames.
+        VLPIS OFFSET(1) NUMBITS(1) [],
+    ],
+}
+
+register_structs! {
+    /// A GICv3 distributor.
+    pub(super) Distributor {
+        (0x0000 => pub(super) bank: Bank),
+        (0x1000 => _reserved_1000),
+        /// Affinity of the CPU to which each shared interrupt goes. The first 32 do not exist.
+        (0x6000 => pub(super) irouter: [ReadWrite<u64>; 1024]),
+        (0x8000 => _reserved_8000),
+        (0x10000 => @END),
+    }
+}
+
+register_structs! {
+    /// Two frames of a redistributor: its control, and the bank of its CPU's private interrupts.
+    pub(super) Redistributor {
+        (0x00000 => pub(super) ctlr: ReadOnly<u32, GICR_CTLR::Register>),
+        (0x00004 => _iidr: ReadOnly<u32>),
+        (0x00008 => pub(super) typer: ReadOnly<u64, GICR_TYPER::Register>),
+        (0x00010 => _reserved_00010),
+        (0x00014 => pub(super) waker: ReadWrite<u32, GICR_WAKER::Register>),
+        (0x00018 => _reserved_00018),
+        (0x10000 => pub(super) bank: Bank),
+        (0x11000 => _reserved_11000),
+        (0x20000 => @END),
+    }
+}

@@ -1,0 +1,51 @@
+//! The counter, and the EL2 physical timer with which the hypervisor ends time slices.
+//!
+//! DDI 0487, D11 (the generic timer in AArch64 state), D19.12 (its registers). Time is in ticks of the
+//! counter; [`frequency`] tells how many make a second.
+
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0};
+use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::barrier;
+use crate::sysreg::CNTHP_CVAL_EL2;
+
+/// The counter now. A read may be executed early, by the time of some instructions; nothing here needs
+/// it closer.
+#[inline(always)]
+#[must_use]
+pub fn now() -> u64 {
+    CNTPCT_EL0.get()
+}
+
+/// Ticks in a second, as firmware has written it: 0 if firmware forgot, then the tree has to tell.
+#[must_use]
+pub fn frequency() -> u64 {
+    CNTFRQ_EL0.get()
+}
+
+/// Makes this CPU's timer interrupt come when the counter reaches `deadline` ticks; at once if it has.
+pub fn arm(deadline: u64) {
+    CNTHP_CVAL_EL2.set(deadline);
+    CNTHP_CTL_EL2.write(
+        aarch64_cpu::registers::CNTHP_CTL_EL2::ENABLE::SET
+            + aarch64_cpu::registers::CNTHP_CTL_EL2::IMASK::CLEAR,
+    );
+    // A write that the CPU still holds back would be lost on a WFI that follows.
+    barrier::synchronize();
+}
+
+/// Turns this CPU's timer off. Its line is low when this returns, so that the interrupt can be ended.
+pub fn disarm() {
+    CNTHP_CTL_EL2.set(0);
+    barrier::synchronize();
+}
+
+/// Whether this CPU's timer is armed and its time has come.
+#[must_use]
+pub fn is_due() -> bool {
+    // ISTATUS means nothing while ENABLE is 0 (D19.12, CNTHP_CTL_EL2).
+    CNTHP_CTL_EL2.matches_all(
+        aarch64_cpu::registers::CNTHP_CTL_EL2::ENABLE::SET
+            + aarch64_cpu::registers::CNTHP_CTL_EL2::ISTATUS::SET,
+    )
+}
