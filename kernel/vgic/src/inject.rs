@@ -29,9 +29,9 @@ impl Work<'_> {
             return;
         }
         let forwarding = self.state.forwarding;
-        let concerned = self.bank(word).map_or(0, |bank| {
-            bank.listed | bank.active | bank.signalled(forwarding)
-        });
+        let concerned = self
+            .bank(word)
+            .map_or(0, |bank| bank.listed | bank.signalled(forwarding));
         if concerned & intid.mask() != 0 {
             self.mark(owner);
         }
@@ -101,6 +101,9 @@ impl Work<'_> {
         let mask = intid.mask();
         bank.latch |= mask;
         bank.hardware |= mask;
+        // That it came again says that the guest ended the last one, whose list register may not be
+        // folded yet: that fold is not the end of this one.
+        bank.listed_hardware &= !mask;
         bank.set_physical(intid.lane(), physical);
         self.arrived(vcpu, intid, here);
         let linked = self

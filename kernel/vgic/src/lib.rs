@@ -31,6 +31,7 @@
 )]
 
 mod bank;
+mod deliver;
 mod distributor;
 mod fill;
 mod identity;

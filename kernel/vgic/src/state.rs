@@ -255,12 +255,16 @@ impl Work<'_> {
         }
     }
     /// Whether an interrupt waits for `vcpu` in the banks that would be signalled: not one that is
-    /// active. One that waits for its list register to take a second one counts, for want of a look
-    /// at the list register.
+    /// active. What waits behind a list register counts only until the next entry has tried to merge
+    /// the two.
     pub(crate) fn waits(&self, vcpu: VcpuId) -> bool {
         let forwarding = self.state.forwarding;
-        let ready =
-            |bank: &Bank| bank.signalled(forwarding) & !bank.active & (!bank.listed | bank.latch);
+        let flags = self.attention.get(vcpu.index());
+        let dirty = flags.is_some_and(|flags| flags.load(Ordering::Relaxed) & DIRTY != 0);
+        let ready = |bank: &Bank| {
+            let merging = if dirty { bank.latch } else { 0 };
+            bank.signalled(forwarding) & !bank.active & (!bank.listed | merging)
+        };
         if self
             .private(vcpu)
             .is_some_and(|private| ready(&private.bank) != 0)

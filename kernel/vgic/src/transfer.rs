@@ -7,9 +7,7 @@ use core::sync::atomic::Ordering;
 
 use crate::fill::{Candidate, Choice};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
-use crate::list::{
-    Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy, with_pending,
-};
+use crate::list::{Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy};
 use crate::state::{LINKED, Word, Work};
 
 /// The list registers that a CPU has, as a mask.
@@ -234,13 +232,23 @@ impl Work<'_> {
         if let Some(private) = self.private_mut(vcpu)
             && private.maintenance != wanted
         {
+            let unlisted = Maintenance::UNLISTED_END;
+            if wanted.contains(unlisted) && !private.maintenance.contains(unlisted) {
+                // Ends of what was not active counted until now: nobody's.
+                lists.take_end_count();
+            }
             private.maintenance = wanted;
             lists.set_maintenance(wanted);
         }
     }
 
     /// Makes the list register of an interrupt that wants one, and books it in `slot`.
-    fn compose(&mut self, vcpu: VcpuId, intid: IntId, slot: u32) -> Option<ListRegister> {
+    pub(crate) fn compose(
+        &mut self,
+        vcpu: VcpuId,
+        intid: IntId,
+        slot: u32,
+    ) -> Option<ListRegister> {
         let (lane, mask) = (intid.lane(), intid.mask());
         let forwarding = self.state.forwarding;
         let word = Self::word(vcpu, intid);
@@ -248,6 +256,11 @@ impl Work<'_> {
             Some(self.take_source(vcpu, lane)?)
         } else {
             None
+        };
+        // Active here, but routed elsewhere by now: what comes next is the other's.
+        let routed = match word {
+            Word::Private(_) => true,
+            Word::Shared(index) => self.state.shared.get(index)?.target(lane) == Some(vcpu),
         };
         let bank = self.bank_mut(word)?;
         let active = bank.active & mask != 0;
@@ -270,14 +283,14 @@ impl Work<'_> {
             (!active, Link::Hardware(bank.physical(lane)?))
         } else {
             // A line that is still high while the interrupt is active makes it pending again only
-            // after its end: hence the notice.
-            let pending = signalled && (latched || !active);
+            // after its end: hence the notice, as for whatever else stays behind in the bank.
+            let pending = routed && signalled && (latched || !active);
             if pending {
                 bank.latch &= !mask;
             }
             let link = Link::Software {
                 source: 0,
-                end_notice: bank.high() & mask != 0,
+                end_notice: bank.pending() & mask != 0,
             };
             (pending, link)
         };
@@ -330,138 +343,6 @@ impl Work<'_> {
             source: *current,
             taken,
             more: *sources != 0,
-        })
-    }
-
-    /// Puts an interrupt that became pending straight into a list register of the CPU that executes,
-    /// on which its owner `vcpu` is loaded. `false` if that takes a whole fold and fill.
-    pub(crate) fn deliver<L: ListRegisters + ?Sized>(
-        &mut self,
-        vcpu: VcpuId,
-        intid: IntId,
-        lists: &L,
-    ) -> bool {
-        let mask = intid.mask();
-        let forwarding = self.state.forwarding;
-        let word = Self::word(vcpu, intid);
-        let Some(private) = self.private(vcpu) else {
-            return false;
-        };
-        // More waits than fits: who goes first is for the fill to say.
-        if private.maintenance != Maintenance::NONE {
-            return false;
-        }
-        let Some(bank) = self.bank(word) else {
-            return false;
-        };
-        let mut held = None;
-        if bank.listed & mask != 0 {
-            let Some(slot) = self.slot_of(vcpu, intid) else {
-                return false;
-            };
-            let raw = lists.read(slot as usize);
-            let occupancy = Occupancy::of(raw, self.version);
-            if occupancy.pending || occupancy.active {
-                return self.merge(word, intid, slot, raw, lists);
-            }
-            self.fold(vcpu, slot, occupancy, lists);
-            held = Some(slot);
-        }
-        let Some(bank) = self.bank(word) else {
-            return false;
-        };
-        let ready = bank.signalled(forwarding) & mask != 0;
-        let active = bank.active & mask != 0;
-        let slot = match held {
-            // Its last stay is over; it goes into the same place, whose end notice is over with that.
-            Some(slot) if ready && !active => slot,
-            Some(slot) => {
-                lists.write(slot as usize, 0);
-                return !ready;
-            }
-            None if active => return false,
-            // Disabled: it waits in the bank, and there is nothing to do until it is enabled.
-            None if !ready => return true,
-            None => {
-                let free = lists.empty() & available(lists);
-                if free == 0 {
-                    return false;
-                }
-                let slot = free.trailing_zeros();
-                let used = self.private(vcpu).map_or(0, |private| private.used);
-                if used & bit(slot) != 0 {
-                    self.fold(vcpu, slot, Occupancy::EMPTY, lists);
-                }
-                slot
-            }
-        };
-        let Some(list) = self.compose(vcpu, intid, slot) else {
-            return false;
-        };
-        lists.write(slot as usize, list.encode(self.version));
-        true
-    }
-
-    /// Adds the pending state to a list register that holds the interrupt already.
-    fn merge<L: ListRegisters + ?Sized>(
-        &mut self,
-        word: Word,
-        intid: IntId,
-        slot: u32,
-        raw: u64,
-        lists: &L,
-    ) -> bool {
-        // An SGI of GICv2 has its source to be compared, a level its end notice: rare enough for the
-        // long way.
-        if self.version == Version::V2 && intid.is_sgi() {
-            return false;
-        }
-        let mask = intid.mask();
-        let forwarding = self.state.forwarding;
-        let Some(bank) = self.bank_mut(word) else {
-            return false;
-        };
-        let involved = bank.hardware | bank.listed_hardware | bank.high() | bank.drop_pending;
-        if (involved | bank.drop_active) & mask != 0 || bank.signalled(forwarding) & mask == 0 {
-            return false;
-        }
-        bank.latch &= !mask;
-        bank.listed_latch |= mask;
-        lists.write(slot as usize, with_pending(raw, self.version));
-        true
-    }
-
-    /// Whether a list register of `vcpu`, loaded here, signals an interrupt, or ended one that is
-    /// pending again.
-    pub(crate) fn signals<L: ListRegisters + ?Sized>(&self, vcpu: VcpuId, lists: &L) -> bool {
-        let Some(private) = self.private(vcpu) else {
-            return false;
-        };
-        Bits(private.used).any(|slot| {
-            let occupancy = Occupancy::of(lists.read(slot as usize), self.version);
-            if occupancy.active {
-                return false;
-            }
-            let intid = private.slots.get(slot as usize);
-            occupancy.pending
-                || intid
-                    .and_then(|&number| IntId::new(u32::from(number)))
-                    .and_then(|intid| Some((intid, self.bank(Self::word(vcpu, intid))?)))
-                    .is_some_and(|(intid, bank)| {
-                        bank.signalled(self.state.forwarding) & intid.mask() != 0
-                    })
-        })
-    }
-
-    /// The list register that holds an interrupt of `vcpu`.
-    fn slot_of(&self, vcpu: VcpuId, intid: IntId) -> Option<u32> {
-        let private = self.private(vcpu)?;
-        Bits(private.used).find(|&slot| {
-            private
-                .slots
-                .get(slot as usize)
-                .map(|&number| u32::from(number))
-                == Some(intid.get())
         })
     }
 }

@@ -1,0 +1,331 @@
+//! A CPU's list registers and virtual CPU interface, as much of them as a guest's acknowledge and end
+//! of interrupt need (IHI0048B 5.2, IHI0069 4.8, 5.2).
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file uses its own part of this module"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
+use viaduct_vgic::{
+    Here, IntId, Link, ListRegister, ListRegisters, Maintenance, Notify, Region, VcpuId, Version,
+    Vgic, Width,
+};
+
+/// One CPU.
+pub struct Cpu {
+    pub version: Version,
+    pub lists: RefCell<Vec<u64>>,
+    pub maintenance: Cell<Maintenance>,
+    pub end_count: Cell<u32>,
+    /// Physical interrupts that are active: a hardware-linked end or a call deactivates them.
+    pub physically_active: RefCell<BTreeSet<u32>>,
+    /// Lines of physical interrupts that are low.
+    pub low: RefCell<BTreeSet<u32>>,
+    /// Priorities of the interrupts that the guest has acknowledged and not dropped.
+    pub running: RefCell<Vec<u8>>,
+}
+
+impl Cpu {
+    pub fn new(version: Version, count: usize) -> Self {
+        Self {
+            version,
+            lists: RefCell::new(vec![0; count]),
+            maintenance: Cell::new(Maintenance::NONE),
+            end_count: Cell::new(0),
+            physically_active: RefCell::default(),
+            low: RefCell::default(),
+            running: RefCell::default(),
+        }
+    }
+
+    pub fn decode(&self, raw: u64) -> Option<ListRegister> {
+        ListRegister::decode(raw, self.version).filter(|list| list.pending || list.active)
+    }
+
+    /// What the list registers hold, with their places.
+    pub fn held(&self) -> Vec<(usize, ListRegister)> {
+        let lists = self.lists.borrow();
+        lists
+            .iter()
+            .enumerate()
+            .filter_map(|(place, &raw)| Some((place, self.decode(raw)?)))
+            .collect()
+    }
+
+    pub fn find(&self, intid: u32) -> Option<ListRegister> {
+        self.held()
+            .into_iter()
+            .map(|(_, list)| list)
+            .find(|list| list.intid.get() == intid)
+    }
+
+    fn set_state(&self, place: usize, pending: bool, active: bool) {
+        let shift = match self.version {
+            Version::V2 => 28,
+            Version::V3 => 62,
+        };
+        let state = u64::from(pending) | (u64::from(active) << 1);
+        let raw = &mut self.lists.borrow_mut()[place];
+        *raw = (*raw & !(3 << shift)) | (state << shift);
+    }
+
+    /// What an acknowledge would return: the most urgent pending one above the running priority.
+    pub fn signalled(&self) -> Option<(usize, ListRegister)> {
+        let running = self.running.borrow().last().copied().unwrap_or(0xff);
+        self.held()
+            .into_iter()
+            .filter(|(_, list)| list.pending && !list.active && list.priority < running)
+            .min_by_key(|(_, list)| (list.priority, list.intid))
+    }
+
+    /// The guest reads IAR: number and source.
+    pub fn acknowledge(&self) -> Option<(u32, u8)> {
+        let (place, list) = self.signalled()?;
+        self.set_state(place, false, true);
+        self.running.borrow_mut().push(list.priority);
+        let source = match list.link {
+            Link::Software { source, .. } => source,
+            Link::Hardware(_) => 0,
+        };
+        Some((list.intid.get(), source))
+    }
+
+    /// The guest drops its running priority: EOIR with EOImode 1, or the first half of one without.
+    pub fn drop_priority(&self) {
+        self.running.borrow_mut().pop();
+    }
+
+    /// The guest deactivates: DIR, or the second half of EOIR.
+    pub fn deactivate_virtual(&self, intid: u32) {
+        let held = self.held();
+        let Some((place, list)) = held
+            .iter()
+            .find(|(_, list)| list.intid.get() == intid && list.active)
+        else {
+            self.end_count.set(self.end_count.get() + 1);
+            return;
+        };
+        self.set_state(*place, list.pending, false);
+        if let Link::Hardware(physical) = list.link {
+            assert!(self.physically_active.borrow_mut().remove(&physical.get()));
+        }
+    }
+
+    /// The guest writes EOIR, EOImode 0.
+    pub fn end(&self, intid: u32) {
+        self.drop_priority();
+        self.deactivate_virtual(intid);
+    }
+
+    /// Whether the maintenance interrupt is raised.
+    pub fn wants_maintenance(&self) -> bool {
+        let wanted = self.maintenance.get();
+        let none_pending = !self
+            .held()
+            .iter()
+            .any(|(_, list)| list.pending && !list.active);
+        let ended = self.lists.borrow().iter().any(|&raw| {
+            let list = ListRegister::decode(raw, self.version);
+            list.is_some_and(|list| {
+                let notice = matches!(
+                    list.link,
+                    Link::Software {
+                        end_notice: true,
+                        ..
+                    }
+                );
+                notice && !list.pending && !list.active
+            })
+        });
+        ended
+            || wanted.contains(Maintenance::NONE_PENDING) && none_pending
+            || wanted.contains(Maintenance::UNLISTED_END) && self.end_count.get() != 0
+    }
+}
+
+impl ListRegisters for Cpu {
+    fn count(&self) -> usize {
+        self.lists.borrow().len()
+    }
+
+    fn read(&self, index: usize) -> u64 {
+        self.lists.borrow()[index]
+    }
+
+    fn write(&self, index: usize, raw: u64) {
+        if let Some(list) = ListRegister::decode(raw, self.version) {
+            let linked = matches!(list.link, Link::Hardware(_));
+            assert!(
+                !(linked && list.pending && list.active),
+                "a hardware-linked list register may not be pending and active"
+            );
+        }
+        self.lists.borrow_mut()[index] = raw;
+    }
+
+    fn empty(&self) -> u32 {
+        let mut empty = u32::MAX;
+        for (place, &raw) in self.lists.borrow().iter().enumerate() {
+            let Some(list) = ListRegister::decode(raw, self.version) else {
+                continue;
+            };
+            let notice = matches!(
+                list.link,
+                Link::Software {
+                    end_notice: true,
+                    ..
+                }
+            );
+            if list.pending || list.active || notice {
+                empty &= !(1 << place);
+            }
+        }
+        empty
+    }
+
+    fn set_maintenance(&self, wanted: Maintenance) {
+        self.maintenance.set(wanted);
+    }
+
+    fn take_end_count(&self) -> u32 {
+        self.end_count.replace(0)
+    }
+
+    fn deactivate(&self, physical: IntId) {
+        assert!(
+            self.physically_active.borrow_mut().remove(&physical.get()),
+            "{physical} deactivated, but it is not active"
+        );
+    }
+
+    fn is_asserted(&self, physical: IntId) -> bool {
+        !self.low.borrow().contains(&physical.get())
+    }
+}
+
+pub fn vcpu(number: u32) -> VcpuId {
+    VcpuId::new(number).unwrap()
+}
+
+pub fn intid(number: u32) -> IntId {
+    IntId::new(number).unwrap()
+}
+
+/// A domain whose vCPU n is loaded on CPU n.
+pub struct Domain {
+    pub vgic: Vgic,
+    pub cpus: Vec<Cpu>,
+}
+
+impl Domain {
+    pub fn new(version: Version, vcpus: u32, spis: u32, lists: usize) -> Self {
+        let vgic = Vgic::new(version, vcpus, spis).unwrap();
+        let cpus: Vec<Cpu> = (0..vcpus).map(|_| Cpu::new(version, lists)).collect();
+        for (number, cpu) in (0..).zip(&cpus) {
+            let here = Here {
+                vcpu: vcpu(number),
+                lists: cpu,
+            };
+            assert!(vgic.restore(here).is_empty());
+        }
+        Self { vgic, cpus }
+    }
+
+    /// The same, distributor on, the first `words` words of 32 interrupts enabled at priority 0xa0.
+    pub fn ready(version: Version, vcpus: u32, spis: u32, lists: usize, words: u32) -> Self {
+        let domain = Self::new(version, vcpus, spis, lists);
+        domain.write(0, Region::Distributor, 0, 3);
+        for number in 0..vcpus {
+            for word in 0..words {
+                domain.write_word(number, word, 0x100, u32::MAX);
+                for place in 0..8 {
+                    let (region, offset) = domain.place(number, word, 0x400, 32);
+                    domain.write(number, region, offset + place * 4, 0xa0a0_a0a0);
+                }
+            }
+        }
+        domain.enter_dirty();
+        domain
+    }
+
+    pub fn here(&self, number: u32) -> Here<'_, Cpu> {
+        Here {
+            vcpu: vcpu(number),
+            lists: &self.cpus[number as usize],
+        }
+    }
+
+    /// Where the register of a word of interrupts is that starts at `base` and has `bytes` for each
+    /// word.
+    pub fn place(&self, number: u32, word: u32, base: u64, bytes: u64) -> (Region, u64) {
+        if word == 0 && self.vgic.version() == Version::V3 {
+            let frame = u64::from(number) * 0x2_0000 + 0x1_0000;
+            (Region::Redistributor, frame + base)
+        } else {
+            (Region::Distributor, base + u64::from(word) * bytes)
+        }
+    }
+
+    pub fn write_word(&self, number: u32, word: u32, base: u64, value: u32) -> Notify {
+        let (region, offset) = self.place(number, word, base, 4);
+        self.write(number, region, offset, value)
+    }
+
+    pub fn read_word(&self, number: u32, word: u32, base: u64) -> u32 {
+        let (region, offset) = self.place(number, word, base, 4);
+        self.read(number, region, offset)
+    }
+
+    pub fn write(&self, number: u32, region: Region, offset: u64, value: u32) -> Notify {
+        self.vgic
+            .write(
+                self.here(number),
+                region,
+                offset,
+                Width::Word,
+                u64::from(value),
+            )
+            .unwrap()
+    }
+
+    pub fn read(&self, number: u32, region: Region, offset: u64) -> u32 {
+        let value = self
+            .vgic
+            .read(self.here(number), region, offset, Width::Word);
+        u32::try_from(value.unwrap()).unwrap()
+    }
+
+    /// Every vCPU with something to do passes an exit and an entry.
+    pub fn enter_dirty(&self) {
+        loop {
+            let mut again = false;
+            for number in 0..self.vgic.vcpu_count() {
+                let cpu = &self.cpus[number as usize];
+                if self.vgic.is_dirty(vcpu(number)) || cpu.wants_maintenance() {
+                    let _ = self.vgic.enter(self.here(number));
+                    again = true;
+                    assert!(!cpu.wants_maintenance(), "a maintenance interrupt storm");
+                }
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// The guest acknowledges on this vCPU after everything settled.
+    pub fn acknowledge(&self, number: u32) -> Option<u32> {
+        self.enter_dirty();
+        let acknowledged = self.cpus[number as usize].acknowledge();
+        self.enter_dirty();
+        acknowledged.map(|(intid, _)| intid)
+    }
+
+    pub fn end(&self, number: u32, intid: u32) {
+        self.cpus[number as usize].end(intid);
+        self.enter_dirty();
+    }
+}
