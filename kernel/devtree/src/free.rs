@@ -71,3 +71,7 @@ impl Free {
         self.lost = self.lost.saturating_add(rejected.size());
     }
 }
+
+#[cfg(test)]
+#[path = "free_tests.rs"]
+mod tests;

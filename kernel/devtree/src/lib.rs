@@ -37,6 +37,8 @@ pub mod kernel;
 pub mod options;
 pub mod placement;
 mod problem;
+#[cfg(test)]
+mod random;
 pub mod tree;
 mod uart;
 mod walk;

@@ -126,3 +126,7 @@ pub fn place(kernel: &Kernel<'_>, banks: &Banks, initrd: u64) -> Result<Placemen
         initrd,
     })
 }
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;

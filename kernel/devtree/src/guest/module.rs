@@ -19,6 +19,20 @@ pub(super) enum Kind {
     Ramdisk,
 }
 
+impl Kind {
+    /// What a module's node says that it is for.
+    pub(super) fn of(node: &Node<'_>) -> Option<Self> {
+        // The second string of each pair is an older name of Xen's.
+        if node.is_compatible(&["multiboot,kernel", "xen,linux-zimage"]) {
+            Some(Self::Kernel)
+        } else if node.is_compatible(&["multiboot,ramdisk", "xen,linux-initrd"]) {
+            Some(Self::Ramdisk)
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -51,12 +65,7 @@ pub(super) fn is_module(compatible: &Property<'_>) -> bool {
 impl Context<'_> {
     /// Reads a module; `None` if it has been refused.
     pub(super) fn module(&mut self, node: &Node<'_>, name: &str, cells: Cells) -> Option<Module> {
-        // The strings after the first of each pair are older names of Xen's.
-        let kind = if node.is_compatible(&["multiboot,kernel", "xen,linux-zimage"]) {
-            Kind::Kernel
-        } else if node.is_compatible(&["multiboot,ramdisk", "xen,linux-initrd"]) {
-            Kind::Ramdisk
-        } else {
+        let Some(kind) = Kind::of(node) else {
             let found = node
                 .property("compatible")
                 .map(|list| list.to_string())

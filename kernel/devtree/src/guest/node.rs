@@ -349,11 +349,13 @@ impl Context<'_> {
         others: &[DomainConfig],
     ) {
         let mut modules = Vec::new();
+        let mut has_kernel = false;
         let mut pinned = vec![false; domain.affinity.len()];
         for child in node.children() {
             let name = child.name().to_string();
             let compatible = child.property("compatible");
             if compatible.is_some_and(|list| module::is_module(&list)) {
+                has_kernel |= Kind::of(&child) == Some(Kind::Kernel);
                 modules.extend(self.module(&child, &name, cells));
             } else if child.is_compatible(&["xen,vcpu"]) {
                 affinity::read(self, &child, &name, domain, &mut pinned);
@@ -373,6 +375,10 @@ impl Context<'_> {
                     "a node of the binding",
                 );
             }
+        }
+        if !has_kernel {
+            let expected = "a child compatible with \"multiboot,kernel\"";
+            self.refuse("", "", "no kernel", expected);
         }
         self.take_modules(modules, domain, others);
     }
@@ -400,14 +406,8 @@ impl Context<'_> {
                 domain.bootargs = module.bootargs;
             }
         }
-        match kernel {
-            Some(kernel) => domain.kernel = kernel,
-            None => self.refuse(
-                "",
-                "",
-                "no kernel",
-                "a child compatible with \"multiboot,kernel\"",
-            ),
+        if let Some(kernel) = kernel {
+            domain.kernel = kernel;
         }
     }
 }
