@@ -39,7 +39,7 @@ unit:
 
 # The locks under the model checker
 loom:
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" tools/cargo test --release -p viaduct-sync --lib
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" tools/cargo test --release -p viaduct-sync -p viaduct-domain --test loom
 
 # System tests, two machines at a time; `just system boot` for one file
 system file="*":

@@ -55,7 +55,7 @@ pub struct Console {
     errors: Arc<Mutex<String>>,
     /// Lines below this number have been matched.
     cursor: usize,
-    panic_expected: bool,
+    failure_expected: bool,
     started: Instant,
     _slots: Vec<Slot>,
 }
@@ -105,22 +105,22 @@ impl Console {
             shared,
             errors,
             cursor: 0,
-            panic_expected: false,
+            failure_expected: false,
             started: Instant::now(),
             _slots: slots,
         }
     }
 
-    /// Says that this test makes the hypervisor fail; else its panic line ends any wait.
-    pub fn panic_is_expected(&mut self) {
-        self.panic_expected = true;
+    /// Says that this test makes the hypervisor fail; else its report ends any wait.
+    pub fn failure_is_expected(&mut self) {
+        self.failure_expected = true;
     }
 
     /// Waits for a line that contains `pattern`, after all that was matched before, and returns it.
     /// The line may still grow: what is wanted of its end belongs in the pattern.
     ///
     /// # Panics
-    /// When the time is over, QEMU has ended, or the hypervisor has panicked.
+    /// When the time is over, QEMU has ended, or the hypervisor has failed.
     #[track_caller]
     pub fn expect(&mut self, pattern: &str, within: Duration) -> String {
         self.expect_that(&format!("{pattern:?}"), within, |line| {
@@ -163,11 +163,11 @@ impl Console {
                 self.cursor = at + 1;
                 return line;
             }
-            let why = if !self.panic_expected && panicked(&received) {
+            let why = if !self.failure_expected && panicked(&received) {
                 // The rest of its report is worth having.
                 drop(received);
                 std::thread::sleep(Duration::from_secs(1));
-                "the hypervisor panicked"
+                "the hypervisor failed"
             } else if received.ended {
                 drop(received);
                 "QEMU ended"
@@ -259,6 +259,12 @@ impl Console {
         }
     }
 
+    /// Whether QEMU still runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Every line so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
@@ -320,10 +326,8 @@ impl Console {
 }
 
 fn panicked(received: &Received) -> bool {
-    received
-        .transcript
-        .since(0)
-        .any(|(_, line)| line.contains(lines::PANIC))
+    let mut all = received.transcript.since(0);
+    all.any(|(_, line)| lines::FAILURES.iter().any(|start| line.starts_with(start)))
 }
 
 impl Drop for Console {

@@ -4,10 +4,15 @@
 pub const VIADUCT: &str = "viaduct| ";
 /// The first line.
 pub const BANNER: &str = "viaduct| Viaduct ";
-/// A failure of the hypervisor itself; no test but those that ask for one may ever see it.
-pub const PANIC: &str = "viaduct| panic";
+/// How the report of a failure of the hypervisor itself starts: a panic, or a fault at EL2. Only a
+/// test that asks for one may ever see it.
+pub const FAILURES: [&str; 2] = ["PANIC: ", "FAULT in EL2: "];
+/// The end of that report.
+pub const HALTED: &str = "halted";
 /// The last guest has stopped.
 pub const ALL_STOPPED: &str = "viaduct| every guest has stopped";
+/// Nothing to run.
+pub const NO_GUESTS: &str = "viaduct| no guests";
 /// Started at EL1, or at EL3: nothing to do there.
 pub const NOT_AT_EL2: &str = "not started at EL2";
 

@@ -29,7 +29,8 @@ fn main() -> ExitCode {
                 .ramdisk(initrd)
                 .memory_mib(256)
                 .cpus(2)
-                .boot_arguments("console=hvc0");
+                .boot_arguments("console=hvc0")
+                .extra("viaduct,console-focus;");
             unikernels(Bundle::new("demo").guest(linux), "demo.itb")
         }
     };

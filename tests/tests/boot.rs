@@ -1,0 +1,190 @@
+//! The same image on every machine: from the banner through two heartbeats to the last guest's end.
+
+use viaduct_tests::{Board, Bundle, Console, Gic, Guest, Image, Machine, lines, seconds};
+
+/// Two short-lived heartbeats.
+fn heartbeats(name: &str) -> Bundle {
+    let beats = "period=50ms count=3";
+    Bundle::new(name)
+        .guest(Guest::hello("hello-1").boot_arguments(beats))
+        .guest(Guest::hello("hello-2").boot_arguments(beats))
+}
+
+/// Waits for both heartbeats, their ends, and that of the machine.
+fn expect_whole_run(console: &mut Console) {
+    console.expect(lines::BANNER, seconds(30));
+    console.expect_each(
+        &[
+            "hello-1| hello: heartbeat 3".to_owned(),
+            "hello-2| hello: heartbeat 3".to_owned(),
+            lines::stopped("hello-1", "poweroff"),
+            lines::stopped("hello-2", "poweroff"),
+        ],
+        seconds(60),
+    );
+    console.expect(lines::ALL_STOPPED, seconds(10));
+    assert_eq!(console.expect_exit(seconds(10)), 0);
+}
+
+fn boots(name: &str, machine: Machine) {
+    let bundle = heartbeats(name).write();
+    let mut console = machine
+        .bundle(bundle)
+        .argument(lines::POWER_OFF)
+        .start(name);
+    expect_whole_run(&mut console);
+}
+
+/// Rows of the matrix that every change runs: each value of each column is there, most pairs are.
+#[test]
+fn virt_gicv3_2_cpus_1_gib() {
+    boots("boot-v3-2", Machine::virt(Gic::V3));
+}
+
+#[test]
+fn virt_gicv2_1_cpu_512_mib() {
+    boots("boot-v2-1", Machine::virt(Gic::V2).cpus(1).memory_mib(512));
+}
+
+#[test]
+fn virt_gicv3_8_cpus_8_gib_debug() {
+    boots(
+        "boot-v3-8",
+        Machine::virt(Gic::V3)
+            .cpus(8)
+            .memory_mib(8192)
+            .image(Image::Debug),
+    );
+}
+
+#[test]
+fn virt_gicv2_4_cpus_2_gib_debug() {
+    boots(
+        "boot-v2-4",
+        Machine::virt(Gic::V2)
+            .cpus(4)
+            .memory_mib(2048)
+            .image(Image::Debug),
+    );
+}
+
+#[test]
+fn virt_gicv2_8_cpus_4_gib() {
+    boots("boot-v2-8", Machine::virt(Gic::V2).cpus(8).memory_mib(4096));
+}
+
+#[test]
+fn virt_gicv3_1_cpu_512_mib_debug() {
+    boots(
+        "boot-v3-1",
+        Machine::virt(Gic::V3)
+            .cpus(1)
+            .memory_mib(512)
+            .image(Image::Debug),
+    );
+}
+
+#[test]
+fn raspi4b() {
+    boots("boot-pi4", Machine::pi4());
+}
+
+#[test]
+fn raspi4b_debug() {
+    boots("boot-pi4-debug", Machine::pi4().image(Image::Debug));
+}
+
+/// The full product.
+#[test]
+#[ignore = "long"]
+fn every_machine() {
+    for image in [Image::Release, Image::Debug] {
+        for gic in [Gic::V2, Gic::V3] {
+            for cpus in [1, 2, 4, 8] {
+                for mib in [512, 1024, 2048, 4096, 8192] {
+                    let name = format!("boot-all-{image:?}-{gic:?}-{cpus}-{mib}").to_lowercase();
+                    let machine = Machine::virt(gic).cpus(cpus).memory_mib(mib);
+                    boots(&name, machine.image(image.clone()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn all_cpus_come_up() {
+    for (name, machine, cpus) in [
+        ("cpus-v3", Machine::virt(Gic::V3).cpus(4), 4),
+        ("cpus-v2", Machine::virt(Gic::V2).cpus(8), 8),
+        ("cpus-pi4", Machine::pi4(), 4),
+    ] {
+        let bundle = heartbeats(name).write();
+        let mut console = machine.bundle(bundle).start(name);
+        console.expect(
+            &format!("{}CPUs: {cpus} of {cpus} up", lines::VIADUCT),
+            seconds(30),
+        );
+        console.expect("hello-2| hello: heartbeat 1", seconds(30));
+    }
+}
+
+#[test]
+fn more_vcpus_than_cpus_share() {
+    let mut bundle = Bundle::new("share");
+    let names: Vec<String> = (1..=4).map(|index| format!("hello-{index}")).collect();
+    for name in &names {
+        bundle = bundle.guest(
+            Guest::hello(name)
+                .cpus(2)
+                .boot_arguments("period=50ms count=5"),
+        );
+    }
+    for cpus in [1, 2] {
+        let machine = Machine::virt(Gic::V3)
+            .cpus(cpus)
+            .bundle(bundle.write())
+            .argument(lines::POWER_OFF);
+        let mut console = machine.start(&format!("share-{cpus}"));
+        let beats: Vec<String> = names
+            .iter()
+            .map(|name| format!("{name}| hello: heartbeat 5"))
+            .collect();
+        console.expect_each(&beats, seconds(60));
+        console.expect(lines::ALL_STOPPED, seconds(10));
+    }
+}
+
+#[test]
+fn no_guest_is_said_and_powers_off() {
+    let mut console = Machine::virt(Gic::V3)
+        .argument(lines::POWER_OFF)
+        .start("no-guest");
+    console.expect(lines::BANNER, seconds(30));
+    console.expect(lines::NO_GUESTS, seconds(10));
+    assert_eq!(console.expect_exit(seconds(10)), 0);
+}
+
+#[test]
+fn at_el1_it_says_so_and_parks() {
+    for (name, gic) in [("el1-v2", Gic::V2), ("el1-v3", Gic::V3)] {
+        let mut console = Machine::virt(gic).without_el2().start(name);
+        console.expect(lines::NOT_AT_EL2, seconds(20));
+        console.run_for(seconds(1));
+        assert!(console.is_running(), "it parks");
+    }
+}
+
+#[test]
+fn the_board_is_named() {
+    for (name, machine, model) in [
+        ("model-virt", Machine::virt(Gic::V3), "linux,dummy-virt"),
+        ("model-pi4", Machine::pi4(), "Raspberry Pi 4 Model B"),
+    ] {
+        assert!(matches!(
+            machine.board(),
+            Board::Virt(_) | Board::RaspberryPi4
+        ));
+        let mut console = machine.start(name);
+        console.expect(model, seconds(20));
+    }
+}

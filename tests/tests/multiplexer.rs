@@ -1,0 +1,60 @@
+//! One console, many guests: whole lines under their names, input to one of them.
+
+use viaduct_tests::{Bundle, Gic, Guest, Machine, lines, seconds};
+
+#[test]
+fn lines_come_out_whole() {
+    let mut bundle = Bundle::new("whole-lines");
+    for index in 1..=4 {
+        let guest = Guest::hello(&format!("hello-{index}")).boot_arguments("period=1ms count=200");
+        bundle = bundle.guest(guest);
+    }
+    let machine = Machine::virt(Gic::V3)
+        .cpus(4)
+        .bundle(bundle.write())
+        .argument(lines::POWER_OFF);
+    let mut console = machine.start("whole-lines");
+    console.expect(lines::ALL_STOPPED, seconds(60));
+    for line in console
+        .lines()
+        .iter()
+        .filter(|line| line.contains("heartbeat"))
+    {
+        let (name, rest) = line.split_once("| ").unwrap_or(("", line));
+        assert!(name.starts_with("hello-") && name.len() == 7, "{line:?}");
+        assert!(
+            rest.starts_with("hello: heartbeat ") && rest.ends_with(" ms"),
+            "{line:?}"
+        );
+        assert_eq!(line.matches("heartbeat").count(), 1, "{line:?}");
+    }
+}
+
+/// Ctrl-A three times hands the input on.
+#[test]
+fn input_goes_where_it_was_switched_to() {
+    let machine = Machine::virt(Gic::V3).bundle(
+        Bundle::new("switch")
+            .guest(Guest::linux("first").extra("viaduct,console-focus;"))
+            .guest(Guest::linux("second"))
+            .write(),
+    );
+    let mut console = machine.start("switch");
+    console.expect_each(
+        &[
+            "first| This is a busybox shell",
+            "second| This is a busybox shell",
+        ],
+        seconds(180),
+    );
+    assert_eq!(
+        console.command("first", "hostname one; hostname", seconds(20)),
+        ["one"]
+    );
+    console.send("\x01\x01\x01");
+    console.expect("second", seconds(10));
+    assert_eq!(
+        console.command("second", "hostname", seconds(20)),
+        ["linux"]
+    );
+}
