@@ -315,3 +315,7 @@ impl core::fmt::Debug for Abort {
 const fn field(value: u64, offset: u32, width: u32) -> u64 {
     value.wrapping_shr(offset) & u64::MAX.wrapping_shr(64_u32.wrapping_sub(width))
 }
+
+#[cfg(test)]
+#[path = "exit_tests.rs"]
+mod tests;
