@@ -12,7 +12,7 @@ const MAX_NODES: usize = 16 * 1024;
 /// Properties in a tree.
 const MAX_PROPERTIES: usize = 256 * 1024;
 /// Nesting that is accepted; the walk looks less deep.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 32;
 /// Bytes in the name of a node or a property, without the NUL.
 const MAX_NAME: usize = 255;
 
@@ -186,3 +186,7 @@ fn check_structure(structure: &[u8], strings: usize) -> Result<(), Error> {
         Err(cursor.error("bytes after the end"))
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
 //! For tests only: trees from source text, as much of the language as these tests use, and the damage that
 //! QEMU and others do to trees.
 
+use std::ops::Range;
+
 use vm_fdt::{FdtReserveEntry, FdtWriter};
 
 enum Statement {
@@ -152,7 +154,7 @@ pub(crate) fn blank_node(tree: &mut [u8], name: &str) {
                 at += (length + 4) & !3;
             }
             2 => depth -= 1,
-            3 => at += 8 + (word(tree, at) as usize + 3 & !3),
+            3 => at += 8 + ((word(tree, at) as usize + 3) & !3),
             _ => {}
         }
         if depth == 0 {
@@ -164,7 +166,25 @@ pub(crate) fn blank_node(tree: &mut [u8], name: &str) {
     }
 }
 
-/// Sets the word at `offset` of the header.
-pub(crate) fn set_header(tree: &mut [u8], offset: usize, value: u32) {
-    tree[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
+/// Where the properties of a sound tree are: the offset of the word with the name's offset, and the value's range.
+pub(crate) fn properties(tree: &[u8]) -> Vec<(usize, Range<usize>)> {
+    let mut at = word(tree, 8) as usize;
+    let mut found = Vec::new();
+    loop {
+        let token = word(tree, at);
+        at += 4;
+        match token {
+            1 => {
+                let length = tree[at..].iter().position(|&byte| byte == 0).unwrap();
+                at += (length + 4) & !3;
+            }
+            3 => {
+                let size = word(tree, at) as usize;
+                found.push((at + 4, at + 8..at + 8 + size));
+                at += 8 + ((size + 3) & !3);
+            }
+            9 => return found,
+            _ => {}
+        }
+    }
 }

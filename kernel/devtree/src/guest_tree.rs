@@ -268,3 +268,7 @@ fn cells(ranges: &[IpaRange]) -> Vec<u64> {
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| text.to_string()).collect()
 }
+
+#[cfg(test)]
+#[path = "guest_tree_tests.rs"]
+mod tests;

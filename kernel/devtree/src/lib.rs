@@ -34,6 +34,8 @@ pub mod free;
 pub mod guest;
 pub mod guest_tree;
 pub mod kernel;
+#[cfg(test)]
+mod mutation_tests;
 pub mod options;
 pub mod placement;
 mod problem;

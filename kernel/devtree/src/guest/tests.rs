@@ -32,7 +32,7 @@ fn read_container(container: &Container<'_>) -> (Vec<DomainConfig>, Vec<Problem>
     };
     let (mut domains, mut problems) = (Vec::new(), Vec::new());
     read(container, &limits, &mut domains, &mut |problem| {
-        problems.push(problem)
+        problems.push(problem);
     });
     (domains, problems)
 }
