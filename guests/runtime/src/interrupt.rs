@@ -43,3 +43,15 @@ pub(crate) fn dispatch() {
         gic::end(taken);
     }
 }
+
+/// Puts this CPU's interface and every installed handler's enable and priority back, after a guest has
+/// played with the registers.
+pub fn reset() {
+    gic::init_cpu();
+    let handlers = *HANDLERS.lock();
+    for (intid, handler) in handlers.iter().enumerate() {
+        if handler.is_some() {
+            gic::enable(intid as u32);
+        }
+    }
+}

@@ -136,3 +136,10 @@ pub(crate) fn init_cpu() {
     set_control(0);
     interrupt::on(intid(), handle);
 }
+
+/// Puts the runtime's own handler back after a guest has taken the interrupt over with
+/// [`interrupt::on`].
+pub fn restore_handler() {
+    set_control(0);
+    interrupt::on(intid(), handle);
+}

@@ -1,0 +1,115 @@
+//! What operations cost, in instructions: run under `-icount shift=0`, where a nanosecond of virtual time
+//! is an instruction. Prints `COUNT name N.NN`, the guest's own loop included. Boot argument `loops=N`.
+
+use crate::check::Outcome;
+use runtime::gic::{self, Gic, distributor};
+use runtime::{arguments::arguments, cpu, entry, event, exception, memory, println, timer};
+
+/// Times `$loops` turns of the given instructions; x21 holds an address for them, and the loop itself is
+/// two instructions more.
+macro_rules! measure {
+    ($name:literal, $loops:expr, [$($instruction:literal),*] $(, $address:expr)?) => {{
+        let loops: u64 = $loops;
+        let address: u64 = 0 $(+ $address)?;
+        let before = cpu::mask();
+        let start = timer::now();
+        // SAFETY: the instructions of each use are calls or device accesses that change nothing that
+        // Rust relies on; what they clobber is named.
+        unsafe {
+            core::arch::asm!(
+                "2:",
+                $($instruction,)*
+                "subs x20, x20, #1",
+                "b.ne 2b",
+                inout("x20") loops => _,
+                in("x21") address,
+                clobber_abi("C"),
+            );
+        }
+        let ticks = timer::now() - start;
+        cpu::restore(before);
+        report($name, ticks, loops);
+    }};
+}
+
+fn report(name: &str, ticks: u64, loops: u64) {
+    let nanoseconds = timer::duration(ticks).as_nanos() as u64;
+    let hundredths = nanoseconds * 100 / loops;
+    println!("COUNT {name} {}.{:02}", hundredths / 100, hundredths % 100);
+}
+
+pub(crate) fn run() -> Outcome {
+    let loops = arguments().number("loops").unwrap_or(10_000);
+    println!(
+        "NOTE count {} ps a tick, {loops} loops",
+        1_000_000_000_000 / timer::frequency()
+    );
+    measure!("empty-loop", loops, ["nop"]);
+    measure!(
+        "null-hypercall",
+        loops,
+        ["mov x16, #17", "mov x0, #0", "mov x1, #0", "hvc #0xea1"]
+    );
+    measure!(
+        "unknown-hypercall",
+        loops,
+        ["mov x16, #1000", "mov x0, #0", "mov x1, #0", "hvc #0xea1"]
+    );
+    measure!(
+        "psci-version-hvc",
+        loops,
+        ["mov x0, #0x84000000", "mov x1, #0", "mov x2, #0", "hvc #0"]
+    );
+    measure!(
+        "psci-version-smc",
+        loops,
+        ["mov x0, #0x84000000", "mov x1, #0", "mov x2, #0", "smc #0"]
+    );
+    measure!(
+        "smccc-version-hvc",
+        loops,
+        ["mov x0, #0x80000000", "mov x1, #0", "mov x2, #0", "hvc #0"]
+    );
+    measure!("id-register", loops, ["mrs x0, id_aa64pfr0_el1", "nop"]);
+    measure!(
+        "yield",
+        loops,
+        ["mov x16, #29", "mov x0, #0", "mov x1, #0", "hvc #0xea1"]
+    );
+    if let Some(gic) = gic::driver() {
+        let base = match gic {
+            Gic::V2(gic) => gic.distributor.base(),
+            Gic::V3(gic) => gic.distributor.base(),
+        };
+        let register = base + distributor::ISENABLER as u64 + 4;
+        measure!("gicd-typer", loops, ["ldr w0, [x21]", "nop"], base + 4);
+        measure!("isenabler-read", loops, ["ldr w0, [x21]", "nop"], register);
+        measure!(
+            "isenabler-write",
+            loops,
+            ["str wzr, [x21]", "nop"],
+            register
+        );
+    }
+    let uart = entry::tree().and_then(|tree| tree.compatible("arm,sbsa-uart"));
+    if let Some((base, size)) = uart.and_then(|node| node.reg().next()) {
+        memory::map_device(base, size);
+        if exception::load32(base + 0x18).is_ok() {
+            measure!("uart-flags", loops, ["ldr w0, [x21]", "nop"], base + 0x18);
+        }
+    }
+    if let Ok(port) = event::bind_ipi(0) {
+        event::mask(port);
+        let argument = port.0;
+        let pointer = &raw const argument as u64;
+        measure!(
+            "event-send-masked",
+            loops,
+            ["mov x16, #32", "mov x0, #4", "mov x1, x21", "hvc #0xea1"],
+            pointer
+        );
+        event::take(port);
+        let _ = event::close(port);
+    }
+    Ok(())
+}

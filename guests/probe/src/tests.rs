@@ -1,0 +1,102 @@
+//! The tests that end by themselves, by subject.
+
+mod entry;
+mod events;
+mod faults;
+mod floating;
+mod grants;
+mod hypercalls;
+mod identity;
+mod input;
+mod interrupts;
+mod operations;
+mod power;
+mod smp;
+mod timers;
+
+use crate::check::{BARE, TWO, Test, XEN, XEN_TWO};
+
+/// All of them; `test=all` runs them in this order.
+pub(crate) const ALL: &[Test] = &[
+    Test::new("entry-state", BARE, entry::state),
+    Test::new("entry-memory", BARE, entry::memory),
+    Test::new("entry-tree", BARE, entry::tree),
+    Test::new("ram-edges", BARE, entry::ram_edges),
+    Test::new("psci-version", BARE, power::version),
+    Test::new("psci-features", XEN, power::features),
+    Test::new("psci-affinity", BARE, power::affinity),
+    Test::new("psci-errors", BARE, power::errors),
+    Test::new("psci-smc", XEN, power::smc),
+    Test::new("psci-suspend", BARE, power::suspend),
+    Test::new("smccc", XEN, power::smccc),
+    Test::new("smp-start", TWO, smp::start),
+    Test::new("smp-again", TWO, smp::again),
+    Test::new("smp-ipi", TWO, smp::ipi),
+    Test::new("smp-broadcast", TWO, smp::broadcast),
+    Test::new("smp-atomics", TWO, smp::atomics),
+    Test::new("smp-timer", TWO, smp::timer),
+    Test::new("counter", BARE, timers::counter),
+    Test::new("timer-accuracy", BARE, timers::accuracy),
+    Test::new("timer-wfi", BARE, timers::wfi),
+    Test::new("timer-rearm", BARE, timers::rearm),
+    Test::new("timer-compare-only", BARE, timers::compare_only),
+    Test::new("timer-masked", BARE, timers::masked),
+    Test::new("timer-imask", BARE, timers::imask),
+    Test::new("timer-withdraw", BARE, timers::withdraw),
+    Test::new("timer-past", BARE, timers::past),
+    Test::new("timer-physical", BARE, timers::physical),
+    Test::new("sgi-self", BARE, interrupts::sgi_self),
+    Test::new("wfi-wake", BARE, interrupts::wfi_wake),
+    Test::new("gic-identity", BARE, interrupts::identity),
+    Test::new("gic-enable", BARE, interrupts::enable),
+    Test::new("gic-priority", BARE, interrupts::priority),
+    Test::new("gic-priority-mask", BARE, interrupts::priority_mask),
+    Test::new("gic-order", BARE, interrupts::order),
+    Test::new("gic-many", BARE, interrupts::many),
+    Test::new("gic-pending", BARE, interrupts::pending),
+    Test::new("gic-active", BARE, interrupts::active),
+    Test::new("gic-route", TWO, interrupts::route),
+    Test::new("id-registers", XEN, identity::registers),
+    Test::new("id-space", BARE, identity::space),
+    Test::new("system-registers", XEN, identity::trapped),
+    Test::new("set-way", BARE, identity::set_way),
+    Test::new("fp-alone", BARE, floating::alone),
+    Test::new("fp-smp", TWO, floating::smp),
+    Test::new("fault-unmapped", XEN, faults::unmapped),
+    Test::new("fault-window", XEN, faults::window),
+    Test::new("fault-uart", XEN, faults::uart),
+    Test::new("fault-no-syndrome", XEN, faults::no_syndrome),
+    Test::new("hvc-immediate", XEN, faults::immediate),
+    Test::new("xen-version", XEN, hypercalls::version),
+    Test::new("hypercall-unknown", XEN, hypercalls::unknown),
+    Test::new("hypercall-pointers", XEN, hypercalls::pointers),
+    Test::new("hypercall-registers", XEN, hypercalls::registers),
+    Test::new("hypercall-privileged", XEN, hypercalls::privileged),
+    Test::new("multicall", XEN, hypercalls::multicall),
+    Test::new("console-io", XEN, hypercalls::console_io),
+    Test::new("hvm-params", XEN, operations::parameters),
+    Test::new("memory-op", XEN, operations::memory),
+    Test::new("shared-info-move", XEN, operations::shared_info),
+    Test::new("vcpu-op", XEN, operations::vcpu),
+    Test::new("runstate", XEN, operations::runstate),
+    Test::new("sched-op", XEN, operations::sched),
+    Test::new("grant-size", XEN, grants::size),
+    Test::new("grant-map", XEN, grants::map),
+    Test::new("grant-entries", XEN, grants::entries),
+    Test::new("grant-errors", XEN, grants::errors),
+    Test::new("event-ipi", XEN, events::ipi),
+    Test::new("event-loopback", XEN, events::loopback),
+    Test::new("event-mask", XEN, events::mask),
+    Test::new("event-poll", XEN, events::poll),
+    Test::new("event-wfi", XEN, events::wfi),
+    Test::new("event-status", XEN, events::status),
+    Test::new("event-errors", XEN, events::errors),
+    Test::new("event-exhaust", XEN, events::exhaust),
+    Test::new("event-smp", XEN_TWO, events::smp),
+];
+
+/// Tests that need somebody at the console, or that are measurements: never part of `all`.
+pub(crate) const BY_NAME: &[Test] = &[
+    Test::new("input", BARE, input::line),
+    Test::new("count", XEN, crate::count::run),
+];

@@ -1,0 +1,123 @@
+//! Grant tables: size, frames, entries, errors (xen-arm-hypercalls section 10).
+
+use crate::check::{Outcome, check, equal, fail};
+use crate::raw::{hypercall, pointer};
+use runtime::abi::Errno::{Invalid, NoSys};
+use runtime::abi::{DomainId, GrantRef, grant_table as op, hypercall as number};
+use runtime::grant;
+
+fn call<T>(command: u64, argument: &mut T, count: u64) -> i64 {
+    hypercall(
+        number::GRANT_TABLE_OP,
+        [command, pointer(argument), count, 0, 0],
+    )
+}
+
+pub(crate) fn size() -> Outcome {
+    match grant::size() {
+        Ok(size) => {
+            check!(size.frames >= 1, "{size:?}");
+            check!(size.limit >= size.frames, "{size:?}");
+        }
+        Err(error) => fail!("query_size: {error}"),
+    }
+    Ok(())
+}
+
+/// Four frames, the highest first; the table has grown; every entry can be read and written.
+pub(crate) fn map() -> Outcome {
+    if let Err(error) = grant::map(4) {
+        fail!("mapping 4 frames: {error}");
+    }
+    match grant::size() {
+        Ok(size) => check!(size.frames >= 4, "{size:?} after mapping 4"),
+        Err(error) => fail!("query_size: {error}"),
+    }
+    for reference in (op::FIRST_FREE.0..4 * op::ENTRIES_PER_FRAME as u32).step_by(61) {
+        equal!(
+            grant::read(GrantRef(reference)),
+            Some(0),
+            "entry {reference}"
+        );
+    }
+    equal!(
+        grant::read(GrantRef(4 * 512)),
+        None,
+        "entry behind the table"
+    );
+    Ok(())
+}
+
+pub(crate) fn entries() -> Outcome {
+    if let Err(error) = grant::map(1) {
+        fail!("mapping a frame: {error}");
+    }
+    let Some(first) = grant::give(DomainId(0), 0x40123, false) else {
+        fail!("no free entry")
+    };
+    let Some(second) = grant::give(DomainId(7), 0x40124, true) else {
+        fail!("no second entry")
+    };
+    check!(first != second, "the same entry twice");
+    equal!(grant::read(first), Some(0x0004_0123_0000_0001), "entry");
+    equal!(
+        grant::read(second),
+        Some(0x0004_0124_0007_0005),
+        "read-only entry"
+    );
+    check!(grant::revoke(first), "not revoked");
+    check!(grant::revoke(second), "not revoked");
+    equal!(grant::read(first), Some(0), "entry after it was revoked");
+    Ok(())
+}
+
+pub(crate) fn errors() -> Outcome {
+    let mut query = op::QuerySize {
+        dom: DomainId::SELF,
+        ..Default::default()
+    };
+    equal!(
+        call(op::QUERY_SIZE, &mut query, 2),
+        Invalid.as_return(),
+        "query_size of two"
+    );
+    query.dom = DomainId(0x7000);
+    query.status = 77;
+    let answer = call(op::QUERY_SIZE, &mut query, 1);
+    equal!(
+        (answer, query.status),
+        (0, op::STATUS_BAD_DOMAIN),
+        "query_size of nobody"
+    );
+    let mut version = op::GetVersion {
+        dom: DomainId::SELF,
+        reserved: 0,
+        version: 9,
+    };
+    equal!(call(op::GET_VERSION, &mut version, 1), 0, "get_version");
+    equal!(version.version, 1, "version");
+    for (wanted, answer) in [(1, 0), (2, NoSys.as_return()), (3, Invalid.as_return())] {
+        let mut argument = op::SetVersion { version: wanted };
+        equal!(
+            call(op::SET_VERSION, &mut argument, 1),
+            answer,
+            "set_version {wanted}"
+        );
+    }
+    let mut frames = [0u64; 4];
+    let mut setup = op::SetupTable {
+        dom: DomainId::SELF,
+        nr_frames: 1,
+        status: 77,
+        frame_list: pointer(&mut frames),
+        ..Default::default()
+    };
+    equal!(call(op::SETUP_TABLE, &mut setup, 1), 0, "setup_table");
+    equal!(setup.status, op::STATUS_OKAY, "status of setup_table");
+    equal!(
+        call(99, &mut frames, 1),
+        NoSys.as_return(),
+        "unknown command"
+    );
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! System registers: what is shown, what is hidden, what is trapped (xen-arm-guest-environment
+//! sections 8 and 9).
+
+use crate::check::{Outcome, check, equal, fail};
+use crate::raw;
+use runtime::gic::{self, Gic};
+
+fn read(
+    name: &str,
+    op0: u32,
+    op1: u32,
+    crn: u32,
+    crm: u32,
+    op2: u32,
+) -> Result<u64, crate::check::Trouble> {
+    match raw::execute(raw::mrs(op0, op1, crn, crm, op2), 0) {
+        Ok(value) => Ok(value),
+        Err(fault) => fail!("reading {name}: {fault}"),
+    }
+}
+
+fn write(name: &str, op0: u32, op1: u32, crn: u32, crm: u32, op2: u32, value: u64) -> Outcome {
+    match raw::execute(raw::msr(op0, op1, crn, crm, op2), value) {
+        Ok(_) => Ok(()),
+        Err(fault) => fail!("writing {name}: {fault}"),
+    }
+}
+
+fn field(value: u64, lowest: u32) -> u64 {
+    value >> lowest & 0xf
+}
+
+/// Features that the hypervisor does not carry for a guest are not shown.
+pub(crate) fn registers() -> Outcome {
+    let pfr0 = read("ID_AA64PFR0_EL1", 3, 0, 0, 4, 0)?;
+    for (name, lowest) in [("RAS", 28), ("SVE", 32), ("MPAM", 40), ("AMU", 44)] {
+        equal!(field(pfr0, lowest), 0, "{name} in ID_AA64PFR0_EL1");
+    }
+    check!(
+        field(pfr0, 4) >= 1,
+        "no AArch64 at EL1 in ID_AA64PFR0_EL1 {pfr0:#x}"
+    );
+    match gic::driver() {
+        Some(Gic::V2(_)) => equal!(field(pfr0, 24), 0, "GIC in ID_AA64PFR0_EL1"),
+        Some(Gic::V3(_)) => check!(field(pfr0, 24) >= 1, "no GIC in ID_AA64PFR0_EL1 {pfr0:#x}"),
+        None => {}
+    }
+    let pfr1 = read("ID_AA64PFR1_EL1", 3, 0, 0, 4, 1)?;
+    for (name, lowest) in [("MTE", 8), ("SME", 24)] {
+        equal!(field(pfr1, lowest), 0, "{name} in ID_AA64PFR1_EL1");
+    }
+    let isar1 = read("ID_AA64ISAR1_EL1", 3, 0, 0, 6, 1)?;
+    for (name, lowest) in [("APA", 4), ("API", 8), ("GPA", 24), ("GPI", 28)] {
+        equal!(field(isar1, lowest), 0, "{name} in ID_AA64ISAR1_EL1");
+    }
+    let dfr0 = read("ID_AA64DFR0_EL1", 3, 0, 0, 5, 0)?;
+    equal!(field(dfr0, 8), 0, "PMUVer in ID_AA64DFR0_EL1");
+    let mmfr0 = read("ID_AA64MMFR0_EL1", 3, 0, 0, 7, 0)?;
+    check!(
+        field(mmfr0, 0) <= 2,
+        "PARange in ID_AA64MMFR0_EL1 {mmfr0:#x}"
+    );
+    equal!(
+        read("ID_AA64ZFR0_EL1", 3, 0, 0, 4, 4)?,
+        0,
+        "ID_AA64ZFR0_EL1"
+    );
+    check!(read("MIDR_EL1", 3, 0, 0, 0, 0)? != 0, "MIDR_EL1 is 0");
+    check!(
+        read("MPIDR_EL1", 3, 0, 0, 0, 5)? & 1 << 31 != 0,
+        "MPIDR_EL1 bit 31 is 0"
+    );
+    Ok(())
+}
+
+/// The whole ID space can be read: reserved places are zero, not undefined.
+pub(crate) fn space() -> Outcome {
+    for crm in 1..8 {
+        for op2 in 0..8 {
+            read("the ID space", 3, 0, 0, crm, op2)?;
+        }
+    }
+    for (name, op1, crm, op2) in [
+        ("CTR_EL0", 3, 0, 1),
+        ("DCZID_EL0", 3, 0, 7),
+        ("CLIDR_EL1", 1, 0, 1),
+        ("CCSIDR_EL1", 1, 0, 0),
+    ] {
+        read(name, 3, op1, 0, crm, op2)?;
+    }
+    Ok(())
+}
+
+/// Debug and performance registers are there and empty; what nobody defined is undefined.
+pub(crate) fn trapped() -> Outcome {
+    let actlr = read("ACTLR_EL1", 3, 0, 1, 0, 1)?;
+    write("ACTLR_EL1", 3, 0, 1, 0, 1, !actlr)?;
+    equal!(
+        read("ACTLR_EL1", 3, 0, 1, 0, 1)?,
+        actlr,
+        "ACTLR_EL1 after a write"
+    );
+
+    write("OSLAR_EL1", 2, 0, 1, 0, 4, 0)?;
+    write("OSDLR_EL1", 2, 0, 1, 3, 4, 0)?;
+    equal!(read("OSLSR_EL1", 2, 0, 1, 1, 4)?, 8, "OSLSR_EL1");
+    write("MDSCR_EL1", 2, 0, 0, 2, 2, 0x8000)?;
+    equal!(read("MDSCR_EL1", 2, 0, 0, 2, 2)?, 0, "MDSCR_EL1");
+    write("DBGBCR0_EL1", 2, 0, 0, 0, 5, 1)?;
+    equal!(read("DBGBCR0_EL1", 2, 0, 0, 0, 5)?, 0, "DBGBCR0_EL1");
+    equal!(read("MDRAR_EL1", 2, 0, 1, 0, 0)?, 0, "MDRAR_EL1");
+
+    write("PMCR_EL0", 3, 3, 9, 12, 0, 1)?;
+    equal!(read("PMCR_EL0", 3, 3, 9, 12, 0)?, 0, "PMCR_EL0");
+    equal!(read("PMCCNTR_EL0", 3, 3, 9, 13, 0)?, 0, "PMCCNTR_EL0");
+    write("PMUSERENR_EL0", 3, 3, 9, 14, 0, 0)?;
+    equal!(read("PMUSERENR_EL0", 3, 3, 9, 14, 0)?, 0, "PMUSERENR_EL0");
+
+    for (name, instruction) in [
+        (
+            "an implementation defined register",
+            raw::mrs(3, 0, 15, 7, 3),
+        ),
+        ("HCR_EL2", raw::mrs(3, 4, 1, 1, 0)),
+        ("VTTBR_EL2", raw::mrs(3, 4, 2, 1, 0)),
+        ("SCR_EL3", raw::mrs(3, 6, 1, 1, 0)),
+    ] {
+        match raw::execute(instruction, 0) {
+            Err(fault) => equal!(fault.class(), 0, "exception class of reading {name}"),
+            Ok(value) => fail!("{name} could be read: {value:#x}"),
+        }
+    }
+    Ok(())
+}
+
+/// Cache maintenance by set and way works, or is emulated.
+pub(crate) fn set_way() -> Outcome {
+    const DC_CISW: u32 = 0xd508_7e40;
+    const DC_CSW: u32 = 0xd508_7a40;
+    for instruction in [DC_CISW, DC_CSW] {
+        if let Err(fault) = raw::execute(instruction, 0) {
+            fail!("{instruction:#x}: {fault}");
+        }
+    }
+    Ok(())
+}
