@@ -3,8 +3,9 @@
 //! EL2 runs with interrupts masked and to completion, so a lock's holder is never interrupted on its
 //! own CPU and nothing here masks anything. Nothing here allocates, and nothing sleeps.
 //!
-//! Compiled with `--cfg loom`, the same code runs on loom's modelled atomics; `tests/loom.rs` then
-//! tries the interleavings: `RUSTFLAGS="--cfg loom" cargo test -p viaduct-sync --release --test loom`.
+//! Compiled with `--cfg loom` and the feature `model`, the same code runs on loom's modelled atomics, and
+//! `tests/loom.rs` tries the interleavings:
+//! `RUSTFLAGS="--cfg loom" cargo test -p viaduct-sync --features model --release --test loom`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(
     not(test),

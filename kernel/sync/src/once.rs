@@ -141,7 +141,7 @@ impl<T: fmt::Debug> fmt::Debug for Once<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(all(loom, feature = "model"))))]
 mod tests {
     use super::*;
     use std::{rc::Rc, sync::Arc};

@@ -3,12 +3,12 @@
 //! loom's constructors are not `const`, so the types built on them have a `const fn new` only in the
 //! real build; `constructor!` writes both from one body.
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, feature = "model")))]
 pub(crate) use core::{
     hint::spin_loop,
     sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
 };
-#[cfg(loom)]
+#[cfg(all(loom, feature = "model"))]
 pub(crate) use loom::{
     cell::UnsafeCell,
     hint::spin_loop,
@@ -17,11 +17,11 @@ pub(crate) use loom::{
 
 /// `core::cell::UnsafeCell` behind loom's interface: the pointer is handed to a closure, so that loom
 /// can see how long it is used.
-#[cfg(not(loom))]
+#[cfg(not(all(loom, feature = "model")))]
 #[repr(transparent)]
 pub(crate) struct UnsafeCell<T: ?Sized>(core::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, feature = "model")))]
 impl<T> UnsafeCell<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(core::cell::UnsafeCell::new(value))
@@ -46,11 +46,11 @@ impl<T> UnsafeCell<T> {
 macro_rules! constructor {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block) => {
         $(#[$attribute])*
-        #[cfg(not(loom))]
+        #[cfg(not(all(loom, feature = "model")))]
         $visibility const fn $name($($argument: $type),*) -> $result $body
 
         $(#[$attribute])*
-        #[cfg(loom)]
+        #[cfg(all(loom, feature = "model"))]
         $visibility fn $name($($argument: $type),*) -> $result $body
     };
 }

@@ -36,12 +36,12 @@ impl<const SIZE: usize> Ring<SIZE> {
         }
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(all(loom, feature = "model")))]
     const fn zeroes() -> [AtomicU8; SIZE] {
         [const { AtomicU8::new(0) }; SIZE]
     }
 
-    #[cfg(loom)]
+    #[cfg(all(loom, feature = "model"))]
     fn zeroes() -> [AtomicU8; SIZE] {
         core::array::from_fn(|_| AtomicU8::new(0))
     }
@@ -161,7 +161,7 @@ impl<const SIZE: usize> Default for Ring<SIZE> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(all(loom, feature = "model"))))]
 mod tests {
     use super::*;
     use std::collections::VecDeque;

@@ -155,7 +155,7 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(all(loom, feature = "model"))))]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The interleavings of the lock, the once cell and the ring, tried one by one on loom's model of the
-//! memory. Run with `RUSTFLAGS="--cfg loom" cargo test -p viaduct-sync --release --test loom`.
-#![cfg(loom)]
+//! memory. Run with `RUSTFLAGS="--cfg loom" cargo test -p viaduct-sync --features model --release --test loom`.
+#![cfg(all(loom, feature = "model"))]
 
 use loom::{sync::Arc, thread};
 use viaduct_sync::{Once, Ring, SpinLock};
