@@ -73,7 +73,7 @@ unsafe extern "Rust" {
 }
 
 fn read_tree(address: u64) -> Option<Tree<'static>> {
-    if address == 0 || address % 8 != 0 {
+    if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
     let header = address as *const [u8; 8];

@@ -68,7 +68,7 @@ impl Map {
                 at = (at / GIB + 1) * GIB;
                 continue;
             }
-            if root == 0 && at % GIB == 0 && end - at >= GIB {
+            if root == 0 && at.is_multiple_of(GIB) && end - at >= GIB {
                 self.tables[0].0[root_index] = at | attributes;
                 at += GIB;
                 continue;
@@ -230,11 +230,9 @@ pub(crate) fn init() {
     // SAFETY: `entry!` defines it.
     let limit = unsafe { __GUEST_HEAP_LIMIT } as u64;
     let heap_end = free.end.min(free.start.saturating_add(limit)) & !(PAGE - 1);
+    let mut heap = HEAP.0.lock();
     // SAFETY: RAM that the tree gives, outside image, tree and ramdisk, owned by nobody else.
-    unsafe {
-        HEAP.0
-            .lock()
-            .init(free.start as usize, (heap_end - free.start) as usize)
-    };
+    unsafe { heap.init(free.start as usize, (heap_end - free.start) as usize) };
+    drop(heap);
     *SPARE.lock() = heap_end..free.end;
 }

@@ -41,7 +41,7 @@ impl Mmio {
     }
 
     fn address(self, offset: usize, width: usize) -> usize {
-        assert!(offset + width <= self.size && offset % width == 0);
+        assert!(offset + width <= self.size && offset.is_multiple_of(width));
         self.base + offset
     }
 }

@@ -121,7 +121,9 @@ impl<T> Once<T> {
         if !self.ready.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `ready` says that it was written, and it is never written again.
-        Some(unsafe { (*self.value.get()).assume_init_ref() })
+        // SAFETY: `ready` says that the one write is over, so the cell is only read from now on.
+        let value = unsafe { &*self.value.get() };
+        // SAFETY: the one write was of a whole value.
+        Some(unsafe { value.assume_init_ref() })
     }
 }

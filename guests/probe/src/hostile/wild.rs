@@ -67,6 +67,9 @@ impl Random {
 /// What hypercalls are pointed at; nothing in it is ever read back.
 static SCRATCH: Lock<[u64; 1024]> = Lock::new([0; 1024]);
 
+/// One thing that a wild guest does.
+type Action = fn(&mut Wild);
+
 struct Wild {
     random: Random,
     scratch: u64,
@@ -143,7 +146,7 @@ impl Wild {
             // RAM that is given back is gone.
             number::MEMORY_OP if command & 63 == memory_op::DECREASE_RESERVATION => command += 1,
             number::GRANT_TABLE_OP if third > 64 && command != grant_table::QUERY_SIZE => {
-                third %= 65
+                third %= 65;
             }
             _ => {}
         }
@@ -267,7 +270,7 @@ pub(crate) fn run() -> Outcome {
     }
     memory::map_device(guest_layout::GICV3_REDISTRIBUTORS, 0x8_0000);
 
-    let actions: [(&str, fn(&mut Wild)); 4] = [
+    let actions: [(&str, Action); 4] = [
         ("hvc", Wild::hypercall),
         ("psci", Wild::firmware),
         ("sysreg", Wild::system_register),

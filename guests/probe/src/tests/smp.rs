@@ -115,21 +115,22 @@ fn with_listeners(body: fn() -> Outcome) -> Outcome {
     outcome
 }
 
+/// The further CPUs and their counts of pings.
+fn further() -> impl Iterator<Item = (usize, &'static AtomicU32)> {
+    PINGS.iter().enumerate().take(cpu::count()).skip(1)
+}
+
 pub(crate) fn ipi() -> Outcome {
     with_listeners(|| {
         for round in 1..=50 {
-            for index in 1..cpu::count() {
+            for (index, pings) in further() {
                 let before = PONGS.load(SeqCst);
                 gic::send(PING, Target::Cpu(index));
                 check!(
                     soon(|| PONGS.load(SeqCst) > before),
                     "no answer from CPU {index}, round {round}"
                 );
-                equal!(
-                    PINGS[index].load(SeqCst),
-                    round,
-                    "interrupts taken by CPU {index}"
-                );
+                equal!(pings.load(SeqCst), round, "interrupts taken by CPU {index}");
             }
         }
         equal!(PINGS[0].load(SeqCst), 0, "interrupts taken by the sender");
@@ -141,13 +142,9 @@ pub(crate) fn broadcast() -> Outcome {
     with_listeners(|| {
         for round in 1..=20 {
             gic::send(PING, Target::Others);
-            for index in 1..cpu::count() {
-                let came = soon(|| PINGS[index].load(SeqCst) == round);
-                check!(
-                    came,
-                    "CPU {index} has {} of {round}",
-                    PINGS[index].load(SeqCst)
-                );
+            for (index, pings) in further() {
+                let came = soon(|| pings.load(SeqCst) == round);
+                check!(came, "CPU {index} has {} of {round}", pings.load(SeqCst));
             }
         }
         equal!(PINGS[0].load(SeqCst), 0, "interrupts taken by the sender");

@@ -127,7 +127,7 @@ pub(super) fn send(intid: u32, target: Target) {
     let value = (affinity >> 32 & 0xff) << 48
         | (affinity >> 16 & 0xff) << 32
         | (affinity >> 8 & 0xff) << 16
-        | (affinity & 0xff) / 16 << 44
+        | ((affinity & 0xff) / 16) << 44
         | u64::from(intid & 15) << 24
         | 1 << (affinity & 15);
     barrier();
