@@ -2,6 +2,7 @@
 //! when it cannot go on is said here.
 
 use crate::Tree;
+use crate::tree::Node;
 use crate::uart::{self, Uart};
 use crate::walk::Walk;
 
@@ -12,48 +13,57 @@ const MAX_ALIASES: usize = 4;
 /// the first that Viaduct can drive and that nothing is attached to. `None` if there is none, or these bytes
 /// are not a tree.
 pub fn console(tree: &[u8]) -> Option<Uart> {
-    find(&Tree::new(tree).ok()?)
+    let tree = Tree::new(tree).ok()?;
+    find(&tree, tree.find("/chosen"), || tree.find("/aliases"))
 }
 
-pub(crate) fn find(tree: &Tree<'_>) -> Option<Uart> {
-    let chosen = tree.find("/chosen");
-    let option = chosen
+/// The same, for whoever has met the two nodes already.
+pub(crate) fn find<'a>(
+    tree: &Tree<'a>,
+    chosen: Option<Node<'a>>,
+    aliases: impl Fn() -> Option<Node<'a>>,
+) -> Option<Uart> {
+    let line = chosen
         .and_then(|chosen| chosen.str("xen,xen-bootargs"))
-        .and_then(|line| {
-            let mut words = line.split_ascii_whitespace();
-            words.find_map(|word| word.strip_prefix("dtuart="))
-        });
-    let path = |chosen: &crate::tree::Node<'_>| {
+        .unwrap_or_default();
+    let option = line
+        .split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix("dtuart="));
+    let path = chosen.and_then(|chosen| {
         // The second name is what old trees say.
-        uart_at(
-            tree,
-            chosen
-                .str("stdout-path")
-                .or_else(|| chosen.str("linux,stdout-path"))?,
-        )
-    };
-    option
-        .and_then(|option| uart_at(tree, option))
-        .or_else(|| chosen.as_ref().and_then(path))
+        chosen
+            .str("stdout-path")
+            .or_else(|| chosen.str("linux,stdout-path"))
+    });
+    let mut names = option.into_iter().chain(path);
+    names
+        .find_map(|name| uart_at(tree, name, &aliases))
         .or_else(|| first(tree))
 }
 
 /// The UART at a path or alias, which may be followed by `:` and settings.
-fn uart_at(tree: &Tree<'_>, name: &str) -> Option<Uart> {
+fn uart_at<'a>(
+    tree: &Tree<'a>,
+    name: &'a str,
+    aliases: &impl Fn() -> Option<Node<'a>>,
+) -> Option<Uart> {
     let mut path = name.split(':').next()?;
-    let aliases = tree.find("/aliases");
-    for _ in 0..MAX_ALIASES {
-        if path.starts_with('/') {
-            break;
+    if !path.starts_with('/') {
+        let aliases = aliases()?;
+        for _ in 0..MAX_ALIASES {
+            if path.starts_with('/') {
+                break;
+            }
+            path = aliases.str(path)?;
         }
-        path = aliases?.str(path)?;
     }
     let mut walk = Walk::new(tree);
     let mut visit = None;
     for component in path.split('/').filter(|component| !component.is_empty()) {
         visit = Some(walk.enter(component)?);
     }
-    uart::recognise(&walk, &visit?)
+    let visit = visit?;
+    uart::recognise(&walk, &visit, visit.device())
 }
 
 fn first(tree: &Tree<'_>) -> Option<Uart> {
@@ -61,7 +71,7 @@ fn first(tree: &Tree<'_>) -> Option<Uart> {
     while let Some(visit) = walk.next() {
         // A node below a UART is what is wired to it: the Pi's Bluetooth.
         let is_free = || visit.node.children().next().is_none();
-        if let Some(uart) = uart::recognise(&walk, &visit).filter(|_| is_free()) {
+        if let Some(uart) = uart::recognise(&walk, &visit, visit.device()).filter(|_| is_free()) {
             return Some(uart);
         }
     }

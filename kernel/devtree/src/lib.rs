@@ -25,6 +25,7 @@ extern crate alloc;
 
 pub mod board;
 mod check;
+mod device;
 #[cfg(test)]
 mod dts;
 pub mod early;

@@ -237,7 +237,8 @@ impl<'a> Property<'a> {
 
     /// Whether one of the strings of the list is one of these.
     pub fn has_any(&self, any_of: &[&str]) -> bool {
-        self.strings().any(|text| any_of.contains(&text))
+        let mut texts = self.value.split(|&byte| byte == 0);
+        texts.any(|text| any_of.iter().any(|wanted| wanted.as_bytes() == text))
     }
 
     /// The 32-bit cells of the value; bytes that do not fill one are left out.

@@ -3,6 +3,7 @@
 use memory::PaRange;
 
 use crate::board::Interrupt;
+use crate::device::Device;
 use crate::walk::{Visit, Walk};
 
 /// Kinds of UART that can be the console.
@@ -27,14 +28,16 @@ pub struct Uart {
     pub clock: Option<u32>,
 }
 
-/// The UART that a node just visited describes.
-pub(crate) fn recognise<'a>(walk: &Walk<'a>, visit: &Visit<'a>) -> Option<Uart> {
-    let kind = if visit.is(&["arm,pl011", "arm,sbsa-uart"]) {
-        UartKind::Pl011
-    } else if visit.is(&["brcm,bcm2835-aux-uart"]) {
-        UartKind::MiniUart
-    } else {
-        return None;
+/// The UART that a node just visited describes, of which [`Visit::device`] has been asked.
+pub(crate) fn recognise<'a>(
+    walk: &Walk<'a>,
+    visit: &Visit<'a>,
+    device: Option<Device>,
+) -> Option<Uart> {
+    let kind = match device? {
+        Device::Pl011 => UartKind::Pl011,
+        Device::MiniUart => UartKind::MiniUart,
+        _ => return None,
     };
     let registers = walk
         .register(visit, 0)

@@ -5,7 +5,8 @@ use arrayvec::ArrayVec;
 use memory::{Pa, PaRange};
 
 use crate::Tree;
-use crate::tree::{Children, Name, Node, Property};
+use crate::device::Device;
+use crate::tree::{Children, Node, Property};
 
 /// Nesting that is looked at; what lies deeper is passed over, as Xen does.
 const MAX_DEPTH: usize = 16;
@@ -34,7 +35,6 @@ struct Bus<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Visit<'a> {
     pub(crate) node: Node<'a>,
-    pub(crate) name: Name<'a>,
     /// 1 for children of the root.
     pub(crate) depth: usize,
     pub(crate) enabled: bool,
@@ -49,9 +49,9 @@ pub(crate) struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Whether `compatible` has one of these strings.
-    pub(crate) fn is(&self, any_of: &[&str]) -> bool {
-        self.compatible.is_some_and(|list| list.has_any(any_of))
+    /// What it is, if it is a device of ours.
+    pub(crate) fn device(&self) -> Option<Device> {
+        Device::of(&self.compatible?)
     }
 }
 
@@ -186,7 +186,6 @@ fn translate(address: u64, size: u64, bus: &Bus<'_>, outer: &Bus<'_>) -> Option<
 fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>, Bus<'a>) {
     let mut visit = Visit {
         node,
-        name: node.name(),
         depth,
         enabled: true,
         compatible: None,

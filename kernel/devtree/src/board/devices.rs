@@ -17,20 +17,8 @@ pub(super) struct GicNode<'a> {
 }
 
 impl<'a> GicNode<'a> {
-    /// The GIC that a node just visited describes.
-    pub(super) fn recognise(walk: &Walk<'a>, visit: &Visit<'a>) -> Option<Self> {
-        let version_3 = visit.is(&["arm,gic-v3"]);
-        let version_2 = || {
-            visit.is(&[
-                "arm,gic-400",
-                "arm,cortex-a15-gic",
-                "arm,cortex-a9-gic",
-                "arm,cortex-a7-gic",
-            ])
-        };
-        if !visit.enabled || !(version_3 || version_2()) {
-            return None;
-        }
+    /// The GIC that a node just visited describes; `None` if it makes no sense.
+    pub(super) fn read(walk: &Walk<'a>, visit: &Visit<'a>, version_3: bool) -> Option<Self> {
         let cells = visit.node.u32("#interrupt-cells").unwrap_or(3);
         let cells = usize::try_from(cells)
             .ok()

@@ -5,7 +5,8 @@ use memory::{PAGE_SIZE, Pa, PaRange};
 
 use super::devices::{self, GicNode};
 use super::{Board, Conduit, Cpu, MAX_CPUS, MAX_MEMORY, MAX_RESERVED, Reserved, StartMethod};
-use crate::tree::Property;
+use crate::device::Device;
+use crate::tree::{Node, Property};
 use crate::uart::{self, Uart};
 use crate::walk::{Visit, Walk};
 use crate::{Error, Tree, early};
@@ -14,6 +15,15 @@ const MAX_UARTS: usize = 8;
 const MAX_CLOCKS: usize = 16;
 /// Aff3, Aff2, Aff1, Aff0.
 const AFFINITY: u64 = 0xff_00ff_ffff;
+
+/// What the child of the root that the walk is below says about its own children.
+#[derive(Clone, Copy, Default)]
+enum Top {
+    Cpus,
+    ReservedMemory,
+    #[default]
+    Other,
+}
 
 #[derive(Default)]
 struct Reader<'a> {
@@ -29,8 +39,9 @@ struct Reader<'a> {
     uarts: ArrayVec<(Uart, Visit<'a>), MAX_UARTS>,
     clocks: ArrayVec<(u32, u32), MAX_CLOCKS>,
     watchdog: Option<PaRange>,
-    /// Child of the root that the walk is below.
-    top: Option<crate::tree::Name<'a>>,
+    chosen: Option<Node<'a>>,
+    aliases: Option<Node<'a>>,
+    top: Top,
 }
 
 impl Board {
@@ -57,7 +68,8 @@ impl Board {
         if reader.cpus.is_empty() {
             return Err(Error::Missing("CPU"));
         }
-        let console = early::find(&tree);
+        let chosen = reader.chosen;
+        let console = early::find(&tree, chosen, || reader.aliases);
         let is_console =
             |uart: &Uart| console.is_some_and(|console| console.registers == uart.registers);
         let with_interrupt = |(uart, visit): &(Uart, Visit<'_>)| Uart {
@@ -73,7 +85,6 @@ impl Board {
         let model = root
             .str("model")
             .or_else(|| root.property("compatible")?.strings().next());
-        let chosen = tree.find("/chosen");
         let number = |name| {
             chosen
                 .and_then(|chosen| chosen.property(name)?.number())
@@ -109,25 +120,33 @@ impl Board {
 impl<'a> Reader<'a> {
     fn visit(&mut self, walk: &Walk<'a>, visit: &Visit<'a>) -> Result<(), Error> {
         if visit.depth == 1 {
-            self.top = Some(visit.name);
+            self.top = Top::Other;
+            match visit.node.name().base {
+                "cpus" => {
+                    self.top = Top::Cpus;
+                    self.enable_method = visit.node.property("enable-method");
+                }
+                "reserved-memory" => self.top = Top::ReservedMemory,
+                "chosen" => self.chosen = self.chosen.or(Some(visit.node)),
+                "aliases" => self.aliases = self.aliases.or(Some(visit.node)),
+                _ if visit.device_type == Some("memory") => {
+                    return if visit.enabled {
+                        self.memory(walk, visit)
+                    } else {
+                        Ok(())
+                    };
+                }
+                _ => {}
+            }
         }
-        let below = |name: &str| visit.depth == 2 && self.top.is_some_and(|top| top.is(name));
-        if visit.depth == 1 && visit.name.is("cpus") {
-            self.enable_method = visit.node.property("enable-method");
-        } else if visit.depth == 1 && visit.device_type == Some("memory") {
-            return if visit.enabled {
-                self.memory(walk, visit)
-            } else {
+        match self.top {
+            Top::Cpus if visit.depth == 2 => self.cpu(walk, visit),
+            Top::ReservedMemory if visit.depth == 2 => self.reserved_memory(walk, visit),
+            _ => {
+                self.device(walk, visit);
                 Ok(())
-            };
-        } else if below("cpus") {
-            return self.cpu(walk, visit);
-        } else if below("reserved-memory") {
-            return self.reserved_memory(walk, visit);
-        } else if visit.compatible.is_some() {
-            self.device(walk, visit);
+            }
         }
-        Ok(())
     }
 
     fn memory(&mut self, walk: &Walk<'a>, visit: &Visit<'a>) -> Result<(), Error> {
@@ -221,28 +240,35 @@ impl<'a> Reader<'a> {
     }
 
     fn device(&mut self, walk: &Walk<'a>, visit: &Visit<'a>) {
-        if self.gic.is_none() {
-            self.gic = GicNode::recognise(walk, visit);
-        }
-        if !visit.enabled {
+        let Some(device) = visit.device().filter(|_| visit.enabled) else {
             return;
-        }
-        if let Some(uart) = uart::recognise(walk, visit) {
-            // More UARTs than that are of no use.
-            let _ = self.uarts.try_push((uart, *visit));
-        } else if visit.is(&["arm,armv8-timer"]) {
-            self.timer = Some(*visit);
-        } else if visit.is(&["arm,psci-1.0", "arm,psci-0.2"]) {
-            self.psci = match visit.node.str("method") {
-                Some("smc") => Some(Conduit::Smc),
-                Some("hvc") => Some(Conduit::Hvc),
-                _ => None,
-            };
-        } else if visit.is(&["brcm,bcm2711-pm", "brcm,bcm2835-pm", "brcm,bcm2835-pm-wdt"]) {
-            self.watchdog = walk.register(visit, 0);
-        } else if visit.is(&["fixed-clock"]) {
-            let clock = visit.phandle.zip(visit.node.u32("clock-frequency"));
-            let _ = clock.map(|clock| self.clocks.try_push(clock));
+        };
+        match device {
+            Device::Pl011 | Device::MiniUart => {
+                // More UARTs than there is room for are of no use.
+                if let Some(uart) = uart::recognise(walk, visit, Some(device))
+                    && !self.uarts.is_full()
+                {
+                    self.uarts.push((uart, *visit));
+                }
+            }
+            Device::GicV2 | Device::GicV3 if self.gic.is_none() => {
+                self.gic = GicNode::read(walk, visit, device == Device::GicV3);
+            }
+            Device::GicV2 | Device::GicV3 => {}
+            Device::Timer => self.timer = Some(*visit),
+            Device::Psci => {
+                self.psci = match visit.node.str("method") {
+                    Some("smc") => Some(Conduit::Smc),
+                    Some("hvc") => Some(Conduit::Hvc),
+                    _ => None,
+                };
+            }
+            Device::PowerManagement => self.watchdog = walk.register(visit, 0),
+            Device::FixedClock => {
+                let clock = visit.phandle.zip(visit.node.u32("clock-frequency"));
+                let _ = clock.map(|clock| self.clocks.try_push(clock));
+            }
         }
     }
 
