@@ -5,7 +5,7 @@
 
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Here, ListRegisters};
-use crate::state::{LINKED, Word, Work};
+use crate::state::{Word, Work};
 
 impl Work<'_> {
     /// The interrupt became pending: into a list register here, or a mark for its owner.
@@ -110,7 +110,7 @@ impl Work<'_> {
             .bank(word)
             .is_some_and(|bank| bank.listed_hardware & mask != 0);
         if linked && let Some(owner) = self.owner(vcpu, intid) {
-            self.flag(owner, LINKED);
+            self.mark_linked(owner, physical);
         }
     }
 

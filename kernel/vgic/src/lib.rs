@@ -10,7 +10,8 @@
 //!
 //! * vCPU comes to a CPU: [`Vgic::restore`]; leaves it: [`Vgic::save`].
 //! * Before each return to the guest: [`Vgic::is_dirty`] (after an interrupt) or
-//!   [`Vgic::needs_enter`] (after a trap), one load; only if that says so, [`Vgic::enter`].
+//!   [`Vgic::needs_enter`] (after a trap), one load; only if that says so,
+//!   [`Vgic::enter_if_needed`].
 //! * Maintenance interrupt: [`Vgic::enter`], always.
 //! * Every call that returns a [`Notify`] names vCPUs other than the one here that must be kicked or
 //!   woken.

@@ -13,7 +13,28 @@ use crate::list::{MAX_LISTS, Maintenance};
 /// Attention flag: the vCPU's list registers must be brought up to date before it runs on.
 pub(crate) const DIRTY: u32 = 1;
 /// Attention flag: a hardware-linked interrupt is pending in a list register, and its line may drop.
+/// The number of the physical interrupt is in bits 25:16.
 pub(crate) const LINKED: u32 = 2;
+
+/// The attention word for a linked interrupt in a list register beside those that `before` has.
+pub(crate) const fn linked(before: u32, physical: IntId) -> u32 {
+    // Two of them: a look at this one is not enough, so the number stands for none.
+    let number = if before & LINKED == 0 || before >> 16 == physical.get() {
+        physical.get()
+    } else {
+        0x3ff
+    };
+    (before & DIRTY) | LINKED | (number << 16)
+}
+
+/// The physical interrupt whose line alone decides whether there is anything to do.
+pub(crate) const fn only_linked(attention: u32) -> Option<IntId> {
+    if attention & (DIRTY | LINKED) == LINKED {
+        IntId::new(attention >> 16)
+    } else {
+        None
+    }
+}
 
 /// SGIs are edge-triggered, PPIs level-sensitive; neither can be changed (IHI0048B 4.3.13).
 pub(crate) const PRIVATE_EDGES: u32 = 0x0000_ffff;
@@ -206,14 +227,19 @@ impl Work<'_> {
 
     /// The same without a kick: the next entry is soon enough.
     pub(crate) fn mark_quietly(&self, vcpu: VcpuId) {
-        self.flag(vcpu, DIRTY);
-    }
-
-    /// Adds an attention flag.
-    pub(crate) fn flag(&self, vcpu: VcpuId, flag: u32) {
         // Every writer holds the lock, so a load and a store do.
         if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(flags.load(Ordering::Relaxed) | flag, Ordering::Release);
+            flags.store(flags.load(Ordering::Relaxed) | DIRTY, Ordering::Release);
+        }
+    }
+
+    /// A hardware-linked interrupt went into a list register of this vCPU.
+    pub(crate) fn mark_linked(&self, vcpu: VcpuId, physical: IntId) {
+        if let Some(flags) = self.attention.get(vcpu.index()) {
+            flags.store(
+                linked(flags.load(Ordering::Relaxed), physical),
+                Ordering::Release,
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use crate::fill::{Candidate, Choice};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy};
-use crate::state::{LINKED, Word, Work};
+use crate::state::{Word, Work, linked};
 
 /// The list registers that a CPU has, as a mask.
 pub(crate) fn available<L: ListRegisters + ?Sized>(lists: &L) -> u32 {
@@ -204,11 +204,13 @@ impl Work<'_> {
             choice.offer(Candidate::new(intid, priority, active));
         });
         choice.close();
-        let mut linked = false;
+        let mut attention = 0_u32;
         let mut filled = 0_u32;
         for (slot, intid) in (0..).zip(choice.chosen().iter().filter_map(|one| one.intid())) {
             if let Some(list) = self.compose(vcpu, intid, slot) {
-                linked |= list.pending && matches!(list.link, Link::Hardware(_));
+                if let (true, Link::Hardware(physical)) = (list.pending, list.link) {
+                    attention = linked(attention, physical);
+                }
                 filled |= bit(slot);
                 lists.write(slot as usize, list.encode(self.version));
             }
@@ -217,7 +219,7 @@ impl Work<'_> {
             lists.write(slot as usize, 0);
         }
         if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(if linked { LINKED } else { 0 }, Ordering::Relaxed);
+            flags.store(attention, Ordering::Relaxed);
         }
         let wanted = choice.maintenance();
         self.set_maintenance(vcpu, wanted, lists);

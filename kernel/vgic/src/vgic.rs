@@ -14,7 +14,7 @@ use crate::identity::{Bits, IntId, Notify, VcpuId, Version};
 use crate::list::{Here, ListRegisters, Maintenance};
 use crate::redistributor;
 use crate::registers::{Region, Width};
-use crate::state::{DIRTY, Private, Shared, State, Work};
+use crate::state::{DIRTY, Private, Shared, State, Work, only_linked};
 
 /// Why a vGIC cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,12 +178,29 @@ impl Vgic {
     /// for.
     pub fn enter<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
-        let ((), notify) = self.work(Some(vcpu), |work| {
+        self.work(Some(vcpu), |work| {
             let used = work.private(vcpu).map_or(0, |private| private.used);
             work.fold_all(vcpu, lists);
             work.fill(vcpu, used, lists);
-        });
-        notify
+        })
+        .1
+    }
+
+    /// [`enter`](Self::enter) if [`needs_enter`](Self::needs_enter): what ends every trap. A timer
+    /// interrupt that is in its list register with its line still high costs a look at the line and
+    /// no lock.
+    #[inline]
+    pub fn enter_if_needed<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
+        let attention = self.attention(here.vcpu);
+        if attention == 0 {
+            return Notify::NONE;
+        }
+        if let Some(physical) = only_linked(attention)
+            && here.lists.is_asserted(physical)
+        {
+            return Notify::NONE;
+        }
+        self.enter(here)
     }
 
     /// The vCPU leaves this CPU: all that its list registers hold is taken into memory and they are

@@ -15,21 +15,21 @@ use viaduct_vgic::{
 };
 
 /// One CPU.
-pub struct Cpu {
-    pub version: Version,
-    pub lists: RefCell<Vec<u64>>,
-    pub maintenance: Cell<Maintenance>,
-    pub end_count: Cell<u32>,
+pub(crate) struct Cpu {
+    pub(crate) version: Version,
+    pub(crate) lists: RefCell<Vec<u64>>,
+    pub(crate) maintenance: Cell<Maintenance>,
+    pub(crate) end_count: Cell<u32>,
     /// Physical interrupts that are active: a hardware-linked end or a call deactivates them.
-    pub physically_active: RefCell<BTreeSet<u32>>,
+    pub(crate) physically_active: RefCell<BTreeSet<u32>>,
     /// Lines of physical interrupts that are low.
-    pub low: RefCell<BTreeSet<u32>>,
+    pub(crate) low: RefCell<BTreeSet<u32>>,
     /// Priorities of the interrupts that the guest has acknowledged and not dropped.
-    pub running: RefCell<Vec<u8>>,
+    pub(crate) running: RefCell<Vec<u8>>,
 }
 
 impl Cpu {
-    pub fn new(version: Version, count: usize) -> Self {
+    pub(crate) fn new(version: Version, count: usize) -> Self {
         Self {
             version,
             lists: RefCell::new(vec![0; count]),
@@ -41,12 +41,12 @@ impl Cpu {
         }
     }
 
-    pub fn decode(&self, raw: u64) -> Option<ListRegister> {
+    pub(crate) fn decode(&self, raw: u64) -> Option<ListRegister> {
         ListRegister::decode(raw, self.version).filter(|list| list.pending || list.active)
     }
 
     /// What the list registers hold, with their places.
-    pub fn held(&self) -> Vec<(usize, ListRegister)> {
+    pub(crate) fn held(&self) -> Vec<(usize, ListRegister)> {
         let lists = self.lists.borrow();
         lists
             .iter()
@@ -55,7 +55,7 @@ impl Cpu {
             .collect()
     }
 
-    pub fn find(&self, intid: u32) -> Option<ListRegister> {
+    pub(crate) fn find(&self, intid: u32) -> Option<ListRegister> {
         self.held()
             .into_iter()
             .map(|(_, list)| list)
@@ -73,7 +73,7 @@ impl Cpu {
     }
 
     /// What an acknowledge would return: the most urgent pending one above the running priority.
-    pub fn signalled(&self) -> Option<(usize, ListRegister)> {
+    pub(crate) fn signalled(&self) -> Option<(usize, ListRegister)> {
         let running = self.running.borrow().last().copied().unwrap_or(0xff);
         self.held()
             .into_iter()
@@ -82,7 +82,7 @@ impl Cpu {
     }
 
     /// The guest reads IAR: number and source.
-    pub fn acknowledge(&self) -> Option<(u32, u8)> {
+    pub(crate) fn acknowledge(&self) -> Option<(u32, u8)> {
         let (place, list) = self.signalled()?;
         self.set_state(place, false, true);
         self.running.borrow_mut().push(list.priority);
@@ -94,12 +94,12 @@ impl Cpu {
     }
 
     /// The guest drops its running priority: EOIR with EOImode 1, or the first half of one without.
-    pub fn drop_priority(&self) {
+    pub(crate) fn drop_priority(&self) {
         self.running.borrow_mut().pop();
     }
 
     /// The guest deactivates: DIR, or the second half of EOIR.
-    pub fn deactivate_virtual(&self, intid: u32) {
+    pub(crate) fn deactivate_virtual(&self, intid: u32) {
         let held = self.held();
         let Some((place, list)) = held
             .iter()
@@ -115,13 +115,13 @@ impl Cpu {
     }
 
     /// The guest writes EOIR, EOImode 0.
-    pub fn end(&self, intid: u32) {
+    pub(crate) fn end(&self, intid: u32) {
         self.drop_priority();
         self.deactivate_virtual(intid);
     }
 
     /// Whether the maintenance interrupt is raised.
-    pub fn wants_maintenance(&self) -> bool {
+    pub(crate) fn wants_maintenance(&self) -> bool {
         let wanted = self.maintenance.get();
         let none_pending = !self
             .held()
@@ -206,22 +206,25 @@ impl ListRegisters for Cpu {
     }
 }
 
-pub fn vcpu(number: u32) -> VcpuId {
+/// For calls from a CPU where no vCPU of the domain is loaded.
+pub(crate) const NOWHERE: Option<Here<'static, Cpu>> = None;
+
+pub(crate) fn vcpu(number: u32) -> VcpuId {
     VcpuId::new(number).unwrap()
 }
 
-pub fn intid(number: u32) -> IntId {
+pub(crate) fn intid(number: u32) -> IntId {
     IntId::new(number).unwrap()
 }
 
 /// A domain whose vCPU n is loaded on CPU n.
-pub struct Domain {
-    pub vgic: Vgic,
-    pub cpus: Vec<Cpu>,
+pub(crate) struct Domain {
+    pub(crate) vgic: Vgic,
+    pub(crate) cpus: Vec<Cpu>,
 }
 
 impl Domain {
-    pub fn new(version: Version, vcpus: u32, spis: u32, lists: usize) -> Self {
+    pub(crate) fn new(version: Version, vcpus: u32, spis: u32, lists: usize) -> Self {
         let vgic = Vgic::new(version, vcpus, spis).unwrap();
         let cpus: Vec<Cpu> = (0..vcpus).map(|_| Cpu::new(version, lists)).collect();
         for (number, cpu) in (0..).zip(&cpus) {
@@ -235,7 +238,7 @@ impl Domain {
     }
 
     /// The same, distributor on, the first `words` words of 32 interrupts enabled at priority 0xa0.
-    pub fn ready(version: Version, vcpus: u32, spis: u32, lists: usize, words: u32) -> Self {
+    pub(crate) fn ready(version: Version, vcpus: u32, spis: u32, lists: usize, words: u32) -> Self {
         let domain = Self::new(version, vcpus, spis, lists);
         domain.write(0, Region::Distributor, 0, 3);
         for number in 0..vcpus {
@@ -251,7 +254,7 @@ impl Domain {
         domain
     }
 
-    pub fn here(&self, number: u32) -> Here<'_, Cpu> {
+    pub(crate) fn here(&self, number: u32) -> Here<'_, Cpu> {
         Here {
             vcpu: vcpu(number),
             lists: &self.cpus[number as usize],
@@ -260,7 +263,7 @@ impl Domain {
 
     /// Where the register of a word of interrupts is that starts at `base` and has `bytes` for each
     /// word.
-    pub fn place(&self, number: u32, word: u32, base: u64, bytes: u64) -> (Region, u64) {
+    pub(crate) fn place(&self, number: u32, word: u32, base: u64, bytes: u64) -> (Region, u64) {
         if word == 0 && self.vgic.version() == Version::V3 {
             let frame = u64::from(number) * 0x2_0000 + 0x1_0000;
             (Region::Redistributor, frame + base)
@@ -269,17 +272,27 @@ impl Domain {
         }
     }
 
-    pub fn write_word(&self, number: u32, word: u32, base: u64, value: u32) -> Notify {
+    /// A guest's write of the word of interrupts at `base`, and whom it concerns.
+    pub(crate) fn tell_word(&self, number: u32, word: u32, base: u64, value: u32) -> Notify {
         let (region, offset) = self.place(number, word, base, 4);
-        self.write(number, region, offset, value)
+        self.tell(number, region, offset, value)
     }
 
-    pub fn read_word(&self, number: u32, word: u32, base: u64) -> u32 {
+    pub(crate) fn write_word(&self, number: u32, word: u32, base: u64, value: u32) {
+        let _ = self.tell_word(number, word, base, value);
+    }
+
+    pub(crate) fn read_word(&self, number: u32, word: u32, base: u64) -> u32 {
         let (region, offset) = self.place(number, word, base, 4);
         self.read(number, region, offset)
     }
 
-    pub fn write(&self, number: u32, region: Region, offset: u64, value: u32) -> Notify {
+    pub(crate) fn write(&self, number: u32, region: Region, offset: u64, value: u32) {
+        let _ = self.tell(number, region, offset, value);
+    }
+
+    /// A guest's write of a word, and whom it concerns.
+    pub(crate) fn tell(&self, number: u32, region: Region, offset: u64, value: u32) -> Notify {
         self.vgic
             .write(
                 self.here(number),
@@ -291,7 +304,7 @@ impl Domain {
             .unwrap()
     }
 
-    pub fn read(&self, number: u32, region: Region, offset: u64) -> u32 {
+    pub(crate) fn read(&self, number: u32, region: Region, offset: u64) -> u32 {
         let value = self
             .vgic
             .read(self.here(number), region, offset, Width::Word);
@@ -299,7 +312,7 @@ impl Domain {
     }
 
     /// Every vCPU with something to do passes an exit and an entry.
-    pub fn enter_dirty(&self) {
+    pub(crate) fn enter_dirty(&self) {
         loop {
             let mut again = false;
             for number in 0..self.vgic.vcpu_count() {
@@ -317,14 +330,14 @@ impl Domain {
     }
 
     /// The guest acknowledges on this vCPU after everything settled.
-    pub fn acknowledge(&self, number: u32) -> Option<u32> {
+    pub(crate) fn acknowledge(&self, number: u32) -> Option<u32> {
         self.enter_dirty();
         let acknowledged = self.cpus[number as usize].acknowledge();
         self.enter_dirty();
         acknowledged.map(|(intid, _)| intid)
     }
 
-    pub fn end(&self, number: u32, intid: u32) {
+    pub(crate) fn end(&self, number: u32, intid: u32) {
         self.cpus[number as usize].end(intid);
         self.enter_dirty();
     }

@@ -4,9 +4,9 @@
 use viaduct_vgic::Version;
 
 /// vCPUs of the model.
-pub const VCPUS: u32 = 2;
+pub(crate) const VCPUS: u32 = 2;
 /// Words of 32 interrupts, the private one included.
-pub const WORDS: u32 = 3;
+pub(crate) const WORDS: u32 = 3;
 
 #[derive(Clone, Default, Debug)]
 struct Interrupt {
@@ -32,23 +32,23 @@ impl Interrupt {
 
 /// What the registers of 32 interrupts show.
 #[derive(Default)]
-pub struct Look {
-    pub enabled: u32,
-    pub pending: u32,
-    pub active: u32,
+pub(crate) struct Look {
+    pub(crate) enabled: u32,
+    pub(crate) pending: u32,
+    pub(crate) active: u32,
 }
 
-pub struct Model {
-    pub version: Version,
-    pub on: bool,
+pub(crate) struct Model {
+    pub(crate) version: Version,
+    pub(crate) on: bool,
     private: Vec<Vec<Interrupt>>,
     shared: Vec<Interrupt>,
     /// What each vCPU acknowledged and did not end, innermost last.
-    pub stack: Vec<Vec<u32>>,
+    pub(crate) stack: Vec<Vec<u32>>,
 }
 
 impl Model {
-    pub fn new(version: Version) -> Self {
+    pub(crate) fn new(version: Version) -> Self {
         let private = (0..32)
             .map(|number| Interrupt {
                 enabled: number < 16,
@@ -89,19 +89,19 @@ impl Model {
         self.version == Version::V2 && intid < 16
     }
 
-    pub fn enable(&mut self, by: u32, intid: u32, on: bool) {
+    pub(crate) fn enable(&mut self, by: u32, intid: u32, on: bool) {
         if !self.is_fixed(intid) {
             self.at_mut(by, intid).enabled = on;
         }
     }
 
-    pub fn pend(&mut self, by: u32, intid: u32, on: bool) {
+    pub(crate) fn pend(&mut self, by: u32, intid: u32, on: bool) {
         if !self.is_fixed(intid) {
             self.at_mut(by, intid).latch = on;
         }
     }
 
-    pub fn activate(&mut self, by: u32, intid: u32, on: bool) {
+    pub(crate) fn activate(&mut self, by: u32, intid: u32, on: bool) {
         let interrupt = self.at_mut(by, intid);
         if !on {
             interrupt.active = None;
@@ -115,28 +115,28 @@ impl Model {
         }
     }
 
-    pub fn prioritise(&mut self, by: u32, intid: u32, priority: u8) {
+    pub(crate) fn prioritise(&mut self, by: u32, intid: u32, priority: u8) {
         self.at_mut(by, intid).priority = priority;
     }
 
-    pub fn route(&mut self, intid: u32, to: Option<u32>) {
+    pub(crate) fn route(&mut self, intid: u32, to: Option<u32>) {
         let interrupt = self.at_mut(0, intid);
         interrupt.target = to;
         interrupt.homes |= to.map_or(0, |to| 1 << to);
     }
 
-    pub fn configure(&mut self, intid: u32, edge: bool) {
+    pub(crate) fn configure(&mut self, intid: u32, edge: bool) {
         self.at_mut(0, intid).edge = edge;
     }
 
-    pub fn sgi(&mut self, by: u32, to: u32, number: u32) {
+    pub(crate) fn sgi(&mut self, by: u32, to: u32, number: u32) {
         match self.version {
             Version::V2 => self.at_mut(to, number).sources |= 1 << by,
             Version::V3 => self.at_mut(to, number).latch = true,
         }
     }
 
-    pub fn source(&mut self, by: u32, number: u32, source: u32, on: bool) {
+    pub(crate) fn source(&mut self, by: u32, number: u32, source: u32, on: bool) {
         let sources = &mut self.at_mut(by, number).sources;
         if on {
             *sources |= 1 << source;
@@ -145,11 +145,11 @@ impl Model {
         }
     }
 
-    pub fn pulse(&mut self, to: u32, intid: u32) {
+    pub(crate) fn pulse(&mut self, to: u32, intid: u32) {
         self.at_mut(to, intid).latch = true;
     }
 
-    pub fn set_level(&mut self, intid: u32, high: bool) {
+    pub(crate) fn set_level(&mut self, intid: u32, high: bool) {
         let interrupt = self.at_mut(0, intid);
         if high && !interrupt.level && interrupt.edge {
             interrupt.latch = true;
@@ -157,27 +157,27 @@ impl Model {
         interrupt.level = high;
     }
 
-    pub fn timer(&mut self, of: u32, high: bool) {
+    pub(crate) fn timer(&mut self, of: u32, high: bool) {
         self.at_mut(of, 27).level = high;
     }
 
-    pub fn timer_line(&self, of: u32) -> bool {
+    pub(crate) fn timer_line(&self, of: u32) -> bool {
         self.at(of, 27).level
     }
 
-    pub fn is_active(&self, vcpu: u32, intid: u32) -> bool {
+    pub(crate) fn is_active(&self, vcpu: u32, intid: u32) -> bool {
         self.at(vcpu, intid).active.is_some()
     }
 
-    pub fn is_active_on(&self, vcpu: u32, intid: u32) -> bool {
+    pub(crate) fn is_active_on(&self, vcpu: u32, intid: u32) -> bool {
         self.at(vcpu, intid).active == Some(vcpu)
     }
 
-    pub fn priority(&self, vcpu: u32, intid: u32) -> u8 {
+    pub(crate) fn priority(&self, vcpu: u32, intid: u32) -> u8 {
         self.at(vcpu, intid).priority
     }
 
-    pub fn is_deliverable(&self, vcpu: u32, intid: u32) -> bool {
+    pub(crate) fn is_deliverable(&self, vcpu: u32, intid: u32) -> bool {
         let interrupt = self.at(vcpu, intid);
         self.on
             && interrupt.enabled
@@ -187,19 +187,19 @@ impl Model {
     }
 
     /// The most urgent interrupt that would be signalled to a vCPU that runs nothing.
-    pub fn deliverable(&self, vcpu: u32) -> Option<u32> {
+    pub(crate) fn deliverable(&self, vcpu: u32) -> Option<u32> {
         (0..WORDS * 32)
             .filter(|&intid| self.is_deliverable(vcpu, intid))
             .min_by_key(|&intid| (self.priority(vcpu, intid), intid))
     }
 
     /// The same to one at a running priority.
-    pub fn most_urgent(&self, vcpu: u32, running: u8) -> Option<u32> {
+    pub(crate) fn most_urgent(&self, vcpu: u32, running: u8) -> Option<u32> {
         self.deliverable(vcpu)
             .filter(|&intid| self.priority(vcpu, intid) < running)
     }
 
-    pub fn acknowledge(&mut self, by: u32, intid: u32, source: u8) {
+    pub(crate) fn acknowledge(&mut self, by: u32, intid: u32, source: u8) {
         let fixed = self.is_fixed(intid);
         self.stack[by as usize].push(intid);
         let interrupt = self.at_mut(by, intid);
@@ -215,7 +215,7 @@ impl Model {
     }
 
     /// Whether it was active there.
-    pub fn end(&mut self, by: u32, intid: u32) -> bool {
+    pub(crate) fn end(&mut self, by: u32, intid: u32) -> bool {
         let interrupt = self.at_mut(by, intid);
         let active = interrupt.active == Some(by);
         if active {
@@ -225,7 +225,7 @@ impl Model {
     }
 
     /// What the registers show to a vCPU.
-    pub fn look(&self, vcpu: u32, word: u32) -> Look {
+    pub(crate) fn look(&self, vcpu: u32, word: u32) -> Look {
         let mut look = Look::default();
         for lane in 0..32 {
             let interrupt = self.at(vcpu, word * 32 + lane);
@@ -236,9 +236,15 @@ impl Model {
         look
     }
 
+    /// An SPI that was routed to more than one vCPU.
+    pub(crate) fn has_moved(&self, intid: u32) -> bool {
+        let interrupt = self.at(0, intid);
+        interrupt.target.map(|target| 1 << target) != Some(interrupt.homes)
+    }
+
     /// The interrupts whose state a vCPU sees exactly: not those that may be in another's list
     /// registers.
-    pub fn known(&self, vcpu: u32, word: u32) -> u32 {
+    pub(crate) fn known(&self, vcpu: u32, word: u32) -> u32 {
         let mut known = 0;
         for lane in 0..32 {
             let intid = word * 32 + lane;
