@@ -66,6 +66,8 @@ fn read<C: Caller>(caller: &C, count: u32, buffer: u64) -> Result<i64, Errno> {
     };
     let taken = caller.console_read(room);
     let bytes = room.get(..taken).unwrap_or_default();
-    caller.write(Va::new(buffer), bytes)?;
+    if !bytes.is_empty() {
+        caller.write(Va::new(buffer), bytes)?;
+    }
     Ok(bytes.len() as i64)
 }

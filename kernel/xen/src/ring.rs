@@ -14,7 +14,9 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use sync::SpinLock;
 
 /// Bytes taken out of the ring at once.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
+/// Bytes read at once.
+const WORD: usize = size_of::<u64>();
 
 /// What [`ConsoleRing::drain`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -78,27 +80,47 @@ impl ConsoleRing {
         }
         while cons != prod {
             let mut chunk = [0; CHUNK];
-            let mut length: usize = 0;
-            for slot in &mut chunk {
-                if cons == prod {
-                    break;
-                }
-                let at = cons as usize & RING_OUT_SIZE.wrapping_sub(1);
-                *slot = self
-                    .page
-                    .u8(RING_OUT.wrapping_add(at))
-                    .map_or(0, |byte| byte.load(Relaxed));
-                cons = cons.wrapping_add(1);
-                length = length.wrapping_add(1);
-            }
+            let (length, next) = self.take_out(cons, prod, &mut chunk);
             sink(chunk.get(..length).unwrap_or_default());
             drained.bytes = drained.bytes.wrapping_add(length);
+            cons = next;
         }
         if drained.moved() {
             indices.out_cons = cons;
             self.set_index(RING_OUT_CONS, cons);
         }
         drained
+    }
+
+    /// Copies bytes from index `cons` on, up to `prod` or until the chunk may be full, a word at a time. The
+    /// result is their number, at least 1 if there is one, and the index of the next.
+    fn take_out(&self, mut cons: u32, prod: u32, chunk: &mut [u8; CHUNK]) -> (usize, u32) {
+        let mut length: usize = 0;
+        for _ in 0..CHUNK / WORD {
+            let at = cons as usize & RING_OUT_SIZE.wrapping_sub(1);
+            let skip = at & WORD.wrapping_sub(1);
+            let count = WORD
+                .saturating_sub(skip)
+                .min(prod.wrapping_sub(cons) as usize);
+            let word = self
+                .page
+                .u64(RING_OUT.wrapping_add(at & !WORD.wrapping_sub(1)));
+            let bytes = word.map_or(0, |word| word.load(Relaxed)).to_le_bytes();
+            let Some(room) = chunk.get_mut(length..) else {
+                break;
+            };
+            match room.first_chunk_mut::<WORD>() {
+                Some(whole) if count == WORD => *whole = bytes,
+                _ => {
+                    for (slot, byte) in room.iter_mut().zip(bytes.iter().skip(skip)).take(count) {
+                        *slot = *byte;
+                    }
+                }
+            }
+            length = length.saturating_add(count);
+            cons = cons.wrapping_add(count as u32);
+        }
+        (length, cons)
     }
 
     /// Puts input into the ring; the result is the number of bytes that found room.

@@ -1,1 +1,16 @@
+//! Tests of the hypercalls as a guest makes them, on a machine made of vectors.
 
+mod boot;
+mod console;
+mod events;
+mod events_model;
+mod hvm;
+mod interdomain;
+mod memory;
+mod multicall;
+mod random;
+mod sched;
+mod support;
+mod vcpu;
+mod version;
+mod vpl011;

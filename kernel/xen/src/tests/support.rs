@@ -1,0 +1,315 @@
+//! A machine for the tests: domains, guest memory in a vector, and a record of what was asked of it.
+
+use crate::{
+    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, SharedPage, XenState,
+    hypercall,
+};
+use abi::{DomainId, Errno, VcpuId, hypercall as number};
+use memory::{Pages, Va};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Bytes of a guest's memory; its virtual addresses start at [`BASE`].
+pub(super) const SIZE: u64 = 0x1_0000;
+/// First virtual address of a guest's memory.
+pub(super) const BASE: u64 = 0x10_0000;
+/// Where the structures of calls are put.
+pub(super) const SCRATCH: u64 = BASE + 0x100;
+/// Guest frame numbers of RAM.
+pub(super) const RAM_GFN: u64 = 0x4_0000;
+/// Pages of RAM that can be registered.
+pub(super) const RAM_PAGES: u64 = 4;
+/// Guest frame number of the console.
+pub(super) const CONSOLE_GFN: u64 = abi::guest_layout::CONSOLE_GFN;
+
+/// A zeroed page that lives as long as the test program.
+pub(super) fn page() -> SharedPage {
+    let pages = Pages::allocate(1).unwrap();
+    let words = pages.words();
+    std::mem::forget(pages);
+    words
+}
+
+/// What the test machine holds of a domain besides its [`XenState`].
+#[derive(Default)]
+pub(super) struct Physical {
+    pub(super) memory: RefCell<Vec<u8>>,
+    pub(super) ram: RefCell<Vec<SharedPage>>,
+    /// Guest frame number to address of the page.
+    pub(super) map: RefCell<BTreeMap<u64, u64>>,
+    pub(super) output: RefCell<Vec<u8>>,
+    pub(super) input: RefCell<Vec<u8>>,
+    pub(super) new_pages: Cell<u32>,
+}
+
+/// All domains, and what was asked of the machine.
+pub(super) struct Machine {
+    pub(super) domains: Vec<(XenState, Physical)>,
+    pub(super) upcalls: RefCell<Vec<(u16, u32)>>,
+    pub(super) wakes: RefCell<Vec<(u16, u32)>>,
+    pub(super) now: Cell<u64>,
+    pub(super) watchdog_changes: Cell<u32>,
+    /// A domain that [`Host::peer`] does not find.
+    pub(super) dead: Cell<Option<DomainId>>,
+}
+
+impl Machine {
+    /// Domains 1 to `domains`, each with a PV console.
+    pub(super) fn new(domains: u16, vcpus: u32) -> Self {
+        Self::with(domains, vcpus, |_| {})
+    }
+
+    pub(super) fn with(domains: u16, vcpus: u32, change: impl Fn(&mut Config)) -> Self {
+        let domains = (1..=domains).map(|id| {
+            let console = page();
+            let mut config = Config::new(DomainId(id), vcpus, page(), page());
+            config.console = Some(ConsoleConfig {
+                page: console,
+                gfn: CONSOLE_GFN,
+            });
+            config.handle = [id as u8; 16];
+            change(&mut config);
+            let physical = Physical {
+                memory: RefCell::new(vec![0; SIZE as usize]),
+                ram: RefCell::new((0..RAM_PAGES).map(|_| page()).collect()),
+                ..Physical::default()
+            };
+            for (index, page) in physical.ram.borrow().iter().enumerate() {
+                let gfn = RAM_GFN + index as u64;
+                physical.map.borrow_mut().insert(gfn, page.address().get());
+            }
+            (XenState::new(&config).unwrap(), physical)
+        });
+        Self {
+            domains: domains.collect(),
+            upcalls: RefCell::default(),
+            wakes: RefCell::default(),
+            now: Cell::new(1_000),
+            watchdog_changes: Cell::new(0),
+            dead: Cell::new(None),
+        }
+    }
+
+    pub(super) fn guest(&self, domain: u16) -> Guest<'_> {
+        self.vcpu(domain, 0)
+    }
+
+    pub(super) fn vcpu(&self, domain: u16, vcpu: u32) -> Guest<'_> {
+        let (state, physical) = &self.domains[usize::from(domain) - 1];
+        Guest {
+            machine: self,
+            state,
+            physical,
+            vcpu: VcpuId(vcpu),
+        }
+    }
+
+    /// The upcalls since the last time.
+    pub(super) fn take_upcalls(&self) -> Vec<(u16, u32)> {
+        self.upcalls.take()
+    }
+}
+
+impl Host for Machine {
+    fn upcall(&self, domain: DomainId, vcpu: VcpuId) {
+        self.upcalls.borrow_mut().push((domain.0, vcpu.0));
+    }
+
+    fn wake(&self, domain: DomainId, vcpu: VcpuId) {
+        self.wakes.borrow_mut().push((domain.0, vcpu.0));
+    }
+
+    fn peer(&self, id: DomainId) -> Option<&XenState> {
+        if self.dead.get() == Some(id) {
+            return None;
+        }
+        let index = usize::from(id.0).checked_sub(1)?;
+        self.domains.get(index).map(|(state, _)| state)
+    }
+
+    fn console_write(&self, domain: DomainId, bytes: &[u8]) {
+        let (_, physical) = &self.domains[usize::from(domain.0) - 1];
+        physical.output.borrow_mut().extend_from_slice(bytes);
+    }
+}
+
+/// A vCPU that makes calls.
+pub(super) struct Guest<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) state: &'a XenState,
+    pub(super) physical: &'a Physical,
+    pub(super) vcpu: VcpuId,
+}
+
+impl Guest<'_> {
+    fn range(from: Va, length: usize) -> Result<std::ops::Range<usize>, Errno> {
+        let start = from.get().checked_sub(BASE).ok_or(Errno::Fault)?;
+        let end = start.checked_add(length as u64).ok_or(Errno::Fault)?;
+        if end > SIZE {
+            return Err(Errno::Fault);
+        }
+        Ok(start as usize..end as usize)
+    }
+
+    /// A hypercall until it does something else than to be restarted.
+    pub(super) fn call(&self, nr: u64, arguments: &[u64]) -> Outcome {
+        let mut registers = [0; 5];
+        registers[..arguments.len()].copy_from_slice(arguments);
+        for _ in 0..10_000 {
+            match hypercall(self, nr, &mut registers) {
+                Outcome::Restart => {}
+                outcome => return outcome,
+            }
+        }
+        panic!("hypercall {nr} does not end");
+    }
+
+    /// A hypercall that only returns.
+    pub(super) fn returns(&self, nr: u64, arguments: &[u64]) -> i64 {
+        match self.call(nr, arguments) {
+            Outcome::Return(value) => value,
+            other => panic!("hypercall {nr}: {other:?}"),
+        }
+    }
+
+    pub(super) fn put<T: IntoBytes + Immutable>(&self, at: u64, value: &T) {
+        self.write(Va::new(at), value.as_bytes()).unwrap();
+    }
+
+    pub(super) fn get<T: FromBytes + IntoBytes>(&self, at: u64) -> T {
+        let mut value = T::new_zeroed();
+        self.read(Va::new(at), value.as_mut_bytes()).unwrap();
+        value
+    }
+
+    /// `nr(command, &argument, extra...)`, the argument being read back.
+    pub(super) fn with<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        nr: u64,
+        command: u64,
+        argument: &mut T,
+    ) -> i64 {
+        self.put(SCRATCH, argument);
+        let result = self.returns(nr, &[command, SCRATCH, 1]);
+        *argument = self.get(SCRATCH);
+        result
+    }
+
+    pub(super) fn event<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        command: u64,
+        mut argument: T,
+    ) -> Result<T, Errno> {
+        match self.with(number::EVENT_CHANNEL_OP, command, &mut argument) {
+            0 => Ok(argument),
+            error => Err(Errno::from_return(error).unwrap()),
+        }
+    }
+
+    pub(super) fn bad_pointer(&self, nr: u64, command: u64) -> i64 {
+        self.returns(nr, &[command, 8, 1])
+    }
+
+    /// Whether a port's bit is set in a bit array of shared_info.
+    pub(super) fn bit(&self, array: usize, port: u32) -> bool {
+        let word = self.state.shared_info.u64(array + port as usize / 64 * 8);
+        word.unwrap().load(std::sync::atomic::Ordering::SeqCst) >> (port % 64) & 1 != 0
+    }
+
+    pub(super) fn set_bit(&self, array: usize, port: u32, value: bool) {
+        let word = self.state.shared_info.u64(array + port as usize / 64 * 8);
+        let (word, bit) = (word.unwrap(), 1 << (port % 64));
+        if value {
+            word.fetch_or(bit, std::sync::atomic::Ordering::SeqCst);
+        } else {
+            word.fetch_and(!bit, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+}
+
+impl GuestMemory for Guest<'_> {
+    fn read(&self, from: Va, buffer: &mut [u8]) -> Result<(), Errno> {
+        let range = Self::range(from, buffer.len())?;
+        buffer.copy_from_slice(&self.physical.memory.borrow()[range]);
+        Ok(())
+    }
+
+    fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno> {
+        let range = Self::range(to, bytes.len())?;
+        self.physical.memory.borrow_mut()[range].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Host for Guest<'_> {
+    fn upcall(&self, domain: DomainId, vcpu: VcpuId) {
+        self.machine.upcall(domain, vcpu);
+    }
+    fn wake(&self, domain: DomainId, vcpu: VcpuId) {
+        self.machine.wake(domain, vcpu);
+    }
+    fn peer(&self, id: DomainId) -> Option<&XenState> {
+        self.machine.peer(id)
+    }
+    fn console_write(&self, domain: DomainId, bytes: &[u8]) {
+        self.machine.console_write(domain, bytes);
+    }
+}
+
+impl Caller for Guest<'_> {
+    fn state(&self) -> &XenState {
+        self.state
+    }
+    fn vcpu(&self) -> VcpuId {
+        self.vcpu
+    }
+    fn now(&self) -> u64 {
+        self.machine.now.get()
+    }
+    fn console_read(&self, buffer: &mut [u8]) -> usize {
+        let mut input = self.physical.input.borrow_mut();
+        let taken = buffer.len().min(input.len());
+        for (slot, byte) in buffer.iter_mut().zip(input.drain(..taken)) {
+            *slot = byte;
+        }
+        taken
+    }
+    fn memory(&self) -> MemoryFigures {
+        MemoryFigures {
+            maximum_ram_page: 0xf_ffff,
+            current: 4096,
+            maximum: 8192,
+            maximum_gfn: RAM_GFN + RAM_PAGES - 1,
+        }
+    }
+    fn ram_page(&self, gfn: u64) -> Result<SharedPage, Errno> {
+        if !self.physical.map.borrow().contains_key(&gfn) {
+            return Err(Errno::Invalid);
+        }
+        let index = gfn.checked_sub(RAM_GFN).ok_or(Errno::Access)?;
+        let ram = self.physical.ram.borrow();
+        ram.get(index as usize).copied().ok_or(Errno::Access)
+    }
+    fn new_page(&self) -> Option<SharedPage> {
+        let made = self.physical.new_pages.get() + 1;
+        self.physical.new_pages.set(made);
+        Some(page())
+    }
+    fn map_page(&self, gfn: u64, page: &SharedPage) -> Result<(), Errno> {
+        if gfn >= 1 << 28 {
+            return Err(Errno::Invalid);
+        }
+        let address = page.address().get();
+        self.physical.map.borrow_mut().insert(gfn, address);
+        Ok(())
+    }
+    fn remove_page(&self, gfn: u64) -> Result<(), Errno> {
+        let removed = self.physical.map.borrow_mut().remove(&gfn);
+        removed.map(|_| ()).ok_or(Errno::NoEntry)
+    }
+    fn watchdog_changed(&self) {
+        let changes = self.machine.watchdog_changes.get() + 1;
+        self.machine.watchdog_changes.set(changes);
+    }
+}
