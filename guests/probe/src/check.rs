@@ -74,7 +74,7 @@ macro_rules! equal {
     ($found:expr, $wanted:expr, $($argument:tt)*) => {
         match ($found, $wanted) {
             (found, wanted) => if found != wanted {
-                $crate::check::fail!("{}: {:#x?}, not {:#x?}", format_args!($($argument)*), found, wanted);
+                $crate::check::fail!("{}: {:x?}, not {:x?}", format_args!($($argument)*), found, wanted);
             }
         }
     };

@@ -63,6 +63,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("fp-alone", BARE, floating::alone),
     Test::new("fp-smp", TWO, floating::smp),
     Test::new("fault-unmapped", XEN, faults::unmapped),
+    Test::new("fault-syndrome", XEN, faults::syndrome),
     Test::new("fault-window", XEN, faults::window),
     Test::new("fault-uart", XEN, faults::uart),
     Test::new("fault-no-syndrome", XEN, faults::no_syndrome),

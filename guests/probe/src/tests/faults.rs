@@ -8,6 +8,8 @@ use runtime::{entry, memory, xen};
 
 const DATA_ABORT: u64 = 0x25;
 const UNDEFINED: u64 = 0;
+/// Given by nobody.
+const NOWHERE: u64 = 0x3000_0000;
 
 fn aborted<T: core::fmt::Debug>(what: &str, address: u64, result: Result<T, Fault>) -> Outcome {
     match result {
@@ -26,7 +28,6 @@ fn aborted<T: core::fmt::Debug>(what: &str, address: u64, result: Result<T, Faul
 
 /// Mapped by the guest as device memory, given by nobody.
 pub(crate) fn unmapped() -> Outcome {
-    const NOWHERE: u64 = 0x3000_0000;
     memory::map_device(NOWHERE, memory::PAGE);
     for address in [NOWHERE, NOWHERE + 0x1238, NOWHERE + 0x1f_fff8] {
         aborted("8-bit load", address, exception::load8(address))?;
@@ -38,15 +39,26 @@ pub(crate) fn unmapped() -> Outcome {
         aborted("32-bit store", address, raw::store32(address, 1))?;
         aborted("64-bit store", address, raw::store64(address, 1))?;
     }
-    match raw::store64(NOWHERE, 1) {
-        Err(fault) => check!(
-            fault.esr & 1 << 6 != 0,
-            "WnR is 0 for a store: {:#x}",
-            fault.esr
-        ),
-        Ok(()) => fail!("a store worked"),
-    }
     Ok(())
+}
+
+/// The syndrome says what a real abort would: a write or a read, a translation fault.
+pub(crate) fn syndrome() -> Outcome {
+    const WRITE: u64 = 1 << 6;
+    memory::map_device(NOWHERE, memory::PAGE);
+    match (exception::load64(NOWHERE), raw::store64(NOWHERE, 1)) {
+        (Err(load), Err(store)) => {
+            equal!(load.esr & WRITE, 0, "WnR of a load, ESR {:#x}", load.esr);
+            equal!(
+                store.esr & WRITE,
+                WRITE,
+                "WnR of a store, ESR {:#x}",
+                store.esr
+            );
+            Ok(())
+        }
+        worked => fail!("worked: {worked:x?}"),
+    }
 }
 
 /// The grant window has nothing behind it before something is mapped there.

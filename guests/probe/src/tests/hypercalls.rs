@@ -3,7 +3,7 @@
 
 use crate::check::{Outcome, check, equal};
 use crate::raw::{hypercall, pointer};
-use runtime::abi::Errno::{Fault, Invalid, NoSys, Perm, TooBig};
+use runtime::abi::Errno::{self, Access, Fault, Invalid, NoSys, Perm, TooBig};
 use runtime::abi::{console, hvm, hypercall as number, memory_op, version};
 
 const NO_ARGUMENTS: [u64; 5] = [0; 5];
@@ -192,7 +192,9 @@ pub(crate) fn privileged() -> Outcome {
         words[1] = interface;
         let answer = hypercall(call, [pointer(&mut words), 0, 0, 0, 0]);
         check!(
-            [Perm.as_return(), NoSys.as_return()].contains(&answer),
+            [Perm, Access, NoSys]
+                .map(Errno::as_return)
+                .contains(&answer),
             "hypercall {call} is {answer}"
         );
     }

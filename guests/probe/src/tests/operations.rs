@@ -1,10 +1,10 @@
 //! hvm_op, memory_op, vcpu_op, vm_assist, sched_op (xen-arm-hypercalls sections 11 to 14).
 
-use crate::check::{Outcome, Trouble, check, equal};
+use crate::check::{Outcome, Trouble, check, equal, fail};
 use crate::raw::{hypercall, pointer};
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use runtime::abi::Errno::{Busy, Invalid, NoEntry, NoSpace, NoSys, Perm};
-use runtime::abi::{DomainId, event_channel, hvm, hypercall as number, memory_op, sched, vcpu};
+use runtime::abi::{DomainId, hvm, hypercall as number, memory_op, sched, vcpu};
 use runtime::{event, memory, xen};
 
 fn hvm_call(op: u64, index: u32, value: u64) -> (i64, u64) {
@@ -93,7 +93,7 @@ pub(crate) fn memory() -> Outcome {
     let add = |space, index, gpfn| {
         let mut argument = memory_op::AddToPhysmap {
             domid: DomainId::SELF,
-            size: 0,
+            size: 1,
             space,
             index,
             gpfn,
@@ -146,7 +146,7 @@ pub(crate) fn shared_info() -> Outcome {
     equal!(answer, Busy.as_return(), "second place");
     let port = match event::bind_ipi(0) {
         Ok(port) => port,
-        Err(error) => crate::check::fail!("bind_ipi: {error}"),
+        Err(error) => fail!("bind_ipi: {error}"),
     };
     event::mask(port);
     let sent = event::send(port);
@@ -232,18 +232,19 @@ pub(crate) fn sched() -> Outcome {
         Invalid.as_return(),
         "poll of 129 ports"
     );
-    let mut ports = [event_channel::Port(1023)];
+    let mut ports = match event::bind_ipi(0) {
+        Ok(port) => [port],
+        Err(error) => fail!("bind_ipi: {error}"),
+    };
     poll = sched::Poll {
         ports: pointer(&mut ports),
         nr_ports: 1,
         reserved: 0,
         timeout: 1,
     };
-    equal!(
-        call(sched::POLL, pointer(&mut poll)),
-        0,
-        "poll with a past time"
-    );
+    let answer = call(sched::POLL, pointer(&mut poll));
+    let _ = event::close(ports[0]);
+    equal!(answer, 0, "poll with a past time");
     let watchdog = |id, timeout| {
         let mut argument = sched::Watchdog { id, timeout };
         call(sched::WATCHDOG, pointer(&mut argument))
