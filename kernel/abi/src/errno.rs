@@ -138,7 +138,7 @@ impl Errno {
     /// What a guest finds in x0: the number, negated.
     #[must_use]
     pub const fn as_return(self) -> i64 {
-        -(self as i64)
+        (self as i64).wrapping_neg()
     }
 }
 

@@ -33,13 +33,20 @@ pub type Arguments = [u64; number::MAX_ARGUMENTS];
 /// Serves a hypercall of `caller`. x0 is not written here: the [`Outcome`] says what goes there.
 #[inline]
 pub fn hypercall<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
-    let [x0, x1, x2, ..] = *arguments;
+    let [x0, ..] = *arguments;
     if nr == number::XEN_VERSION && x0 as u32 == abi::version::VERSION as u32 {
         return Outcome::Return(version::VERSION);
     }
     if nr > number::HYPFS_OP {
         return Outcome::Return(Errno::NoSys.as_return());
     }
+    dispatch(caller, nr, arguments)
+}
+
+/// All calls, by number. Not inlined, so that what stands before it is.
+#[inline(never)]
+fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
+    let [x0, x1, x2, ..] = *arguments;
     // Commands and counts are 32-bit in Xen's C interface: the upper half of the register is whatever the
     // guest's compiler left there.
     let result = match nr {

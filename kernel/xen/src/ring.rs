@@ -155,6 +155,7 @@ impl XenState {
     /// Takes what the guest has written to its PV console to [`Host::console_write`], and tells the guest
     /// that there is room again. Called when the guest sends to the console's port; the image may call it
     /// at any time, for a guest that does not.
+    #[inline(never)]
     pub fn serve_console<H: Host>(&self, host: &H) {
         let Some((ring, port)) = &self.console else {
             return;

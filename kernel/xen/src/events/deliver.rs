@@ -22,7 +22,7 @@ impl XenState {
     }
 
     /// Makes `port` pending and tells `vcpu`.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn raise<H: Host>(&self, host: &H, port: u32, vcpu: u32) {
         let bit = 1_u64.wrapping_shl(port);
         let (Some(pending), Some(mask)) = (

@@ -46,6 +46,9 @@ fn word() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
+    // Three domains a case are slow to build in a debug build; PROPTEST_CASES scales this too.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(4)))]
+
     #[test]
     fn hypercalls_never_panic(
         memory in proptest::collection::vec(word(), 512),
