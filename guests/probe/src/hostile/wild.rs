@@ -73,6 +73,8 @@ type Action = fn(&mut Wild);
 struct Wild {
     random: Random,
     scratch: u64,
+    /// Names each hypercall first: boot argument `verbose`.
+    verbose: bool,
 }
 
 impl Wild {
@@ -141,7 +143,16 @@ impl Wild {
                     console::READ
                 };
             }
-            number::MULTICALL => command = self.pointer(),
+            // Results are written into the list, so one that lies in RAM has to end in the scratch pages.
+            number::MULTICALL => {
+                command = self.pointer();
+                let in_scratch = (self.scratch..self.scratch + 4096).contains(&command);
+                second = if in_scratch {
+                    self.random.below(16)
+                } else {
+                    third
+                };
+            }
             number::VCPU_OP => (second, third) = (self.random.argument(), self.pointer()),
             // RAM that is given back is gone.
             number::MEMORY_OP if command & 63 == memory_op::DECREASE_RESERVATION => command += 1,
@@ -152,6 +163,9 @@ impl Wild {
         }
         let fourth = self.random.argument();
         let fifth = self.random.argument();
+        if self.verbose {
+            println!("NOTE hypercall {call:#x} {command:#x} {second:#x} {third:#x}");
+        }
         raw::hypercall(call, [command, second, third, fourth, fifth]);
     }
 
@@ -285,6 +299,7 @@ pub(crate) fn run() -> Outcome {
     let mut wild = Wild {
         random: Random(seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15)),
         scratch,
+        verbose: arguments().flag("verbose"),
     };
     let mut round = 0;
     while round < rounds {
