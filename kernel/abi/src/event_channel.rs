@@ -112,7 +112,7 @@ layout!(Send, 4, port @ 0);
 
 /// [`Status::status`]: not in use.
 pub const STATUS_CLOSED: u32 = 0;
-/// [`Status::status`]: open for [`Status::detail_domain`].
+/// [`Status::status`]: open for the domain in [`Status::detail`].
 pub const STATUS_UNBOUND: u32 = 1;
 /// [`Status::status`]: connected to a port of another domain.
 pub const STATUS_INTERDOMAIN: u32 = 2;

@@ -92,7 +92,7 @@ bitflags! {
         const CONTAINS_PTE = 1 << 4;
     }
 
-    /// Flags of [`Copy`].
+    /// Flags of [`GrantCopy`].
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct CopyFlags: u16 {
         /// The source is a grant.
@@ -112,7 +112,7 @@ pub const SETUP_TABLE: u64 = 2;
 pub const DUMP_TABLE: u64 = 3;
 /// Not for translated guests.
 pub const TRANSFER: u64 = 4;
-/// [`Copy`].
+/// [`GrantCopy`].
 pub const COPY: u64 = 5;
 /// [`QuerySize`].
 pub const QUERY_SIZE: u64 = 6;
@@ -226,7 +226,7 @@ pub struct DumpTable {
 }
 layout!(DumpTable, 4, dom @ 0, status @ 2);
 
-/// One side of a [`Copy`].
+/// One side of a [`GrantCopy`].
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct CopyPointer {
@@ -244,7 +244,7 @@ layout!(CopyPointer, 16, frame_or_ref @ 0, domid @ 8, offset @ 10);
 /// Copies within one page, from or to a granted frame.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-pub struct Copy {
+pub struct GrantCopy {
     /// in: from.
     pub source: CopyPointer,
     /// in: to.
@@ -258,7 +258,7 @@ pub struct Copy {
     /// Padding.
     pub reserved: u16,
 }
-layout!(Copy, 40, source @ 0, dest @ 16, len @ 32, flags @ 34, status @ 36);
+layout!(GrantCopy, 40, source @ 0, dest @ 16, len @ 32, flags @ 34, status @ 36);
 
 /// Asks for the size of a table.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]

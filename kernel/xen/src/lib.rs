@@ -1,7 +1,7 @@
 //! What makes a guest believe that it runs on Xen: hypercalls, event channels, the grant table, the
 //! PV console, the SBSA UART.
 //!
-//! One [`XenState`] a domain holds all of it. The EL2 image calls [`hypercall`] for `hvc #0xEA1` and
+//! One [`XenState`] a domain holds all of it. The EL2 image calls [`hypercall()`] for `hvc #0xEA1` and
 //! does what the [`Outcome`] says; what this crate needs of the machine it asks of three traits that
 //! the image implements, [`GuestMemory`], [`Host`] and [`Caller`]. Everything in memory that a guest
 //! can write at the same time is reached through atomics ([`SharedPage`]).

@@ -12,6 +12,9 @@ use sync::{Guard, SpinLock};
 /// Frames that the grant table grows by before the call is restarted.
 const GROW_STEP: usize = 8;
 
+/// Most frames of any grant table, whatever the description says: `setup_table` lists them in one step.
+const MOST_FRAMES: u32 = 256;
+
 /// A page and the guest frame number where it is mapped.
 struct Placed {
     page: SharedPage,
@@ -42,7 +45,8 @@ impl OwnPages {
         grant_frame: SharedPage,
         max_grant_frames: u32,
     ) -> Option<Self> {
-        let max_grant_frames = max_grant_frames.max(grant_table::INITIAL_FRAMES) as usize;
+        let max_grant_frames =
+            max_grant_frames.clamp(grant_table::INITIAL_FRAMES, MOST_FRAMES) as usize;
         let mut grant_frames = Vec::new();
         grant_frames.try_reserve_exact(max_grant_frames).ok()?;
         grant_frames.push(Placed {

@@ -15,6 +15,8 @@ use sync::SpinLock;
 
 /// Bytes taken out of the ring at once.
 const CHUNK: usize = 128;
+/// Bytes taken out of the ring in one call: what is done with them costs more than taking them.
+const STEP: usize = 512;
 /// Bytes read at once.
 const WORD: usize = size_of::<u64>();
 
@@ -25,6 +27,8 @@ pub struct Drained {
     pub bytes: usize,
     /// The guest's index made no sense, and what was in the ring was skipped.
     pub corrupted: bool,
+    /// Bytes are left: the step was full.
+    pub more: bool,
 }
 
 impl Drained {
@@ -68,7 +72,7 @@ impl ConsoleRing {
         }
     }
 
-    /// Gives the bytes that the guest has written to `sink`, at most a ring full.
+    /// Gives bytes that the guest has written to `sink`: all, or a step of 512 and the rest of a chunk.
     pub fn drain(&self, mut sink: impl FnMut(&[u8])) -> Drained {
         let mut indices = self.indices.lock();
         let prod = self.index(RING_OUT_PROD);
@@ -78,13 +82,14 @@ impl ConsoleRing {
             drained.corrupted = true;
             cons = prod;
         }
-        while cons != prod {
+        while cons != prod && drained.bytes < STEP {
             let mut chunk = [0; CHUNK];
             let (length, next) = self.take_out(cons, prod, &mut chunk);
             sink(chunk.get(..length).unwrap_or_default());
             drained.bytes = drained.bytes.wrapping_add(length);
             cons = next;
         }
+        drained.more = cons != prod;
         if drained.moved() {
             indices.out_cons = cons;
             self.set_index(RING_OUT_CONS, cons);
@@ -152,20 +157,19 @@ impl ConsoleRing {
 }
 
 impl XenState {
-    /// Takes what the guest has written to its PV console to [`Host::console_write`], and tells the guest
-    /// that there is room again. Called when the guest sends to the console's port; the image may call it
-    /// at any time, for a guest that does not.
+    /// Takes what the guest has written to its PV console to [`Host::console_write`], a step of it, and
+    /// tells the guest that there is room again. `true` if more is left. Called when the guest sends to the
+    /// console's port; the image may call it at any time, for a guest that does not.
     #[inline(never)]
-    pub fn serve_console<H: Host>(&self, host: &H) {
+    pub fn serve_console<H: Host>(&self, host: &H) -> bool {
         let Some((ring, port)) = &self.console else {
-            return;
+            return false;
         };
-        if ring
-            .drain(|bytes| host.console_write(self.id(), bytes))
-            .moved()
-        {
+        let drained = ring.drain(|bytes| host.console_write(self.id(), bytes));
+        if drained.moved() {
             self.raise_service(host, *port);
         }
+        drained.more
     }
 
     /// Puts input for the guest into its PV console and tells it. The result is the number of bytes that

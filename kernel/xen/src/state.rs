@@ -34,7 +34,7 @@ pub struct Config {
     pub vcpus: u32,
     /// Greatest port that it may use; limited to what the 2-level ABI has.
     pub max_port: u32,
-    /// Most frames of its grant table.
+    /// Most frames of its grant table, 1 to 256; other numbers are moved to the nearest of these.
     pub max_grant_frames: u32,
     /// Zeroed page for shared_info.
     pub shared_info: SharedPage,

@@ -9,9 +9,9 @@ use abi::event_channel::{VIRQ_ARGO, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_
 use abi::{DomainId, Errno, Port, VcpuId};
 
 /// Ports closed before a reset is restarted.
-const RESET_STEP: u32 = 16;
+const RESET_STEP: u32 = 4;
 /// Ports looked at before a reset is restarted.
-const RESET_SCAN: u32 = 256;
+const RESET_SCAN: u32 = 64;
 
 /// Whether every vCPU binds this virtual interrupt for itself.
 pub(crate) fn is_per_vcpu(virq: u32) -> bool {

@@ -85,7 +85,11 @@ impl XenState {
                     self.raise_peer(host, peer, port, remote);
                 }
             }
-            Binding::Service(Service::Console) => self.serve_console(host),
+            Binding::Service(Service::Console) => {
+                if self.serve_console(host) {
+                    return Err(Errno::Restart);
+                }
+            }
             Binding::Unbound(_) => {}
             Binding::Free | Binding::Virq(_) => return Err(Errno::Invalid),
         }

@@ -89,9 +89,16 @@ impl Front {
 }
 
 fn drain(ring: &ConsoleRing) -> (Vec<u8>, crate::Drained) {
-    let mut output = Vec::new();
-    let drained = ring.drain(|bytes| output.extend_from_slice(bytes));
-    (output, drained)
+    let (mut output, mut corrupted) = (Vec::new(), false);
+    loop {
+        let mut drained = ring.drain(|bytes| output.extend_from_slice(bytes));
+        corrupted |= drained.corrupted;
+        if !drained.more {
+            drained.corrupted = corrupted;
+            return (output, drained);
+        }
+        assert!(drained.bytes >= 512, "more only when the step is full");
+    }
 }
 
 #[test]
@@ -129,6 +136,11 @@ fn output_reaches_the_console() {
     assert_eq!(guest.physical.output.take(), b"hello\n");
     assert_eq!(other.take_upcalls(), [(1, 0)]);
     assert_eq!(front.index(op::RING_OUT_CONS), 6);
+    // A full ring takes several steps, and each tells the guest.
+    assert_eq!(front.write(&[b'x'; 3000]), 2048);
+    guest.event(event::SEND, port).unwrap();
+    assert_eq!(guest.physical.output.take(), [b'x'; 2048]);
+    assert_eq!(front.index(op::RING_OUT_CONS), 2054);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod hvm;
 mod interdomain;
 mod memory;
 mod multicall;
+mod races;
 mod random;
 mod sched;
 mod support;
