@@ -1,6 +1,10 @@
 //! CPUs: which one this is, how many there are, starting further ones, masking, waiting.
 
-use crate::{entry, gic, memory, psci, sync::Lock, timer, xen};
+use crate::{
+    entry, gic, memory, psci,
+    sync::{Lock, Once},
+    timer, xen,
+};
 use aarch64_cpu::registers::{DAIF, MPIDR_EL1, Readable, TPIDR_EL1, Writeable};
 use alloc::{boxed::Box, vec, vec::Vec};
 
@@ -21,22 +25,43 @@ pub fn own_affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
 }
 
-fn affinities() -> impl Iterator<Item = u64> {
+/// The affinities in tree order, and how many there are.
+struct Affinities {
+    known: [u64; MAX],
+    count: usize,
+}
+
+static AFFINITIES: Once<Affinities> = Once::new();
+
+/// Reads the CPU nodes once; sending an interrupt should not walk the tree.
+pub(crate) fn init() {
     let tree = entry::tree();
-    tree.into_iter()
-        .flat_map(|tree| tree.nodes())
+    let cpus = tree.into_iter().flat_map(|tree| tree.nodes());
+    let mut found = Affinities {
+        known: [0; MAX],
+        count: 0,
+    };
+    for node in cpus
         .filter(|node| node.text("device_type") == Some("cpu"))
-        .filter_map(|node| node.reg().next().map(|(address, _)| address))
+        .take(MAX)
+    {
+        if let Some((address, _)) = node.reg().next() {
+            found.known[found.count] = address;
+            found.count += 1;
+        }
+    }
+    AFFINITIES.set(found);
 }
 
 /// How many CPUs the tree names.
 pub fn count() -> usize {
-    affinities().take(MAX).count().max(1)
+    AFFINITIES.get().map_or(1, |found| found.count.max(1))
 }
 
 /// The affinity of CPU `index`, from the tree.
 pub fn affinity(index: usize) -> Option<u64> {
-    affinities().nth(index)
+    let found = AFFINITIES.get()?;
+    found.known[..found.count].get(index).copied()
 }
 
 /// What [`mask`] found.

@@ -95,6 +95,7 @@ extern "C" fn start(state: &State) -> ! {
     if let Some(tree) = read_tree(state.tree) {
         TREE.set(tree);
     }
+    cpu::init();
     xen::init();
     memory::init();
     console::init();
