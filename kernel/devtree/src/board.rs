@@ -8,7 +8,7 @@ mod tests;
 use arrayvec::{ArrayString, ArrayVec};
 use memory::{Pa, PaRange};
 
-use crate::Uart;
+use crate::{Error, Uart};
 
 /// CPUs that are used; further ones are counted and left alone.
 pub const MAX_CPUS: usize = 16;
@@ -140,4 +140,52 @@ pub struct Board {
     pub initrd: Option<PaRange>,
     /// Viaduct's command line: `xen,xen-bootargs`, else `bootargs`.
     pub bootargs: ArrayString<MAX_BOOTARGS>,
+}
+
+impl Board {
+    /// Reads the board from the bytes of its tree. What Viaduct cannot do without is RAM, a CPU and a GIC
+    /// with virtualization; anything else may be missing.
+    pub fn from_tree(tree: &[u8]) -> Result<Self, Error> {
+        let mut board = Self::empty();
+        read::fill(&mut board, tree)?;
+        Ok(board)
+    }
+
+    const fn empty() -> Self {
+        const NOWHERE: PaRange = match PaRange::new(Pa::new(0), 0) {
+            Some(range) => range,
+            None => unreachable!(),
+        };
+        const NONE: Interrupt = Interrupt {
+            intid: 0,
+            edge: false,
+        };
+        Self {
+            model: ArrayString::new_const(),
+            memory: ArrayVec::new_const(),
+            reserved: ArrayVec::new_const(),
+            cpus: ArrayVec::new_const(),
+            cpus_left_out: 0,
+            cpu_compatible: ArrayString::new_const(),
+            psci: None,
+            gic: Gic::V2 {
+                distributor: NOWHERE,
+                cpu_interface: NOWHERE,
+                hypervisor_interface: NOWHERE,
+                virtual_cpu_interface: NOWHERE,
+                maintenance: NONE,
+            },
+            timer: Timer {
+                physical: NONE,
+                virtual_timer: NONE,
+                hypervisor: NONE,
+                frequency: None,
+            },
+            console: None,
+            second_uart: None,
+            watchdog: None,
+            initrd: None,
+            bootargs: ArrayString::new_const(),
+        }
+    }
 }

@@ -31,6 +31,17 @@ struct Bus<'a> {
     interrupt_parent: Option<u32>,
 }
 
+/// Where a node's interrupts go, to be read when their controller is known.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wiring<'a> {
+    /// `interrupts`.
+    pub(crate) plain: Option<&'a [u8]>,
+    /// `interrupts-extended`, which holds where both stand.
+    pub(crate) extended: Option<&'a [u8]>,
+    /// The controller of the plain ones: the node's own, or the nearest that a parent names.
+    pub(crate) parent: Option<u32>,
+}
+
 /// A node on the way, with the properties that most readers ask for, picked up in one pass.
 #[derive(Clone, Copy)]
 pub(crate) struct Visit<'a> {
@@ -41,10 +52,7 @@ pub(crate) struct Visit<'a> {
     pub(crate) compatible: Option<Property<'a>>,
     pub(crate) device_type: Option<&'a str>,
     pub(crate) phandle: Option<u32>,
-    pub(crate) interrupts: Option<Property<'a>>,
-    pub(crate) interrupts_extended: Option<Property<'a>>,
-    /// The controller of `interrupts`: its own, or the nearest that a parent names.
-    pub(crate) interrupt_parent: Option<u32>,
+    pub(crate) wiring: Wiring<'a>,
     reg: &'a [u8],
 }
 
@@ -191,9 +199,10 @@ fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>,
         compatible: None,
         device_type: None,
         phandle: None,
-        interrupts: None,
-        interrupts_extended: None,
-        interrupt_parent: inherited,
+        wiring: Wiring {
+            parent: inherited,
+            ..Wiring::default()
+        },
         reg: &[],
     };
     // 2 and 1 are what the specification says where nothing stands.
@@ -211,9 +220,9 @@ fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>,
             "status" => visit.enabled = property.is_okay(),
             "device_type" => visit.device_type = property.str(),
             "phandle" | "linux,phandle" => visit.phandle = property.u32(),
-            "interrupts" => visit.interrupts = Some(property),
-            "interrupts-extended" => visit.interrupts_extended = Some(property),
-            "interrupt-parent" => visit.interrupt_parent = property.u32().or(inherited),
+            "interrupts" => visit.wiring.plain = Some(property.value),
+            "interrupts-extended" => visit.wiring.extended = Some(property.value),
+            "interrupt-parent" => visit.wiring.parent = property.u32().or(inherited),
             "#address-cells" => bus.address_cells = property.u32().unwrap_or(u32::MAX),
             "#size-cells" => bus.size_cells = property.u32().unwrap_or(u32::MAX),
             "ranges" if property.value.is_empty() => bus.ranges = Ranges::Same,
@@ -221,6 +230,6 @@ fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>,
             _ => {}
         }
     }
-    bus.interrupt_parent = visit.interrupt_parent;
+    bus.interrupt_parent = visit.wiring.parent;
     (visit, bus)
 }

@@ -4,16 +4,18 @@ use arrayvec::ArrayVec;
 
 use super::{Gic, Interrupt, Timer};
 use crate::Error;
-use crate::walk::{Visit, Walk};
+use crate::tree::Node;
+use crate::walk::{Visit, Walk, Wiring};
 
 const EDGES: u32 = 0b0011;
 
 /// A GIC node, as found on the way: its interrupts can be read once its phandle is known.
 pub(super) struct GicNode<'a> {
-    visit: Visit<'a>,
+    wiring: Wiring<'a>,
+    phandle: Option<u32>,
     version_3: bool,
     cells: usize,
-    registers: ArrayVec<memory::PaRange, { super::MAX_REDISTRIBUTOR_REGIONS + 1 }>,
+    registers: ArrayVec<memory::PaRange, { super::MAX_REDISTRIBUTOR_REGIONS + 2 }>,
 }
 
 impl<'a> GicNode<'a> {
@@ -27,13 +29,16 @@ impl<'a> GicNode<'a> {
             (true, regions) => usize::try_from(regions.unwrap_or(1)).unwrap_or(usize::MAX),
             (false, _) => 3,
         };
+        // One more than there is room for, to be told from just enough.
         let count = walk.registers(visit).min(regions.saturating_add(1));
-        let registers = (0..count).map_while(|index| walk.register(visit, index));
-        let registers = registers
-            .take(super::MAX_REDISTRIBUTOR_REGIONS + 1)
-            .collect();
+        let mut registers = ArrayVec::new();
+        let found = (0..count).map_while(|index| walk.register(visit, index));
+        for range in found.take(registers.capacity()) {
+            registers.push(range);
+        }
         Some(Self {
-            visit: *visit,
+            wiring: visit.wiring,
+            phandle: visit.phandle,
             version_3,
             cells,
             registers,
@@ -41,24 +46,20 @@ impl<'a> GicNode<'a> {
     }
 
     /// Interrupt number `index` of a node, if it goes to this GIC.
-    pub(super) fn interrupt(&self, visit: &Visit<'_>, index: usize) -> Option<Interrupt> {
-        if let Some(extended) = visit.interrupts_extended {
+    pub(super) fn interrupt(&self, wiring: &Wiring<'_>, index: usize) -> Option<Interrupt> {
+        if let Some(extended) = wiring.extended {
             // Entries for other controllers have a size that only those know: stop there.
             let entry = (self.cells + 1).checked_mul(4)?;
-            let mut entries = extended.value.chunks_exact(entry).map_while(|entry| {
+            let mut entries = extended.chunks_exact(entry).map_while(|entry| {
                 let (phandle, cells) = entry.split_first_chunk::<4>()?;
-                (Some(u32::from_be_bytes(*phandle)) == self.visit.phandle).then_some(cells)
+                (Some(u32::from_be_bytes(*phandle)) == self.phandle).then_some(cells)
             });
             return decode(entries.nth(index)?);
         }
-        let parent = visit.interrupt_parent;
-        if parent.is_some() && parent != self.visit.phandle {
+        if wiring.parent.is_some() && wiring.parent != self.phandle {
             return None;
         }
-        let mut entries = visit
-            .interrupts?
-            .value
-            .chunks_exact(self.cells.checked_mul(4)?);
+        let mut entries = wiring.plain?.chunks_exact(self.cells.checked_mul(4)?);
         decode(entries.nth(index)?)
     }
 
@@ -71,7 +72,7 @@ impl<'a> GicNode<'a> {
                 .ok_or(Error::Missing(what))
         };
         let distributor = register(0, "GIC distributor")?;
-        let maintenance = self.interrupt(&self.visit, 0);
+        let maintenance = self.interrupt(&self.wiring, 0);
         // PPI 9 is where the base system architecture puts it.
         let maintenance = maintenance.unwrap_or(Interrupt {
             intid: 25,
@@ -79,7 +80,11 @@ impl<'a> GicNode<'a> {
         });
         if self.version_3 {
             register(1, "GIC redistributor")?;
-            let redistributors = self.registers.iter().skip(1).copied().collect();
+            let mut redistributors = ArrayVec::new();
+            for &range in self.registers.iter().skip(1) {
+                let pushed = redistributors.try_push(range);
+                pushed.map_err(|_| Error::TooMany("GIC redistributor regions"))?;
+            }
             return Ok(Gic::V3 {
                 distributor,
                 redistributors,
@@ -115,9 +120,9 @@ fn decode(cells: &[u8]) -> Option<Interrupt> {
     })
 }
 
-/// The generic timer's node, or the architecture's usual numbers where there is none.
-pub(super) fn timer(gic: &GicNode<'_>, visit: Option<&Visit<'_>>) -> Timer {
-    let names = visit.and_then(|visit| visit.node.property("interrupt-names"));
+/// The generic timer, or the architecture's usual numbers where there is no node for it.
+pub(super) fn timer(gic: &GicNode<'_>, node: Option<(Node<'_>, Wiring<'_>)>) -> Timer {
+    let names = node.and_then(|(node, _)| node.property("interrupt-names"));
     let find = |name: &str, index: usize, usual: u32| {
         let named =
             |names: crate::tree::Property<'_>| names.strings().position(|text| text == name);
@@ -125,9 +130,8 @@ pub(super) fn timer(gic: &GicNode<'_>, visit: Option<&Visit<'_>>) -> Timer {
             Some(names) => named(names),
             None => Some(index),
         };
-        let found = index
-            .zip(visit)
-            .and_then(|(index, visit)| gic.interrupt(visit, index));
+        let found = index.zip(node);
+        let found = found.and_then(|(index, (_, wiring))| gic.interrupt(&wiring, index));
         found.unwrap_or(Interrupt {
             intid: usual,
             edge: false,
@@ -137,6 +141,6 @@ pub(super) fn timer(gic: &GicNode<'_>, visit: Option<&Visit<'_>>) -> Timer {
         physical: find("phys", 1, 30),
         virtual_timer: find("virt", 2, 27),
         hypervisor: find("hyp-phys", 3, 26),
-        frequency: visit.and_then(|visit| visit.node.u32("clock-frequency")),
+        frequency: node.and_then(|(node, _)| node.u32("clock-frequency")),
     }
 }

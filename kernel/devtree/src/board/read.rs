@@ -4,11 +4,11 @@ use arrayvec::{ArrayString, ArrayVec};
 use memory::{PAGE_SIZE, Pa, PaRange};
 
 use super::devices::{self, GicNode};
-use super::{Board, Conduit, Cpu, MAX_CPUS, MAX_MEMORY, MAX_RESERVED, Reserved, StartMethod};
+use super::{Board, Conduit, Cpu, MAX_MEMORY, Reserved, StartMethod};
 use crate::device::Device;
 use crate::tree::{Node, Property};
 use crate::uart::{self, Uart};
-use crate::walk::{Visit, Walk};
+use crate::walk::{Visit, Walk, Wiring};
 use crate::{Error, Tree, early};
 
 const MAX_UARTS: usize = 8;
@@ -25,99 +25,115 @@ enum Top {
     Other,
 }
 
-#[derive(Default)]
-struct Reader<'a> {
-    memory: ArrayVec<PaRange, MAX_MEMORY>,
-    reserved: ArrayVec<Reserved, MAX_RESERVED>,
-    cpus: ArrayVec<Cpu, MAX_CPUS>,
-    cpus_left_out: usize,
-    cpu_compatible: &'a str,
-    enable_method: Option<Property<'a>>,
-    psci: Option<Conduit>,
+/// A UART, what it is wired to, and its clock.
+struct FoundUart<'a> {
+    uart: Uart,
+    wiring: Wiring<'a>,
+    clock: Option<u32>,
+    is_free: bool,
+}
+
+/// What cannot be understood before the walk is over. All else goes into the board at once: this runs on a small
+/// stack.
+struct Reader<'a, 'b> {
+    board: &'b mut Board,
     gic: Option<GicNode<'a>>,
-    timer: Option<Visit<'a>>,
-    uarts: ArrayVec<(Uart, Visit<'a>), MAX_UARTS>,
+    timer: Option<(Node<'a>, Wiring<'a>)>,
+    uarts: ArrayVec<FoundUart<'a>, MAX_UARTS>,
     clocks: ArrayVec<(u32, u32), MAX_CLOCKS>,
-    watchdog: Option<PaRange>,
     chosen: Option<Node<'a>>,
     aliases: Option<Node<'a>>,
+    enable_method: Option<Property<'a>>,
     top: Top,
 }
 
-impl Board {
-    /// Reads the board from the bytes of its tree. What Viaduct cannot do without is RAM, a CPU and a GIC
-    /// with virtualization; anything else may be missing.
-    pub fn from_tree(tree: &[u8]) -> Result<Self, Error> {
-        let tree = Tree::new(tree)?;
-        let root = tree.root();
-        let mut reader = Reader::default();
-        for range in tree.reservations() {
-            reader.reserve(range, false)?;
-        }
-        let mut walk = Walk::new(&tree);
+/// Fills an empty board.
+pub(super) fn fill(board: &mut Board, tree: &[u8]) -> Result<(), Error> {
+    let tree = Tree::new(tree)?;
+    let mut reader = Reader {
+        board,
+        gic: None,
+        timer: None,
+        uarts: ArrayVec::new(),
+        clocks: ArrayVec::new(),
+        chosen: None,
+        aliases: None,
+        enable_method: None,
+        top: Top::Other,
+    };
+    for range in tree.reservations() {
+        reader.reserve(range, false)?;
+    }
+    reader.walk(&tree)?;
+    reader.conclude(&tree)
+}
+
+impl<'a> Reader<'a, '_> {
+    /// Apart from the rest, so that the walk's own stack is gone when the console is looked for.
+    #[inline(never)]
+    fn walk(&mut self, tree: &Tree<'a>) -> Result<(), Error> {
+        let mut walk = Walk::new(tree);
         while let Some(visit) = walk.next() {
-            reader.visit(&walk, &visit)?;
+            self.visit(&walk, &visit)?;
         }
-        let gic = reader
-            .gic
-            .as_ref()
-            .ok_or(Error::Missing("interrupt controller (GICv2 or GICv3)"))?;
-        if reader.memory.is_empty() {
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn conclude(self, tree: &Tree<'a>) -> Result<(), Error> {
+        const NO_GIC: Error = Error::Missing("interrupt controller (GICv2 or GICv3)");
+        let board = self.board;
+        let gic = self.gic.as_ref().ok_or(NO_GIC)?;
+        if board.memory.is_empty() {
             return Err(Error::Missing("memory"));
         }
-        if reader.cpus.is_empty() {
+        if board.cpus.is_empty() {
             return Err(Error::Missing("CPU"));
         }
-        let chosen = reader.chosen;
-        let console = early::find(&tree, chosen, || reader.aliases);
-        let is_console =
-            |uart: &Uart| console.is_some_and(|console| console.registers == uart.registers);
-        let with_interrupt = |(uart, visit): &(Uart, Visit<'_>)| Uart {
-            interrupt: gic.interrupt(visit, 0),
-            clock: uart.clock.or_else(|| reader.clock_of(visit)),
-            ..*uart
+        merge(&mut board.memory);
+        board.gic = gic.finish()?;
+        board.timer = devices::timer(gic, self.timer);
+
+        let described = |found: &FoundUart<'_>| {
+            let wanted = |clock: &&(u32, u32)| Some(clock.0) == found.clock;
+            let fixed = self.clocks.iter().find(wanted).map(|clock| clock.1);
+            let clock = found.uart.clock.or(fixed);
+            let interrupt = gic.interrupt(&found.wiring, 0);
+            Uart {
+                interrupt,
+                clock,
+                ..found.uart
+            }
         };
-        let is_free = |visit: &Visit<'_>| visit.node.children().next().is_none();
-        let mut uarts = reader.uarts.iter();
-        let second = uarts.find(|(uart, visit)| !is_console(uart) && is_free(visit));
-        let mut uarts = reader.uarts.iter();
-        let console_with_interrupt = uarts.find(|(uart, _)| is_console(uart)).map(with_interrupt);
+        board.console = early::find(tree, self.chosen, || self.aliases);
+        let console = board.console.map(|console| console.registers);
+        for found in &self.uarts {
+            if Some(found.uart.registers) == console {
+                board.console = Some(described(found));
+            } else if found.is_free && board.second_uart.is_none() {
+                board.second_uart = Some(described(found));
+            }
+        }
+
+        let root = tree.root();
         let model = root
             .str("model")
             .or_else(|| root.property("compatible")?.strings().next());
-        let number = |name| {
-            chosen
-                .and_then(|chosen| chosen.property(name)?.number())
-                .map(Pa::new)
+        copy(model.unwrap_or_default(), &mut board.model);
+        let Some(chosen) = self.chosen else {
+            return Ok(());
         };
-        let line = chosen.and_then(|chosen| {
-            chosen
-                .str("xen,xen-bootargs")
-                .or_else(|| chosen.str("bootargs"))
-        });
+        let number = |name| chosen.property(name)?.number().map(Pa::new);
         let initrd = number("linux,initrd-start").zip(number("linux,initrd-end"));
-        Ok(Self {
-            model: cut(model.unwrap_or_default()),
-            memory: merge(reader.memory.clone()),
-            reserved: reader.reserved.clone(),
-            cpus: reader.cpus.clone(),
-            cpus_left_out: reader.cpus_left_out,
-            cpu_compatible: cut(reader.cpu_compatible),
-            psci: reader.psci,
-            gic: gic.finish()?,
-            timer: devices::timer(gic, reader.timer.as_ref()),
-            console: console_with_interrupt.or(console),
-            second_uart: second.map(with_interrupt),
-            watchdog: reader.watchdog,
-            initrd: initrd
-                .and_then(|(start, end)| PaRange::between(start, end))
-                .filter(|range| !range.is_empty()),
-            bootargs: cut(line.unwrap_or_default()),
-        })
+        let initrd = initrd.and_then(|(start, end)| PaRange::between(start, end));
+        board.initrd = initrd.filter(|range| !range.is_empty());
+        let line = chosen
+            .str("xen,xen-bootargs")
+            .or_else(|| chosen.str("bootargs"));
+        copy(line.unwrap_or_default(), &mut board.bootargs);
+        Ok(())
     }
-}
 
-impl<'a> Reader<'a> {
     fn visit(&mut self, walk: &Walk<'a>, visit: &Visit<'a>) -> Result<(), Error> {
         if visit.depth == 1 {
             self.top = Top::Other;
@@ -158,7 +174,8 @@ impl<'a> Reader<'a> {
             else {
                 continue;
             };
-            self.memory
+            self.board
+                .memory
                 .try_push(range)
                 .map_err(|_| Error::TooMany("memory ranges"))?;
         }
@@ -168,10 +185,11 @@ impl<'a> Reader<'a> {
     /// Lost reservations would be handed out as free memory, so too many are an error.
     fn reserve(&mut self, range: PaRange, no_map: bool) -> Result<(), Error> {
         let entry = Reserved { range, no_map };
-        if range.is_empty() || self.reserved.contains(&entry) {
+        if range.is_empty() || self.board.reserved.contains(&entry) {
             return Ok(());
         }
-        self.reserved
+        self.board
+            .reserved
             .try_push(entry)
             .map_err(|_| Error::TooMany("reserved ranges"))
     }
@@ -220,13 +238,12 @@ impl<'a> Reader<'a> {
             }
             _ => StartMethod::Unknown,
         };
-        if self.cpus.is_empty() {
-            self.cpu_compatible = visit
-                .compatible
-                .and_then(|list| list.strings().next())
-                .unwrap_or_default();
+        if self.board.cpus.is_empty() {
+            let first = visit.compatible.and_then(|list| list.strings().next());
+            copy(first.unwrap_or_default(), &mut self.board.cpu_compatible);
         }
         if self
+            .board
             .cpus
             .try_push(Cpu {
                 mpidr: mpidr & AFFINITY,
@@ -234,7 +251,7 @@ impl<'a> Reader<'a> {
             })
             .is_err()
         {
-            self.cpus_left_out += 1;
+            self.board.cpus_left_out += 1;
         }
         Ok(())
     }
@@ -249,53 +266,53 @@ impl<'a> Reader<'a> {
                 if let Some(uart) = uart::recognise(walk, visit, Some(device))
                     && !self.uarts.is_full()
                 {
-                    self.uarts.push((uart, *visit));
+                    self.uarts.push(FoundUart {
+                        uart,
+                        wiring: visit.wiring,
+                        clock: visit
+                            .node
+                            .property("clocks")
+                            .and_then(|clocks| clocks.cells().next()),
+                        is_free: visit.node.children().next().is_none(),
+                    });
                 }
             }
             Device::GicV2 | Device::GicV3 if self.gic.is_none() => {
                 self.gic = GicNode::read(walk, visit, device == Device::GicV3);
             }
             Device::GicV2 | Device::GicV3 => {}
-            Device::Timer => self.timer = Some(*visit),
+            Device::Timer => self.timer = Some((visit.node, visit.wiring)),
             Device::Psci => {
-                self.psci = match visit.node.str("method") {
+                self.board.psci = match visit.node.str("method") {
                     Some("smc") => Some(Conduit::Smc),
                     Some("hvc") => Some(Conduit::Hvc),
                     _ => None,
                 };
             }
-            Device::PowerManagement => self.watchdog = walk.register(visit, 0),
+            Device::PowerManagement => self.board.watchdog = walk.register(visit, 0),
             Device::FixedClock => {
                 let clock = visit.phandle.zip(visit.node.u32("clock-frequency"));
                 let _ = clock.map(|clock| self.clocks.try_push(clock));
             }
         }
     }
-
-    /// Frequency of a node's first clock, if that is a fixed one.
-    fn clock_of(&self, visit: &Visit<'_>) -> Option<u32> {
-        let wanted = visit.node.property("clocks")?.cells().next()?;
-        let clock = self.clocks.iter().find(|(phandle, _)| *phandle == wanted);
-        clock.map(|&(_, frequency)| frequency)
-    }
 }
 
-/// The start of `text`, as much of it as there is room for.
-fn cut<const SIZE: usize>(text: &str) -> ArrayString<SIZE> {
-    let mut string = ArrayString::new();
+/// Puts the start of `text` into `place`, as much of it as there is room for.
+fn copy<const SIZE: usize>(text: &str, place: &mut ArrayString<SIZE>) {
+    place.clear();
     for letter in text.chars() {
-        if string.try_push(letter).is_err() {
+        if place.try_push(letter).is_err() {
             break;
         }
     }
-    string
 }
 
-/// Sorted, and what touches or overlaps made one.
-fn merge(mut ranges: ArrayVec<PaRange, MAX_MEMORY>) -> ArrayVec<PaRange, MAX_MEMORY> {
+/// Sorts, and makes one of what touches or overlaps.
+fn merge(ranges: &mut ArrayVec<PaRange, MAX_MEMORY>) {
     ranges.sort_unstable_by_key(|range| range.start());
     let mut merged = ArrayVec::<PaRange, MAX_MEMORY>::new();
-    for range in ranges {
+    for &range in ranges.iter() {
         match merged.last_mut() {
             Some(last) if range.start() <= last.end() => {
                 let end = range.end().max(last.end());
@@ -305,5 +322,5 @@ fn merge(mut ranges: ArrayVec<PaRange, MAX_MEMORY>) -> ArrayVec<PaRange, MAX_MEM
             _ => merged.push(range),
         }
     }
-    merged
+    *ranges = merged;
 }

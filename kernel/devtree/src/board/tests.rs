@@ -296,3 +296,34 @@ fn reservations_are_never_lost() {
         Error::TooMany("reserved ranges")
     );
 }
+
+#[test]
+fn redistributor_regions_are_all_there_or_it_is_an_error() {
+    let board = |regions: u64| {
+        let ranges: String = (0..=regions)
+            .map(|number| format!(" <0 {} 0 0x20000>,", (number + 1) << 20))
+            .collect();
+        let gic = format!(
+            "gic {{ compatible = \"arm,gic-v3\"; #interrupt-cells = <4>; #redistributor-regions = <{regions}>;
+                phandle = <9>; interrupts = <1 9 4 0>; reg = {}; }};",
+            ranges.trim_end_matches(',')
+        );
+        let mut tree = small(&format!("{RAM} {gic}"), "");
+        // The first of the two, a GICv2.
+        dts::blank_node(&mut tree, "gic");
+        Board::from_tree(&tree)
+    };
+    let Gic::V3 {
+        redistributors,
+        maintenance,
+        ..
+    } = board(8).unwrap().gic
+    else {
+        panic!()
+    };
+    assert_eq!((redistributors.len(), maintenance), (8, level(25)));
+    assert_eq!(
+        board(9).unwrap_err(),
+        Error::TooMany("GIC redistributor regions")
+    );
+}
