@@ -1,2 +1,173 @@
+//! Viaduct: a firmware-level hypervisor for Armv8-A. This file is the boot, in order.
 #![no_std]
 #![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod console;
+mod cpus;
+mod create;
+mod devices;
+mod exits;
+mod failure;
+#[cfg(feature = "faults")]
+mod faults;
+mod hypercalls;
+mod interrupts;
+mod lifecycle;
+mod machine;
+mod memory_map;
+mod power;
+mod schedule;
+mod timer;
+mod trace;
+
+use core::fmt::Write;
+
+use ::memory::{Pa, PaRange};
+use alloc::vec::Vec;
+use devtree::fit::Fit;
+use devtree::{Board, Options, Problem, Tree};
+use log::{error, info, warn};
+
+arch::boot_entries! { boot: boot, refused: refused, secondary: cpus::secondary }
+
+/// The boot CPU, MMU on, with nothing but the image and the tree mapped.
+fn boot(tree: &'static [u8]) {
+    console::start_early(devtree::early::console(tree), |uart| {
+        arch::entry::map_early_device(uart.registers)
+    });
+    arch::cpu::forget_header();
+    arch::vectors::install();
+    info!("Viaduct {}", env!("CARGO_PKG_VERSION"));
+    if let Err(error) = start(tree) {
+        error!("{error}");
+        error!("cannot go on");
+        arch::cpu::park();
+    }
+    cpus::release()
+}
+
+/// Everything that can fail, in order.
+fn start(tree: &'static [u8]) -> Result<(), Error> {
+    let board = Board::from_tree(tree)?;
+    info!("board: {}", board.model);
+    let mut told = arrayvec::ArrayVec::<(arrayvec::ArrayString<64>, &'static str), 8>::new();
+    let options = Options::parse(&board.bootargs, |word, why| {
+        let mut text = arrayvec::ArrayString::new();
+        let end = (0..=word.len().min(64)).rev().find(|end| word.is_char_boundary(*end));
+        text.push_str(word.get(..end.unwrap_or(0)).unwrap_or(""));
+        let _ = told.try_push((text, why));
+    });
+    log::set_max_level(options.log_level);
+    for (word, why) in &told {
+        warn!("boot argument {word}: {why}");
+    }
+    failure::set_action(options.on_panic);
+    lifecycle::set_action(options.on_last_stop);
+
+    let own_tree = PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64)
+        .ok_or(Error::Missing("a device tree"))?;
+    memory_map::start(&board, own_tree)?;
+    power::start(&board);
+    console::start(options.console_switch);
+    cpus::adopt_boot_cpu(&board).ok_or(Error::Missing("memory for the boot CPU"))?;
+    trace::set(options.trace);
+    interrupts::start(&board, options.native_wait)?;
+    #[cfg(feature = "faults")]
+    faults::run(options.fault);
+    cpus::start(&board).ok_or(Error::Missing("memory for the other CPUs"))?;
+
+    let mut problems: Vec<Problem> = Vec::new();
+    let bundle = board.initrd.and_then(|range| match Fit::new(memory_map::bytes(range)) {
+        Ok(bundle) => Some(bundle),
+        Err(error) => {
+            error!("bundle at {range}: {error}");
+            None
+        }
+    });
+    let virtual_gic = interrupts::virtual_of(&board);
+    let taken = memory_map::taken();
+    let configs = create::describe(
+        &board,
+        Tree::new(tree)?,
+        &taken,
+        bundle.as_ref(),
+        virtual_gic,
+        &mut |problem| problems.push(problem),
+    );
+    problems.iter().for_each(create::tell);
+    memory_map::fill_pool(&board, &create::modules(&configs))?;
+    let builder = create::Builder {
+        board: &board,
+        bundle: bundle.as_ref(),
+        virtual_gic,
+    };
+    builder.build_all(&configs);
+    if let Err(error) = interrupts::start_uart(&board) {
+        warn!("console input: {error}");
+    }
+    console::start_interrupts(&board);
+    if machine::domains().is_empty() {
+        lifecycle::last_stop();
+    }
+    Ok(())
+}
+
+/// Why the boot stopped.
+#[derive(Debug)]
+enum Error {
+    Tree(devtree::Error),
+    Memory(memory_map::Error),
+    Interrupts(platform::gic::Error),
+    Missing(&'static str),
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Tree(error) => error.fmt(f),
+            Self::Memory(error) => error.fmt(f),
+            Self::Interrupts(error) => write!(f, "interrupt controller: {error}"),
+            Self::Missing(what) => write!(f, "no {what}"),
+        }
+    }
+}
+
+impl From<devtree::Error> for Error {
+    fn from(error: devtree::Error) -> Self {
+        Self::Tree(error)
+    }
+}
+
+impl From<memory_map::Error> for Error {
+    fn from(error: memory_map::Error) -> Self {
+        Self::Memory(error)
+    }
+}
+
+impl From<platform::gic::Error> for Error {
+    fn from(error: platform::gic::Error) -> Self {
+        Self::Interrupts(error)
+    }
+}
+
+/// Not at EL2, or loaded where no image may be: said with the MMU off, without atomics.
+fn refused(tree: &'static [u8], level: u64, load_address: u64) {
+    let Some(uart) = devtree::early::console(tree) else {
+        return;
+    };
+    let mut out = console::RawConsole::on(&uart);
+    let _ = if level == 2 {
+        writeln!(
+            out,
+            "viaduct: loaded at {load_address:#x}; it must be a multiple of 64 KiB"
+        )
+    } else {
+        writeln!(
+            out,
+            "viaduct: started at EL{level}; it must be EL2 (QEMU: -M virt,virtualization=on)"
+        )
+    };
+}

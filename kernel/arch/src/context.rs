@@ -47,6 +47,12 @@ impl Registers {
         }
     }
 
+    /// x0 to x17 alone, for what serves calls.
+    pub fn arguments(&mut self) -> &mut Arguments {
+        // SAFETY: `Arguments` is a transparent wrapper of `Registers`.
+        unsafe { &mut *core::ptr::from_mut(self).cast::<Arguments>() }
+    }
+
     /// All of them, for the report of a guest that failed.
     #[must_use]
     pub fn all(&self) -> &[u64; 31] {
@@ -425,7 +431,7 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
     if !next.take() {
         return None;
     }
-    let current = header.current.get();
+    let current = header.current();
     if !current.is_null() {
         // SAFETY: the context is loaded on this CPU, so `owned` is 1 on its behalf, and it is static.
         let current = unsafe { &*current };
@@ -455,6 +461,26 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
     }
     TCR_EL1.set(system.tcr);
     Some(Switched(next))
+}
+
+/// Leaves nothing loaded on this CPU: the vCPU's state is forgotten, and no walk can go through its
+/// tables any more. Its context is free afterwards, to be reset or never used again.
+pub fn unload(header: &Header) {
+    const WALKS_OFF: u64 = 1 << 7 | 1 << 23;
+    let current = header.current();
+    if current.is_null() {
+        return;
+    }
+    TCR_EL1.set(WALKS_OFF);
+    CNTV_CTL_EL0.set(0);
+    barrier::isb(barrier::SY);
+    // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
+    VTTBR_EL2.set(0);
+    barrier::isb(barrier::SY);
+    header.current.store(core::ptr::null_mut(), Ordering::Relaxed);
+    // SAFETY: the context was loaded on this CPU, and is static.
+    let current = unsafe { &*current };
+    current.owned.store(0, Ordering::Release);
 }
 
 /// The guest's timer as it is now on this CPU: `CNTV_CTL_EL0` and `CNTV_CVAL_EL0`.

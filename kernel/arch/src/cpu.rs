@@ -1,7 +1,7 @@
 //! The CPU that runs this: its identity, its own data, and waiting.
 
 use core::arch::asm;
-use core::cell::Cell;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use aarch64_cpu::registers::{MPIDR_EL1, TPIDR_EL2};
 use tock_registers::interfaces::{Readable, Writeable};
@@ -13,22 +13,27 @@ use crate::context::Context;
 #[repr(C)]
 pub struct Header {
     /// Where the stack is empty: every exit from a guest starts there.
-    pub(crate) stack_top: Cell<u64>,
+    pub(crate) stack_top: AtomicU64,
     /// The stack on which a synchronous exception of EL2 itself is reported.
-    pub(crate) emergency_top: Cell<u64>,
+    pub(crate) emergency_top: AtomicU64,
     /// The context whose state is loaded on this CPU; null before the first vCPU ran.
-    pub(crate) current: Cell<*const Context>,
+    pub(crate) current: AtomicPtr<Context>,
 }
 
 impl Header {
-    /// A header for stacks that end at these addresses.
+    /// A header for stacks whose first free addresses, going down, are these.
     #[must_use]
     pub const fn new(stack_top: usize, emergency_top: usize) -> Self {
         Self {
-            stack_top: Cell::new(stack_top as u64),
-            emergency_top: Cell::new(emergency_top as u64),
-            current: Cell::new(core::ptr::null()),
+            stack_top: AtomicU64::new(stack_top as u64),
+            emergency_top: AtomicU64::new(emergency_top as u64),
+            current: AtomicPtr::new(core::ptr::null_mut()),
         }
+    }
+
+    /// The context that is loaded on this CPU; null before the first vCPU ran.
+    pub(crate) fn current(&self) -> *const Context {
+        self.current.load(Ordering::Relaxed)
     }
 }
 
@@ -76,4 +81,40 @@ pub fn semihosting_exit(code: u64) -> ! {
         asm!("hlt #0xf000", in("x0") 0x20, in("x1") block.as_ptr(), options(nostack));
     }
     park()
+}
+
+/// The frame pointer of the caller: where its (frame pointer, return address) pair lies.
+#[inline(always)]
+#[must_use]
+pub fn frame_pointer() -> usize {
+    let frame;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, x29", out(reg) frame, options(nomem, nostack, preserves_flags)) }
+    frame
+}
+
+/// The two words at `address` if they lie inside `stack`: a frame of a backtrace.
+#[must_use]
+pub fn stack_words(stack: memory::PaRange, address: usize) -> Option<(u64, u64)> {
+    let frame = memory::PaRange::new(memory::Pa::new(address as u64), 16)?;
+    if !stack.contains_range(frame) || !address.is_multiple_of(16) {
+        return None;
+    }
+    let words = address as *const u64;
+    // SAFETY: inside a stack of this CPU, which is mapped.
+    let first = unsafe { words.read_volatile() };
+    // SAFETY: as above.
+    let second = unsafe { words.wrapping_add(1).read_volatile() };
+    Some((first, second))
+}
+
+/// Sleeps until another CPU sends an event (or for no reason at all).
+pub fn wait_for_event() {
+    aarch64_cpu::asm::wfe();
+}
+
+/// Wakes the CPUs that wait for an event, after what was written before.
+pub fn send_event() {
+    aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISHST);
+    aarch64_cpu::asm::sev();
 }

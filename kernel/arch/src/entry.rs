@@ -18,8 +18,12 @@ use crate::{cache, mmu};
 /// CPUs that Viaduct starts at most.
 pub const MAX_CPUS: usize = 8;
 
-/// Bytes of a stack, the boot CPU's and every other.
+/// Bytes of a CPU's stack.
 pub const STACK_SIZE: usize = 16 * 1024;
+
+/// Bytes of the boot CPU's: what the tree says goes through it by value, several times over in a build
+/// that is not optimised.
+const BOOT_STACK_SIZE: usize = 64 * 1024;
 
 const PAGE: usize = 4096;
 const BLOCK: u64 = 2 << 20;
@@ -33,7 +37,7 @@ const FDT_MAGIC: u32 = 0xd00d_feed;
 #[repr(C, align(4096))]
 struct BootStack {
     guard: [u8; PAGE],
-    stack: [u8; STACK_SIZE],
+    stack: [u8; BOOT_STACK_SIZE],
 }
 
 #[repr(C, align(4096))]
@@ -51,7 +55,7 @@ unsafe impl<T> Sync for BootCell<T> {}
 #[unsafe(link_section = ".bss.boot_stack")]
 static BOOT_STACK: BootCell<BootStack> = BootCell(UnsafeCell::new(BootStack {
     guard: [0; PAGE],
-    stack: [0; STACK_SIZE],
+    stack: [0; BOOT_STACK_SIZE],
 }));
 
 static BOOT_TABLES: BootCell<BootTables> = BootCell(UnsafeCell::new(BootTables {

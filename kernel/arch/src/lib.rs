@@ -7,6 +7,7 @@
 //! * [`guest`]: guest memory, by physical address and by the guest's own virtual address.
 //! * [`inject`]: exceptions given to a guest.
 //! * [`registers`]: system registers that aarch64-cpu has no name for.
+//! * [`time`]: the system counter.
 //!
 //! EL2 runs with all interrupts masked, not in VHE mode (`HCR_EL2.E2H` = 0), one to one mapped.
 #![no_std]
@@ -19,5 +20,6 @@ pub mod guest;
 pub mod inject;
 pub mod mmu;
 pub mod registers;
+pub mod time;
 pub mod tlb;
 pub mod vectors;

@@ -96,14 +96,12 @@ pub mod hcr {
     pub const TIDCP: u64 = 1 << 20;
     /// Auxiliary control traps.
     pub const TACR: u64 = 1 << 21;
-    /// Set/way maintenance traps.
-    pub const TSW: u64 = 1 << 22;
     /// EL1 is AArch64.
     pub const RW: u64 = 1 << 31;
 
     /// Every guest.
     pub const GUEST: u64 =
-        VM | SWIO | PTW | FMO_IMO_AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | TSW | RW;
+        VM | SWIO | PTW | FMO_IMO_AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | RW;
 }
 
 /// `CPTR_EL2`: FP and SIMD are the guest's; trace, AMU, SVE and the RES1 bits trap (D24.2.34).
@@ -117,3 +115,90 @@ pub const HSTR: u64 = 1 << 15;
 
 /// `CNTHCTL_EL2`: EL1 reads the physical counter; the physical timer traps (D24.10.2, E2H = 0).
 pub const CNTHCTL: u64 = 1;
+
+/// `ACTLR_EL1`.
+#[must_use]
+pub fn auxiliary_control() -> u64 {
+    aarch64_cpu::registers::ACTLR_EL1.get()
+}
+
+macro_rules! identity_registers {
+    ($crm:ident, $op2:ident: $($number:literal $name:literal),* $(,)?) => {
+        match $crm << 3 | $op2 {
+            $($number => {
+                let value: u64;
+                // SAFETY: an identification register (or a reserved one of the same group, which reads
+                // as zero): reading has no side effect.
+                unsafe {
+                    asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags));
+                }
+                value
+            })*
+            _ => 0,
+        }
+    };
+}
+
+/// The feature register with op0 3, op1 0, CRn 0 and these CRm (1 to 7) and op2 (0 to 7). Reserved ones
+/// read as zero (DDI 0487, D18.1).
+#[must_use]
+pub fn identity(crm: u32, op2: u32) -> u64 {
+    identity_registers! { crm, op2:
+        8 "S3_0_C0_C1_0",
+        9 "S3_0_C0_C1_1",
+        10 "S3_0_C0_C1_2",
+        11 "S3_0_C0_C1_3",
+        12 "S3_0_C0_C1_4",
+        13 "S3_0_C0_C1_5",
+        14 "S3_0_C0_C1_6",
+        15 "S3_0_C0_C1_7",
+        16 "S3_0_C0_C2_0",
+        17 "S3_0_C0_C2_1",
+        18 "S3_0_C0_C2_2",
+        19 "S3_0_C0_C2_3",
+        20 "S3_0_C0_C2_4",
+        21 "S3_0_C0_C2_5",
+        22 "S3_0_C0_C2_6",
+        23 "S3_0_C0_C2_7",
+        24 "S3_0_C0_C3_0",
+        25 "S3_0_C0_C3_1",
+        26 "S3_0_C0_C3_2",
+        27 "S3_0_C0_C3_3",
+        28 "S3_0_C0_C3_4",
+        29 "S3_0_C0_C3_5",
+        30 "S3_0_C0_C3_6",
+        31 "S3_0_C0_C3_7",
+        32 "S3_0_C0_C4_0",
+        33 "S3_0_C0_C4_1",
+        34 "S3_0_C0_C4_2",
+        35 "S3_0_C0_C4_3",
+        36 "S3_0_C0_C4_4",
+        37 "S3_0_C0_C4_5",
+        38 "S3_0_C0_C4_6",
+        39 "S3_0_C0_C4_7",
+        40 "S3_0_C0_C5_0",
+        41 "S3_0_C0_C5_1",
+        42 "S3_0_C0_C5_2",
+        43 "S3_0_C0_C5_3",
+        44 "S3_0_C0_C5_4",
+        45 "S3_0_C0_C5_5",
+        46 "S3_0_C0_C5_6",
+        47 "S3_0_C0_C5_7",
+        48 "S3_0_C0_C6_0",
+        49 "S3_0_C0_C6_1",
+        50 "S3_0_C0_C6_2",
+        51 "S3_0_C0_C6_3",
+        52 "S3_0_C0_C6_4",
+        53 "S3_0_C0_C6_5",
+        54 "S3_0_C0_C6_6",
+        55 "S3_0_C0_C6_7",
+        56 "S3_0_C0_C7_0",
+        57 "S3_0_C0_C7_1",
+        58 "S3_0_C0_C7_2",
+        59 "S3_0_C0_C7_3",
+        60 "S3_0_C0_C7_4",
+        61 "S3_0_C0_C7_5",
+        62 "S3_0_C0_C7_6",
+        63 "S3_0_C0_C7_7",
+    }
+}

@@ -89,3 +89,9 @@ pub fn invalidate_local_guest() {
     unsafe { asm!("tlbi vmalle1", options(nostack, preserves_flags)) }
     barrier::dsb(barrier::NSH);
 }
+
+/// Makes new valid entries visible to the walkers of all CPUs, before what depends on them.
+pub fn publish() {
+    barrier::dsb(barrier::ISHST);
+    barrier::isb(barrier::SY);
+}

@@ -6,7 +6,9 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, SPSR_EL2, VBAR_EL2};
+use aarch64_cpu::registers::{
+    ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1, VBAR_EL2,
+};
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::context::{self, Context, Switched};
@@ -212,4 +214,61 @@ pub fn overflow_stack(depth: u64) -> u64 {
     // SAFETY: an empty block; it keeps the array on the stack.
     unsafe { asm!("/* {} */", in(reg) block.as_ptr(), options(nostack, preserves_flags)) }
     overflow_stack(depth.wrapping_add(1)).wrapping_add(block[(depth % 64) as usize])
+}
+
+/// Where the guest that is loaded goes on, and its PSTATE.
+#[must_use]
+pub fn return_state() -> (u64, u64) {
+    (ELR_EL2.get(), SPSR_EL2.get())
+}
+
+/// `FAR_EL2` and `HPFAR_EL2` of the abort that was taken from the guest.
+#[must_use]
+pub fn fault_address() -> (u64, u64) {
+    (FAR_EL2.get(), HPFAR_EL2.get())
+}
+
+/// Where the loaded guest has its exception vectors.
+#[must_use]
+pub fn vectors_at() -> u64 {
+    VBAR_EL1.get()
+}
+
+/// Unmasks IRQs for the loaded guest (PSTATE.I).
+pub fn unmask_interrupts() {
+    const I: u64 = 1 << 7;
+    SPSR_EL2.set(SPSR_EL2.get() & !I);
+}
+
+/// Ways for EL2 to fail on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A load from where nothing is mapped.
+    Data,
+    /// A store to code.
+    WriteCode,
+    /// A jump to data.
+    ExecuteData,
+}
+
+/// Fails: for the test of the failure path.
+pub fn fault_on(fault: Fault) {
+    static WORD: [u32; 1] = [0xd65f_03c0];
+    match fault {
+        Fault::Data => {
+            let nowhere = 0x7f_ffff_f000_usize as *const u64;
+            // SAFETY: it is meant to fault; nothing lives there that could be disturbed.
+            unsafe { nowhere.read_volatile() };
+        }
+        Fault::WriteCode => {
+            let code = fault_on as *mut u32;
+            // SAFETY: code is mapped read-only, so the store faults and changes nothing.
+            unsafe { code.write_volatile(0) };
+        }
+        Fault::ExecuteData => {
+            let target = WORD.as_ptr();
+            // SAFETY: constants are not executable, so the branch faults; were they, the word is a return.
+            unsafe { asm!("blr {}", in(reg) target, clobber_abi("C")) };
+        }
+    }
 }

@@ -27,3 +27,4 @@ pub mod psci;
 pub mod sched;
 pub mod sysreg;
 pub mod timer;
+pub mod timers;

@@ -9,12 +9,14 @@
 extern crate alloc;
 
 mod address;
+mod heap;
 mod page;
 mod pool;
 mod stage;
 mod tree;
 
 pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va};
+pub use heap::Heap;
 pub use page::{HeapTables, Pages, SharedMemory};
 pub use pool::ChunkPool;
 pub use stage::{IPA_BITS, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};

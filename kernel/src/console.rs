@@ -1,0 +1,383 @@
+//! The console: everybody's lines on one UART, and its input to one guest at a time.
+//!
+//! Before the UART's interrupt works everything is written polled; afterwards lines go into a bounded
+//! ring that the UART drains as it can, so that a guest's output never holds EL2 up.
+
+use core::fmt::{self, Write};
+
+use devtree::{Board, UartKind};
+use log::{LevelFilter, Log, Metadata, Record};
+use platform::uart::{Kind, Uart};
+use shell::{Console, Input, Switch};
+use sync::SpinLock;
+
+use crate::hypercalls::Machine;
+use crate::machine::{self, Domain};
+
+pub(crate) use shell::SourceId as Source;
+
+/// Bytes of output that may wait for the UART, of each source.
+const SHARE: usize = 4096;
+/// Bytes given to the UART at once: EL2 works in short pieces.
+const BURST: usize = 64;
+/// Input that waits for a guest at most, in bytes.
+const INPUT: usize = 64;
+
+struct State {
+    uart: Option<Uart>,
+    console: Option<Console>,
+    /// Interrupts feed the ring to the UART; before, it is drained by who writes.
+    interrupts: bool,
+    /// Input of the guest that has it, which found no room yet.
+    input: [u8; INPUT],
+    waiting: usize,
+    owner: Option<Source>,
+}
+
+static STATE: SpinLock<State> = SpinLock::new(State {
+    uart: None,
+    console: None,
+    interrupts: false,
+    input: [0; INPUT],
+    waiting: 0,
+    owner: None,
+});
+
+/// The UART's description, for a second driver that the panic path may use past all locks.
+static DESCRIBED: sync::Once<devtree::Uart> = sync::Once::new();
+
+#[expect(unsafe_code, reason = "the address comes from the board's tree")]
+fn open(described: &devtree::Uart) -> Option<Uart> {
+    let kind = match described.kind {
+        UartKind::Pl011 => Kind::Pl011,
+        UartKind::MiniUart => Kind::MiniUart,
+    };
+    // SAFETY: the tree says that such a UART is there; it was mapped as Device memory, and all drivers of
+    // it are in this file.
+    unsafe { Uart::new(kind, described.registers, described.clock) }
+}
+
+/// Opens the console before anything else is up: output is polled.
+pub(crate) fn start_early(described: Option<devtree::Uart>, mapped: impl FnOnce(&devtree::Uart) -> bool) {
+    let Some(described) = described else { return };
+    if !mapped(&described) {
+        return;
+    }
+    STATE.lock().uart = open(&described);
+    DESCRIBED.call_once(|| described);
+    if log::set_logger(&LOGGER).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+/// Gives every guest its lines, once there is a heap. Returns the switch key's letter.
+pub(crate) fn start(switch_key: Option<&str>) {
+    let parsed = switch_key.map(Switch::parse);
+    let switch = match parsed {
+        Some(Ok(switch)) => switch,
+        _ => Switch::default(),
+    };
+    match Console::new("viaduct", SHARE, switch) {
+        Ok(console) => STATE.lock().console = Some(console),
+        Err(error) => log::error!("console: {error}"),
+    }
+    if let Some(Err(error)) = parsed {
+        log::warn!("boot argument conswitch: {error}");
+    }
+}
+
+/// From now on the UART's interrupt drains the ring and brings input.
+pub(crate) fn start_interrupts(_board: &Board) {
+    let mut state = STATE.lock();
+    state.interrupts = true;
+    if let Some(uart) = &state.uart {
+        uart.set_receive_interrupt(true);
+    }
+    state.drain();
+}
+
+/// A new guest's place on the console.
+pub(crate) fn add(name: &str) -> Source {
+    STATE
+        .lock()
+        .console
+        .as_mut()
+        .and_then(|console| console.add(name, SHARE).ok())
+        .unwrap_or(Source::HYPERVISOR)
+}
+
+/// A guest that has ended: what it wrote last is shown, and it gets no more input.
+pub(crate) fn close(source: Source) {
+    let mut state = STATE.lock();
+    if let Some(console) = &mut state.console {
+        console.remove(source);
+    }
+    state.drain();
+}
+
+/// Gives the input to a guest.
+pub(crate) fn focus(source: Source) {
+    let mut state = STATE.lock();
+    if let Some(console) = &mut state.console {
+        console.give_input(source);
+    }
+    state.owner = Some(source);
+    state.drain();
+}
+
+/// Bytes that a guest wrote.
+pub(crate) fn write(source: Source, bytes: &[u8]) {
+    let mut state = STATE.lock();
+    if let Some(console) = &mut state.console {
+        console.write(source, bytes);
+    }
+    state.drain();
+}
+
+/// Writes out all that waits, polled: before the machine ends.
+pub(crate) fn flush() {
+    let mut state = STATE.lock();
+    state.interrupts = false;
+    state.drain();
+    if let Some(uart) = &state.uart {
+        uart.flush();
+    }
+}
+
+/// The UART interrupted: room for output, or input.
+pub(crate) fn interrupt() {
+    let mut bytes = [0; BURST];
+    let mut count = 0;
+    {
+        let mut state = STATE.lock();
+        if let Some(uart) = &state.uart {
+            uart.acknowledge();
+            while let Some(slot) = bytes.get_mut(count)
+                && let Some(byte) = uart.try_read()
+            {
+                *slot = byte;
+                count += 1;
+            }
+        }
+        state.drain();
+    }
+    for byte in bytes.iter().take(count) {
+        take(*byte);
+    }
+}
+
+/// One byte of input: to the guest that has it, or a part of the key that switches.
+fn take(byte: u8) {
+    let to = {
+        let mut state = STATE.lock();
+        let Some(console) = &mut state.console else {
+            return;
+        };
+        let input = console.input(byte);
+        match input {
+            Input::None => {}
+            Input::Switched(source) => {
+                state.owner = Some(source);
+                state.waiting = 0;
+            }
+            Input::To(source, bytes) => {
+                state.owner = Some(source);
+                for byte in bytes.iter() {
+                    let at = state.waiting;
+                    if let Some(slot) = state.input.get_mut(at) {
+                        *slot = *byte;
+                        state.waiting += 1;
+                    }
+                }
+            }
+        }
+        state.drain();
+        state.owner
+    };
+    if let Some(domain) = to.and_then(of) {
+        deliver(domain);
+    }
+}
+
+fn of(source: Source) -> Option<&'static Domain> {
+    machine::domains()
+        .iter()
+        .find(|domain| domain.console == source)
+        .copied()
+}
+
+/// Offers the input that waits to the guest: to its ring, else to its UART; the rest stays for
+/// `console_io`.
+fn deliver(domain: &'static Domain) {
+    if !domain.is_running() {
+        return;
+    }
+    let mut bytes = [0; INPUT];
+    let count = peek(domain, &mut bytes);
+    let Some(input) = bytes.get(..count).filter(|input| !input.is_empty()) else {
+        return;
+    };
+    let taken = match (&domain.uart, domain.xen.console_ring().is_some()) {
+        // Whoever has both listens to the ring once it has connected, and to the UART before.
+        (Some(uart), ring) => {
+            let taken = uart.receive(domain, input);
+            if ring {
+                taken.max(domain.xen.console_input(&Machine, input))
+            } else {
+                taken
+            }
+        }
+        (None, true) => domain.xen.console_input(&Machine, input),
+        (None, false) => 0,
+    };
+    discard(domain, taken);
+}
+
+/// There may be room for input again.
+pub(crate) fn room(domain: &'static Domain) {
+    if STATE.lock().waiting != 0 {
+        deliver(domain);
+    }
+}
+
+fn peek(domain: &Domain, into: &mut [u8; INPUT]) -> usize {
+    let state = STATE.lock();
+    if state.owner != Some(domain.console) {
+        return 0;
+    }
+    *into = state.input;
+    state.waiting
+}
+
+fn discard(domain: &Domain, count: usize) {
+    let mut state = STATE.lock();
+    if state.owner == Some(domain.console) {
+        let count = count.min(state.waiting);
+        state.input.rotate_left(count);
+        state.waiting -= count;
+    }
+}
+
+/// Takes input for `console_io`.
+pub(crate) fn take_input(domain: &Domain, into: &mut [u8]) -> usize {
+    let mut bytes = [0; INPUT];
+    let count = peek(domain, &mut bytes).min(into.len());
+    if let (Some(target), Some(from)) = (into.get_mut(..count), bytes.get(..count)) {
+        target.copy_from_slice(from);
+    }
+    discard(domain, count);
+    count
+}
+
+impl State {
+    /// Gives the UART what it takes. Polled until interrupts work, a burst at a time afterwards.
+    fn drain(&mut self) {
+        let (Some(uart), Some(console)) = (&self.uart, &mut self.console) else {
+            return;
+        };
+        let mut budget = if self.interrupts { BURST } else { usize::MAX };
+        loop {
+            let chunk = console.output();
+            if chunk.is_empty() {
+                break;
+            }
+            let length = chunk.len().min(budget);
+            let sent = chunk
+                .iter()
+                .take(length)
+                .take_while(|&&byte| {
+                    if self.interrupts {
+                        uart.try_write(byte)
+                    } else {
+                        uart.write_polled(byte);
+                        true
+                    }
+                })
+                .count();
+            console.consumed(sent);
+            budget -= sent;
+            if sent < length || budget == 0 {
+                break;
+            }
+        }
+        if self.interrupts {
+            uart.set_transmit_interrupt(!console.output().is_empty());
+        }
+    }
+}
+
+struct Logger;
+
+static LOGGER: Logger = Logger;
+
+impl Log for Logger {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut state = STATE.lock();
+        let level = match record.level() {
+            log::Level::Error => "error: ",
+            log::Level::Warn => "warning: ",
+            _ => "",
+        };
+        let mut out = HypervisorLine(&mut state);
+        let _ = writeln!(out, "{level}{}", record.args());
+        state.drain();
+    }
+
+    fn flush(&self) {}
+}
+
+/// The hypervisor's own lines: past the multiplexer before there is one.
+struct HypervisorLine<'s>(&'s mut State);
+
+impl Write for HypervisorLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(console) = &mut self.0.console {
+            console.write(Source::HYPERVISOR, text.as_bytes());
+            return Ok(());
+        }
+        if let Some(uart) = &self.0.uart {
+            write_polled(uart, text);
+        }
+        Ok(())
+    }
+}
+
+fn write_polled(uart: &Uart, text: &str) {
+    for byte in text.bytes() {
+        if byte == b'\n' {
+            uart.write_polled(b'\r');
+        }
+        uart.write_polled(byte);
+    }
+}
+
+/// The console past all locks, for a hypervisor that has failed: its own driver of the same UART.
+pub(crate) struct RawConsole(Option<Uart>);
+
+impl RawConsole {
+    pub(crate) fn new() -> Self {
+        let uart = DESCRIBED.get().and_then(open);
+        let mut raw = Self(uart);
+        let _ = raw.write_str("\n");
+        raw
+    }
+
+    /// On a UART that nobody has opened: before there is anything else.
+    pub(crate) fn on(described: &devtree::Uart) -> Self {
+        Self(open(described))
+    }
+}
+
+impl Write for RawConsole {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(uart) = &self.0 {
+            write_polled(uart, text);
+            uart.flush();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Emulated devices of a guest: which address is which, and the access carried out.
+
+use ::memory::{Ipa, IpaRange};
+use abi::guest_layout as layout;
+use arch::context::Registers;
+use domain::mmio::{Access, Bus, Device};
+use log::warn;
+use vgic::{IntId, Region, Version, Width};
+use xen::{Vpl011, Wires};
+
+use crate::console::{self, Source};
+use crate::machine::{Domain, Vcpu};
+use crate::schedule;
+
+/// A range of the guest's memory map; the map's constants never wrap.
+pub(crate) fn range(start: u64, size: u64) -> IpaRange {
+    let empty = IpaRange::new(Ipa::new(0), 0);
+    IpaRange::new(Ipa::new(start), size)
+        .or(empty)
+        .unwrap_or_else(|| unreachable!("an empty range does not wrap"))
+}
+
+/// A guest's SBSA UART and the console that it is wired to.
+pub(crate) struct Uart {
+    device: Vpl011,
+}
+
+impl Uart {
+    pub(crate) fn new() -> Self {
+        Self {
+            device: Vpl011::new(),
+        }
+    }
+
+    /// Input arrives; the result is the number of bytes that found room.
+    pub(crate) fn receive(&self, domain: &'static Domain, input: &[u8]) -> usize {
+        let mut wires = UartWires::new(domain);
+        let taken = self.device.receive(input, &mut wires);
+        wires.settle();
+        taken
+    }
+}
+
+/// Collects what the UART does while its lock is held, to be carried out after.
+struct UartWires {
+    domain: &'static Domain,
+    source: Source,
+    level: Option<bool>,
+}
+
+impl UartWires {
+    fn new(domain: &'static Domain) -> Self {
+        Self {
+            domain,
+            source: domain.console,
+            level: None,
+        }
+    }
+
+    fn settle(self) {
+        if let Some(level) = self.level {
+            schedule::set_line(self.domain, IntId::VPL011, level);
+        }
+    }
+}
+
+impl Wires for UartWires {
+    fn transmit(&mut self, byte: u8) {
+        console::write(self.source, &[byte]);
+    }
+
+    fn interrupt(&mut self, level: bool) {
+        self.level = Some(level);
+    }
+}
+
+/// The devices of a guest. None overlap, and there is room for all.
+pub(crate) fn bus(version: Version, vcpus: u32, uart: bool) -> Bus {
+    let mut bus = Bus::new();
+    let mut attach = |start, size, device| {
+        let range = range(start, size);
+        if let Err(error) = bus.attach(range, device) {
+            warn!("device at {range}: {error}");
+        }
+    };
+    match version {
+        Version::V2 => attach(
+            layout::GICV2_DISTRIBUTOR,
+            layout::GICV2_DISTRIBUTOR_SIZE,
+            Device::Distributor,
+        ),
+        Version::V3 => {
+            attach(
+                layout::GICV3_DISTRIBUTOR,
+                layout::GICV3_DISTRIBUTOR_SIZE,
+                Device::Distributor,
+            );
+            attach(
+                layout::GICV3_REDISTRIBUTORS,
+                layout::GICV3_REDISTRIBUTOR_STRIDE * u64::from(vcpus),
+                Device::Redistributor,
+            );
+        }
+    }
+    if uart {
+        attach(layout::VPL011, layout::VPL011_SIZE, Device::Vpl011);
+    }
+    bus
+}
+
+/// The device refused the access.
+pub(crate) struct Refused;
+
+/// Carries out an access that hit a device; the guest's register is read or written.
+#[inline]
+pub(crate) fn access(
+    vcpu: &'static Vcpu,
+    device: Device,
+    offset: u64,
+    access: &Access,
+    registers: &mut Registers,
+) -> Result<(), Refused> {
+    match device {
+        Device::Distributor => gic(vcpu, Region::Distributor, offset, access, registers),
+        Device::Redistributor => gic(vcpu, Region::Redistributor, offset, access, registers),
+        Device::Vpl011 => uart(vcpu, offset, access, registers),
+    }
+}
+
+#[inline]
+fn gic(
+    vcpu: &'static Vcpu,
+    region: Region,
+    offset: u64,
+    access: &Access,
+    registers: &mut Registers,
+) -> Result<(), Refused> {
+    let width = Width::from_bytes(access.width.bytes()).ok_or(Refused)?;
+    let vgic = &vcpu.domain.vgic;
+    let here = schedule::here(vcpu);
+    if access.write {
+        let value = access.stored(registers.get(access.register));
+        let notify = vgic
+            .write(here, region, offset, width, value)
+            .map_err(|_| Refused)?;
+        schedule::notify_all(vcpu.domain, notify);
+    } else {
+        let raw = vgic.read(here, region, offset, width).map_err(|_| Refused)?;
+        registers.set(access.register, access.loaded(raw));
+    }
+    Ok(())
+}
+
+fn uart(
+    vcpu: &'static Vcpu,
+    offset: u64,
+    access: &Access,
+    registers: &mut Registers,
+) -> Result<(), Refused> {
+    let uart = vcpu.domain.uart.as_ref().ok_or(Refused)?;
+    let size = access.width.bytes() as u32;
+    let mut wires = UartWires::new(vcpu.domain);
+    let result = if access.write {
+        let value = access.stored(registers.get(access.register));
+        uart.device.write(offset, size, value, &mut wires)
+    } else {
+        uart.device.read(offset, size, &mut wires).map(|raw| {
+            registers.set(access.register, access.loaded(raw));
+        })
+    };
+    wires.settle();
+    // Input may wait for the room that a read made.
+    if !access.write {
+        console::room(vcpu.domain);
+    }
+    result.map_err(|_| Refused)
+}

@@ -1,0 +1,406 @@
+//! Why a guest was left, and what is done about it.
+
+use core::sync::atomic::Ordering;
+
+use abi::VcpuId;
+use arch::context::{Arguments, Registers};
+use arch::guest::{self, Intent};
+use arch::inject::{self, Exception};
+use arch::vectors::{self, Resume};
+use domain::exit::{
+    Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa,
+};
+use domain::lifecycle::{Power, ShutdownReason};
+use domain::psci::{self, CpuOnError};
+use domain::sysreg::{
+    self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters,
+};
+use log::warn;
+use vgic::Version;
+use xen::Outcome;
+
+use crate::cpus::Cpu;
+use crate::hypercalls::{self, Calling};
+use crate::interrupts;
+use crate::machine::{Start, Vcpu};
+use crate::{devices, lifecycle, schedule, timer, trace};
+
+/// HVC: hypercalls, PSCI and SMCCC.
+pub(crate) fn hvc(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Arguments,
+    esr: u64,
+) -> Resume {
+    trace::record!("hvc {=u64:#x} x16 {=u64} x0 {=u64:#x}", esr, guest.get::<16>(), guest.get::<0>());
+    if esr == ESR_HYPERCALL {
+        let mut arguments = [
+            guest.get::<0>(),
+            guest.get::<1>(),
+            guest.get::<2>(),
+            guest.get::<3>(),
+            guest.get::<4>(),
+        ];
+        return match xen::hypercall(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
+            Outcome::Return(value) => {
+                guest.set::<0>(value as u64);
+                schedule::leave(cpu, vcpu)
+            }
+            outcome => hypercall_outcome(cpu, vcpu, guest, outcome, arguments),
+        };
+    }
+    if esr == ESR_HVC_SMCCC {
+        return smccc(cpu, vcpu, guest);
+    }
+    // Any other immediate is no call that anybody knows.
+    inject::inject(Exception::Undefined);
+    schedule::leave(cpu, vcpu)
+}
+
+#[cold]
+fn hypercall_outcome(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Arguments,
+    outcome: Outcome,
+    arguments: xen::Arguments,
+) -> Resume {
+    match outcome {
+        Outcome::Return(_) => schedule::leave(cpu, vcpu),
+        Outcome::Yield => {
+            guest.set::<0>(0);
+            schedule::yield_now(cpu, vcpu)
+        }
+        Outcome::Block => {
+            guest.set::<0>(0);
+            vectors::unmask_interrupts();
+            schedule::block(cpu, vcpu)
+        }
+        Outcome::Poll(deadline) => {
+            guest.set::<0>(0);
+            let ticks = deadline.map_or(u64::MAX, |time| {
+                hypercalls::ticks(time.get()).saturating_add(vcpu.domain.counter_offset)
+            });
+            vcpu.poll_deadline.store(ticks, Ordering::Relaxed);
+            timer::rearm(vcpu);
+            schedule::poll(cpu, vcpu)
+        }
+        Outcome::Shutdown(reason) => {
+            guest.set::<0>(0);
+            let reason = ShutdownReason::from_number(u32::from(reason));
+            lifecycle::shut_down(vcpu.domain, reason.unwrap_or(ShutdownReason::Crash));
+            schedule::next(cpu)
+        }
+        Outcome::Restart => {
+            let [x0, x1, x2, x3, x4] = arguments;
+            guest.set::<0>(x0);
+            guest.set::<1>(x1);
+            guest.set::<2>(x2);
+            guest.set::<3>(x3);
+            guest.set::<4>(x4);
+            vectors::repeat_hvc();
+            schedule::leave(cpu, vcpu)
+        }
+    }
+}
+
+/// The domain, as PSCI sees it.
+struct PsciMachine(&'static Vcpu);
+
+impl psci::Machine for PsciMachine {
+    fn vcpus(&self) -> u32 {
+        self.0.domain.vcpus().len() as u32
+    }
+
+    fn caller(&self) -> VcpuId {
+        VcpuId(self.0.id.get())
+    }
+
+    fn power(&self, vcpu: VcpuId) -> Power {
+        vgic::VcpuId::new(vcpu.0)
+            .and_then(|id| self.0.domain.vcpu(id))
+            .map_or(Power::Off, |vcpu| vcpu.run.power())
+    }
+
+    fn cpu_on(&self, vcpu: VcpuId, entry: u64, context: u64) -> Result<(), CpuOnError> {
+        let target = vgic::VcpuId::new(vcpu.0)
+            .and_then(|id| self.0.domain.vcpu(id))
+            .ok_or(CpuOnError::Internal)?;
+        target.run.claim()?;
+        *target.start.lock() = Some(Start {
+            entry,
+            argument: context,
+        });
+        if target.run.complete() {
+            schedule::enqueue(target);
+        }
+        Ok(())
+    }
+}
+
+fn smccc(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    let arguments = [
+        guest.get::<0>(),
+        guest.get::<1>(),
+        guest.get::<2>(),
+        guest.get::<3>(),
+    ];
+    match psci::call(&PsciMachine(vcpu), arguments) {
+        psci::Outcome::Value(value) => guest.set::<0>(value),
+        psci::Outcome::Pair([x0, x1]) => {
+            guest.set::<0>(x0);
+            guest.set::<1>(x1);
+        }
+        psci::Outcome::Values([x0, x1, x2, x3]) => {
+            guest.set::<0>(x0);
+            guest.set::<1>(x1);
+            guest.set::<2>(x2);
+            guest.set::<3>(x3);
+        }
+        psci::Outcome::Unchanged => {}
+        psci::Outcome::Suspend => {
+            guest.set::<0>(0);
+            return schedule::block(cpu, vcpu);
+        }
+        psci::Outcome::CpuOff => return schedule::power_off(cpu, vcpu),
+        psci::Outcome::SystemSuspend { .. } => {
+            guest.set::<0>(abi::psci::NOT_SUPPORTED as u64);
+        }
+        psci::Outcome::Shutdown(reason) => {
+            lifecycle::shut_down(vcpu.domain, reason);
+            return schedule::next(cpu);
+        }
+    }
+    schedule::leave(cpu, vcpu)
+}
+
+/// The CPU that guests run on, for what they read of it.
+struct HostCpu;
+
+impl sysreg::Host for HostCpu {
+    fn identity(&self, register: Encoding) -> u64 {
+        arch::registers::identity(register.crm(), register.op2())
+    }
+
+    fn auxiliary_control(&self) -> u64 {
+        arch::registers::auxiliary_control()
+    }
+}
+
+/// What the trapped registers of a guest with this GIC hold.
+pub(crate) fn registers(version: Version) -> SystemRegisters {
+    SystemRegisters::new(
+        &HostCpu,
+        match version {
+            Version::V2 => GicInterface::Memory,
+            Version::V3 => GicInterface::SystemRegisters,
+        },
+    )
+}
+
+/// An interrupt came while the guest ran.
+pub(crate) fn interrupt(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    interrupts::take(cpu, vcpu)
+}
+
+/// SError while a guest ran: it has no devices, so it is the machine's, and the guest that ran is the one
+/// that is told.
+pub(crate) fn serror(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    _guest: &mut Registers,
+    esr: u64,
+) -> Resume {
+    if vcpu.domain.may_complain() {
+        warn!("{}: SError, ESR {esr:#x}; given to the guest", vcpu.domain.name);
+    }
+    inject::inject_serror();
+    schedule::leave(cpu, vcpu)
+}
+
+/// Every synchronous exit but HVC.
+pub(crate) fn synchronous(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    esr: u64,
+) -> Resume {
+    let exit = Exit::decode(esr);
+    match exit {
+        Exit::DataAbort(abort) => return data_abort(cpu, vcpu, guest, abort),
+        Exit::SystemRegister(access) => {
+            trace::record!("system register {=u64:#x}", esr);
+            return system_register(cpu, vcpu, guest, access);
+        }
+        Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime) => {
+            vectors::skip_instruction();
+            return schedule::block(cpu, vcpu);
+        }
+        Exit::Wait(Wait::Event | Wait::EventOrTime) => {
+            vectors::skip_instruction();
+            return schedule::yield_now(cpu, vcpu);
+        }
+        Exit::Smc { immediate } if Call::of_smc(immediate) == Call::Smccc => {
+            vectors::skip_instruction();
+            return smccc(cpu, vcpu, guest.arguments());
+        }
+        Exit::InstructionAbort(abort) => instruction_abort(vcpu, abort),
+        _ => {
+            if vcpu.domain.may_complain() {
+                warn!("{}: {exit:?} is undefined here", vcpu.domain.name);
+            }
+            inject::inject(Exception::Undefined);
+        }
+    }
+    schedule::leave(cpu, vcpu)
+}
+
+fn system_register(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    access: domain::exit::SystemRegister,
+) -> Resume {
+    let (_, spsr) = vectors::return_state();
+    let action = vcpu.domain.registers.access(access, Level::from_spsr(spsr));
+    let register = access.register();
+    match action {
+        Action::Value(value) => guest.set(register, value),
+        Action::Ignore => {}
+        Action::Undefined => {
+            if vcpu.domain.may_complain() {
+                warn!("{}: {access:?} is undefined here", vcpu.domain.name);
+            }
+            inject::inject(Exception::Undefined);
+            return schedule::leave(cpu, vcpu);
+        }
+        Action::Sgi(SgiRegister::Group1) => {
+            let notify = vcpu
+                .domain
+                .vgic
+                .write_sgi1r(schedule::here(vcpu), guest.get(register));
+            schedule::notify_all(vcpu.domain, notify);
+        }
+        // No interrupt of a guest is in those groups.
+        Action::Sgi(SgiRegister::OtherGroup1 | SgiRegister::Group0) => {}
+        Action::PhysicalTimer(which) => {
+            let now = arch::time::counter();
+            if access.is_write() {
+                let value = guest.get(register);
+                vcpu.physical_timer.lock().write(which, value, now);
+                timer::update_physical(vcpu);
+            } else {
+                let value = vcpu.physical_timer.lock().read(which, now);
+                guest.set(register, value);
+            }
+        }
+        // Set/way maintenance is not trapped (`HCR_EL2.TSW` is 0): the guest does it to the CPU's caches
+        // itself, and SWIO makes of every invalidation a clean one.
+        Action::SetWay => {}
+        Action::VirtualMemory(_) => {
+            inject::inject(Exception::Undefined);
+            return schedule::leave(cpu, vcpu);
+        }
+    }
+    vectors::skip_instruction();
+    schedule::leave(cpu, vcpu)
+}
+
+fn data_abort(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    abort: Abort,
+) -> Resume {
+    let (far, hpfar) = vectors::fault_address();
+    if abort.has_ipa() {
+        let ipa = fault_ipa(hpfar, far);
+        if let Some(access) = abort.access(ipa)
+            && let Some((device, offset)) = vcpu.domain.bus.find(&access)
+        {
+            trace::record!("device access {=u64:#x} write {=bool}", ipa.get(), access.write);
+            return match devices::access(vcpu, device, offset, &access, guest) {
+                Ok(()) => {
+                    vectors::skip_instruction();
+                    schedule::leave(cpu, vcpu)
+                }
+                Err(devices::Refused) => {
+                    complain_access(vcpu, ipa.get(), "the device does not answer");
+                    inject::inject(Exception::DataAbort { address: far });
+                    schedule::leave(cpu, vcpu)
+                }
+            };
+        }
+    }
+    stray_access(vcpu, guest, abort, far, hpfar);
+    schedule::leave(cpu, vcpu)
+}
+
+/// Where there is neither memory nor device.
+#[cold]
+fn stray_access(
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    abort: Abort,
+    far: u64,
+    hpfar: u64,
+) {
+    let ipa = fault_ipa(hpfar, far);
+    // Another vCPU may have been in the middle of break-before-make: what the table says now counts.
+    if matches!(abort.fault(), Fault::Translation(_) | Fault::Permission(_))
+        && guest::translate(::memory::Va::new(far), if abort.is_write() { Intent::Write } else { Intent::Read })
+            .is_some()
+        && vcpu.domain.is_mapped(ipa)
+    {
+        return;
+    }
+    if abort.is_cache_maintenance() {
+        vectors::skip_instruction();
+        return;
+    }
+    if !vcpu.domain.trap_unmapped
+        && let Some(access) = abort.access(ipa)
+    {
+        if !access.write {
+            guest.set(access.register, access.loaded(u64::MAX));
+        }
+        vectors::skip_instruction();
+        return;
+    }
+    complain_access(vcpu, ipa.get(), "nothing is there");
+    inject::inject(Exception::DataAbort { address: far });
+}
+
+#[cold]
+fn complain_access(vcpu: &'static Vcpu, ipa: u64, why: &str) {
+    if vcpu.domain.may_complain() {
+        let (pc, _) = vectors::return_state();
+        warn!(
+            "{}: vCPU {} at {pc:#x}: access to {ipa:#x}: {why}; data abort given",
+            vcpu.domain.name, vcpu.id
+        );
+    }
+}
+
+#[cold]
+fn instruction_abort(vcpu: &'static Vcpu, abort: Abort) {
+    let (far, hpfar) = vectors::fault_address();
+    let ipa = fault_ipa(hpfar, far);
+    if matches!(abort.fault(), Fault::Translation(_)) && vcpu.domain.is_mapped(ipa) {
+        return;
+    }
+    if vcpu.domain.may_complain() {
+        warn!(
+            "{}: vCPU {} jumped to {far:#x} ({:#x}), where no memory is; abort given",
+            vcpu.domain.name,
+            vcpu.id,
+            ipa.get(),
+        );
+    }
+    // A guest whose own vectors are there would take this abort for ever, each time through EL2.
+    if vectors::vectors_at() & !0xfff == far & !0xfff {
+        lifecycle::crash(vcpu, "its exception vectors are not in memory");
+        return;
+    }
+    inject::inject(Exception::InstructionAbort { address: far });
+}

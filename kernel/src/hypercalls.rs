@@ -1,0 +1,257 @@
+//! What the Xen side of a domain asks of the machine: guest memory, other domains, the console.
+
+use ::memory::{Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, Stage2Kind, Va};
+use abi::{DomainId, Errno, VcpuId};
+use arch::guest::{self, Intent};
+use arch::{cache, tlb};
+use xen::{Caller, GuestMemory, Host, MemoryFigures, SharedPage, XenState};
+
+use crate::machine::{self, MAX_SHARED_PAGES, Vcpu};
+use crate::{console, memory_map, schedule};
+
+/// The machine, as any domain's Xen side sees it.
+pub(crate) struct Machine;
+
+/// The vCPU that makes a call; it is loaded on this CPU.
+pub(crate) struct Calling(pub(crate) &'static Vcpu);
+
+/// Nanoseconds of this many ticks.
+pub(crate) fn nanoseconds(ticks: u64) -> u64 {
+    let frequency = arch::time::frequency().max(1);
+    let (seconds, rest) = (ticks / frequency, ticks % frequency);
+    // The rest is below the frequency, which fits in 32 bits: no overflow.
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(rest.wrapping_mul(1_000_000_000) / frequency)
+}
+
+/// Ticks of this many nanoseconds, rounded up; what does not fit is "never".
+pub(crate) fn ticks(nanoseconds: u64) -> u64 {
+    let frequency = u128::from(arch::time::frequency());
+    let ticks = (u128::from(nanoseconds) * frequency).div_ceil(1_000_000_000);
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+impl Host for Machine {
+    fn upcall(&self, domain: DomainId, vcpu: VcpuId) {
+        if let Some(vcpu) = vcpu_of(domain, vcpu) {
+            schedule::upcall(vcpu);
+        }
+    }
+
+    fn wake(&self, domain: DomainId, vcpu: VcpuId) {
+        if let Some(vcpu) = vcpu_of(domain, vcpu) {
+            schedule::kick(vcpu);
+        }
+    }
+
+    fn peer(&self, id: DomainId) -> Option<&XenState> {
+        machine::find(id)
+            .filter(|domain| domain.is_running())
+            .map(|domain| &domain.xen)
+    }
+
+    fn console_write(&self, domain: DomainId, bytes: &[u8]) {
+        if let Some(domain) = machine::find(domain) {
+            console::write(domain.console, bytes);
+        }
+    }
+}
+
+fn vcpu_of(domain: DomainId, vcpu: VcpuId) -> Option<&'static Vcpu> {
+    machine::find(domain)?.vcpu(vgic::VcpuId::new(vcpu.0)?)
+}
+
+impl Calling {
+    /// Visits the pieces of a range of guest virtual addresses, page by page: physical address, and which
+    /// bytes of the range.
+    #[inline]
+    fn pieces(
+        &self,
+        va: Va,
+        length: usize,
+        intent: Intent,
+        mut visit: impl FnMut(Pa, core::ops::Range<usize>),
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < length {
+            let at = va.checked_add(done as u64).ok_or(Errno::Fault)?;
+            let room = (PAGE_SIZE - at.offset_in(PAGE_SIZE)) as usize;
+            let size = room.min(length - done);
+            let pa = guest::translate(at, intent).ok_or(Errno::Fault)?;
+            let range = PaRange::new(pa, size as u64).ok_or(Errno::Fault)?;
+            if !self.0.domain.owns(range) {
+                return Err(Errno::Fault);
+            }
+            visit(pa, done..done + size);
+            done += size;
+        }
+        Ok(())
+    }
+}
+
+impl GuestMemory for Calling {
+    #[inline]
+    fn read(&self, from: Va, buffer: &mut [u8]) -> Result<(), Errno> {
+        let cached = guest::caches_on();
+        self.pieces(from, buffer.len(), Intent::Read, |pa, part| {
+            if let Some(part) = buffer.get_mut(part) {
+                if !cached {
+                    // The guest wrote past the caches: what they hold of it is older.
+                    cache::clean_invalidate(pa, part.len() as u64);
+                }
+                memory_map::read(pa, part);
+            }
+        })
+    }
+
+    fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno> {
+        let cached = guest::caches_on();
+        self.pieces(to, bytes.len(), Intent::Write, |pa, part| {
+            if let Some(part) = bytes.get(part) {
+                memory_map::write_cached(pa, part);
+                if !cached {
+                    cache::clean_invalidate(pa, part.len() as u64);
+                }
+            }
+        })
+    }
+}
+
+impl Host for Calling {
+    fn upcall(&self, domain: DomainId, vcpu: VcpuId) {
+        if domain == self.0.domain.id && vcpu.0 == self.0.id.get() {
+            schedule::upcall(self.0);
+        } else {
+            Machine.upcall(domain, vcpu);
+        }
+    }
+
+    fn wake(&self, domain: DomainId, vcpu: VcpuId) {
+        Machine.wake(domain, vcpu);
+    }
+
+    fn peer(&self, id: DomainId) -> Option<&XenState> {
+        Machine.peer(id)
+    }
+
+    fn console_write(&self, _domain: DomainId, bytes: &[u8]) {
+        console::write(self.0.domain.console, bytes);
+    }
+}
+
+/// Guest frame numbers that a page of the hypervisor's may be mapped at: RAM, which it then replaces, the
+/// grant window, the magic pages and what the guest's tree calls unused.
+fn may_map_at(ipa: Ipa) -> bool {
+    const GRANTS: u64 = abi::guest_layout::GRANT_TABLE;
+    const END: u64 = 1 << ::memory::IPA_BITS;
+    (GRANTS..END).contains(&ipa.get())
+}
+
+fn map_errno(error: MapError) -> Errno {
+    match error {
+        MapError::NoMemory => Errno::NoMemory,
+        MapError::BadRange | MapError::Occupied => Errno::Invalid,
+    }
+}
+
+impl Caller for Calling {
+    #[inline]
+    fn state(&self) -> &XenState {
+        &self.0.domain.xen
+    }
+
+    #[inline]
+    fn vcpu(&self) -> VcpuId {
+        VcpuId(self.0.id.get())
+    }
+
+    fn now(&self) -> u64 {
+        nanoseconds(arch::time::counter().wrapping_sub(self.0.domain.counter_offset))
+    }
+
+    fn console_read(&self, buffer: &mut [u8]) -> usize {
+        console::take_input(self.0.domain, buffer)
+    }
+
+    fn memory(&self) -> MemoryFigures {
+        let pages = |bytes: u64| bytes / PAGE_SIZE;
+        let own: u64 = self.0.domain.ram.iter().map(|(range, _)| range.size()).sum();
+        let end = self.0.domain.ram.iter().map(|(range, _)| range.end().get()).max();
+        MemoryFigures {
+            maximum_ram_page: memory_map::highest_frame(),
+            current: pages(own),
+            maximum: pages(own),
+            maximum_gfn: end.map_or(0, |end| pages(end).saturating_sub(1)),
+        }
+    }
+
+    fn ram_page(&self, gfn: u64) -> Result<SharedPage, Errno> {
+        let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
+        let holdings = self.0.domain.holdings.lock();
+        let held = holdings.as_ref().ok_or(Errno::Invalid)?;
+        match held.stage2.translate(ipa) {
+            None => Err(Errno::Invalid),
+            Some((_, Stage2Kind::Shared | Stage2Kind::Device)) => Err(Errno::Access),
+            Some((pa, Stage2Kind::Ram)) => memory_map::shared_page(pa).ok_or(Errno::Invalid),
+        }
+    }
+
+    fn new_page(&self) -> Option<SharedPage> {
+        let mut holdings = self.0.domain.holdings.lock();
+        let held = holdings.as_mut()?;
+        // The list's room was reserved when the domain was built: pushing does not allocate.
+        if held.pages.len() >= MAX_SHARED_PAGES.min(held.pages.capacity()) {
+            return None;
+        }
+        let page = Pages::allocate(1)?;
+        cache::clean_invalidate(page.address(), PAGE_SIZE);
+        let words = page.words();
+        held.pages.push(page);
+        Some(words)
+    }
+
+    fn map_page(&self, gfn: u64, page: &SharedPage) -> Result<(), Errno> {
+        let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
+        let range = IpaRange::new(ipa, PAGE_SIZE).ok_or(Errno::Invalid)?;
+        if !may_map_at(ipa) {
+            return Err(Errno::Invalid);
+        }
+        let domain = self.0.domain;
+        let to = PaRange::new(page.address(), PAGE_SIZE).ok_or(Errno::Invalid)?;
+        let mut holdings = domain.holdings.lock();
+        let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+        if matches!(held.stage2.translate(ipa), Some((_, Stage2Kind::Device))) {
+            return Err(Errno::Invalid);
+        }
+        // A page of RAM that lay there stays the domain's, out of its reach, until the domain ends.
+        held.stage2
+            .unmap(range, &tlb::Stage2::new(domain.vttbr))
+            .map_err(map_errno)?;
+        held.stage2
+            .map(ipa, to, Stage2Kind::Shared)
+            .map_err(map_errno)?;
+        tlb::publish();
+        Ok(())
+    }
+
+    fn remove_page(&self, gfn: u64) -> Result<(), Errno> {
+        let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
+        let range = IpaRange::new(ipa, PAGE_SIZE).ok_or(Errno::Invalid)?;
+        let domain = self.0.domain;
+        let mut holdings = domain.holdings.lock();
+        let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+        match held.stage2.translate(ipa) {
+            None => return Err(Errno::NoEntry),
+            Some((_, Stage2Kind::Device)) => return Err(Errno::Invalid),
+            Some((_, Stage2Kind::Ram | Stage2Kind::Shared)) => {}
+        }
+        held.stage2
+            .unmap(range, &tlb::Stage2::new(domain.vttbr))
+            .map_err(map_errno)
+    }
+
+    fn watchdog_changed(&self) {
+        crate::timer::arm_watchdog(self.0.domain);
+    }
+}

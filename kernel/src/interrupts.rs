@@ -1,0 +1,381 @@
+//! Physical interrupts: the interrupt controller of the board, what each of EL2's few interrupts means,
+//! and the list registers as the vGIC asks for them.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use arch::context;
+use arch::vectors::Resume;
+use devtree::Board;
+use devtree::board::Gic as Described;
+use log::{debug, warn};
+use platform::gic::{Acknowledged, Gic, IntId, Trigger, VirtualState};
+use sync::Once;
+use vgic::{ListRegisters, Maintenance, Version};
+
+use crate::cpus::{self, Cpu};
+use crate::machine::Vcpu;
+use crate::{console, failure, schedule};
+
+/// "Look at your queue": somebody wakes a vCPU, or changed what its list registers should hold.
+const LOOK: u32 = 0;
+/// "Stop": the hypervisor has failed.
+const STOP: u32 = 1;
+
+/// `CNTV_CTL_EL0` with the line high: enabled, condition met, not masked.
+const TIMER_MASK: u64 = 0b111;
+const TIMER_HIGH: u64 = 0b101;
+
+static GIC: Once<Gic> = Once::new();
+static VIRTUAL_TIMER: AtomicU32 = AtomicU32::new(27);
+static HYPERVISOR_TIMER: AtomicU32 = AtomicU32::new(26);
+static MAINTENANCE: AtomicU32 = AtomicU32::new(25);
+static UART: AtomicU32 = AtomicU32::new(u32::MAX);
+static NATIVE_WAIT: AtomicBool = AtomicBool::new(false);
+
+/// What the board's interrupt controller makes of the guests'.
+#[derive(Clone, Copy)]
+pub(crate) struct Virtual {
+    /// Which GIC guests see.
+    pub(crate) version: Version,
+    /// GICv2: the page pair that guests see as their CPU interface.
+    pub(crate) cpu_interface: Option<::memory::PaRange>,
+}
+
+fn gic() -> Option<&'static Gic> {
+    GIC.get()
+}
+
+/// Which GIC guests of this board get.
+pub(crate) fn virtual_of(board: &Board) -> Virtual {
+    match &board.gic {
+        Described::V2 { virtual_cpu_interface, .. } => Virtual {
+            version: Version::V2,
+            cpu_interface: Some(*virtual_cpu_interface),
+        },
+        Described::V3 { .. } => Virtual {
+            version: Version::V3,
+            cpu_interface: None,
+        },
+    }
+}
+
+/// Devices that the final map must hold for the interrupt controller.
+pub(crate) fn regions(board: &Board) -> impl Iterator<Item = ::memory::PaRange> + '_ {
+    let (one, two, three, rest): (_, _, _, &[_]) = match &board.gic {
+        Described::V2 {
+            distributor,
+            cpu_interface,
+            hypervisor_interface,
+            ..
+        } => (*distributor, Some(*cpu_interface), Some(*hypervisor_interface), &[]),
+        Described::V3 {
+            distributor,
+            redistributors,
+            ..
+        } => (*distributor, None, None, redistributors.as_slice()),
+    };
+    [Some(one), two, three]
+        .into_iter()
+        .flatten()
+        .chain(rest.iter().copied())
+}
+
+#[expect(unsafe_code, reason = "the addresses come from the board's tree")]
+fn open(board: &Board) -> Result<Gic, platform::gic::Error> {
+    match &board.gic {
+        Described::V2 {
+            distributor,
+            cpu_interface,
+            hypervisor_interface,
+            ..
+        } => {
+            // SAFETY: the tree says that a GICv2 lies there; the final map holds it as Device memory,
+            // and only `GIC` drives it.
+            unsafe { Gic::v2(*distributor, *cpu_interface, *hypervisor_interface) }
+        }
+        Described::V3 {
+            distributor,
+            redistributors,
+            ..
+        } => {
+            // SAFETY: as above, for a GICv3.
+            unsafe { Gic::v3(*distributor, redistributors) }
+        }
+    }
+}
+
+/// Starts the distributor and this CPU's interface, and EL2's own interrupts.
+pub(crate) fn start(board: &Board, native_wait: bool) -> Result<(), platform::gic::Error> {
+    let gic = match GIC.set(open(board)?) {
+        Ok(gic) => gic,
+        // It has been started before.
+        Err(_) => return Ok(()),
+    };
+    let maintenance = match &board.gic {
+        Described::V2 { maintenance, .. } | Described::V3 { maintenance, .. } => maintenance.intid,
+    };
+    MAINTENANCE.store(maintenance, Ordering::Relaxed);
+    VIRTUAL_TIMER.store(board.timer.virtual_timer.intid, Ordering::Relaxed);
+    HYPERVISOR_TIMER.store(board.timer.hypervisor.intid, Ordering::Relaxed);
+    NATIVE_WAIT.store(native_wait, Ordering::Relaxed);
+    gic.init_distributor()?;
+    start_cpu();
+    Ok(())
+}
+
+/// Lets the console's interrupt come to the boot CPU.
+pub(crate) fn start_uart(board: &Board) -> Result<(), platform::gic::Error> {
+    let (Some(gic), Some(cpu)) = (gic(), cpus::this_cpu()) else {
+        return Ok(());
+    };
+    let Some(interrupt) = board.console.and_then(|uart| uart.interrupt) else {
+        return Ok(());
+    };
+    let Some(intid) = IntId::new(interrupt.intid) else {
+        return Ok(());
+    };
+    gic.claim(cpu.index, intid)?;
+    let trigger = if interrupt.edge { Trigger::Edge } else { Trigger::Level };
+    gic.set_trigger(cpu.index, intid, trigger)?;
+    gic.set_target(intid, cpu.index)?;
+    UART.store(intid.get(), Ordering::Relaxed);
+    gic.enable(cpu.index, intid)
+}
+
+/// Starts this CPU's interface and its private interrupts.
+pub(crate) fn start_cpu() {
+    let (Some(gic), Some(cpu)) = (gic(), cpus::this_cpu()) else {
+        return;
+    };
+    if let Err(error) = gic.init_cpu(cpu.index, arch::cpu::affinity()) {
+        warn!("CPU {}: interrupts: {error}", cpu.index);
+        return;
+    }
+    for number in [&VIRTUAL_TIMER, &HYPERVISOR_TIMER, &MAINTENANCE] {
+        let number = number.load(Ordering::Relaxed);
+        let Some(intid) = IntId::new(number) else {
+            continue;
+        };
+        if let Err(error) = gic
+            .claim(cpu.index, intid)
+            .and_then(|()| gic.enable(cpu.index, intid))
+        {
+            warn!("CPU {}: {error}", cpu.index);
+        }
+    }
+    for sgi in [LOOK, STOP] {
+        if let Some(intid) = IntId::new(sgi) {
+            // SGIs may be always on; the write is harmless then.
+            let _ = gic.enable(cpu.index, intid);
+        }
+    }
+    gic.enable_virtual(true);
+}
+
+/// How many list registers a CPU has.
+pub(crate) fn list_count() -> usize {
+    gic().map_or(0, Gic::list_count)
+}
+
+/// Whether the boot argument leaves guests' WFI alone always.
+pub(crate) fn native_wait() -> bool {
+    NATIVE_WAIT.load(Ordering::Relaxed)
+}
+
+/// Tells a CPU to look at its queue.
+pub(crate) fn send_look(cpu: &Cpu) {
+    if let Some(gic) = gic() {
+        let _ = gic.send_sgi(cpu.index, LOOK);
+    }
+}
+
+/// Tells the other CPUs to stop for good.
+pub(crate) fn stop_other_cpus() {
+    let (Some(gic), Some(this)) = (gic(), cpus::this_cpu()) else {
+        return;
+    };
+    for cpu in cpus::all() {
+        if cpu.index != this.index {
+            let _ = gic.send_sgi(cpu.index, STOP);
+        }
+    }
+}
+
+/// One interrupt while a guest runs. If more are pending the guest is left again at once.
+#[inline]
+pub(crate) fn take(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    if let Some(gic) = gic()
+        && let Some(acknowledged) = gic.acknowledge()
+    {
+        dispatch(gic, cpu, Some(vcpu), acknowledged);
+    }
+    schedule::leave(cpu, vcpu)
+}
+
+/// Sleeps until an interrupt, and takes it.
+pub(crate) fn idle(cpu: &'static Cpu) {
+    arch::cpu::wait_for_interrupt();
+    if let Some(gic) = gic()
+        && let Some(acknowledged) = gic.acknowledge()
+    {
+        dispatch(gic, cpu, cpu.loaded(), acknowledged);
+    }
+}
+
+#[inline]
+fn dispatch(
+    gic: &'static Gic,
+    cpu: &'static Cpu,
+    loaded: Option<&'static Vcpu>,
+    acknowledged: Acknowledged,
+) {
+    let number = acknowledged.intid().get();
+    gic.priority_drop(acknowledged);
+    if number == VIRTUAL_TIMER.load(Ordering::Relaxed) {
+        if let Some(vcpu) = loaded {
+            // It stays active until the guest ends it through its list register.
+            virtual_timer(vcpu, number);
+            return;
+        }
+        gic.deactivate(acknowledged);
+        return;
+    }
+    other(gic, cpu, number);
+    gic.deactivate(acknowledged);
+}
+
+#[inline]
+fn virtual_timer(vcpu: &'static Vcpu, number: u32) {
+    let Some(physical) = vgic::IntId::new(number) else {
+        return;
+    };
+    let here = Some(schedule::here(vcpu));
+    let notify =
+        vcpu.domain
+            .vgic
+            .inject_hardware(vcpu.id, vgic::IntId::VIRTUAL_TIMER, physical, here);
+    schedule::notify_all(vcpu.domain, notify);
+    schedule::wake_if_blocked(vcpu);
+}
+
+#[cold]
+fn other(gic: &Gic, cpu: &'static Cpu, number: u32) {
+    match number {
+        LOOK => cpu.look.store(true, Ordering::Relaxed),
+        STOP if failure::has_failed() => arch::cpu::park(),
+        // The queue is looked at, which takes what has expired.
+        _ if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) => {
+            platform::timer::disarm();
+            cpu.look.store(true, Ordering::Relaxed);
+        }
+        _ if number == MAINTENANCE.load(Ordering::Relaxed) => {
+            if let Some(vcpu) = cpu.loaded() {
+                let notify = vcpu.domain.vgic.enter(schedule::here(vcpu));
+                schedule::notify_all(vcpu.domain, notify);
+            }
+        }
+        _ if number == UART.load(Ordering::Relaxed) => console::interrupt(),
+        _ => {
+            // An interrupt that nobody asked for: silence it rather than take it for ever.
+            debug!("CPU {}: unexpected interrupt {number}", cpu.index);
+            if let Some(intid) = IntId::new(number) {
+                let _ = gic.disable(cpu.index, intid);
+            }
+        }
+    }
+}
+
+/// The list registers of the CPU that executes.
+pub(crate) struct Lists;
+
+impl ListRegisters for Lists {
+    #[inline]
+    fn count(&self) -> usize {
+        list_count()
+    }
+
+    #[inline]
+    fn read(&self, index: usize) -> u64 {
+        gic().map_or(0, |gic| gic.read_list(index))
+    }
+
+    #[inline]
+    fn write(&self, index: usize, raw: u64) {
+        if let Some(gic) = gic() {
+            gic.write_list(index, raw);
+        }
+    }
+
+    #[inline]
+    fn empty(&self) -> u32 {
+        gic().map_or(0, Gic::empty_lists)
+    }
+
+    fn set_maintenance(&self, wanted: Maintenance) {
+        if let Some(gic) = gic() {
+            gic.set_maintenance(wanted.bits());
+        }
+    }
+
+    fn take_end_count(&self) -> u32 {
+        gic().map_or(0, Gic::take_end_count)
+    }
+
+    fn deactivate(&self, physical: vgic::IntId) {
+        if let (Some(gic), Some(cpu), Some(intid)) =
+            (gic(), cpus::this_cpu(), IntId::new(physical.get()))
+        {
+            let _ = gic.set_active(cpu.index, intid, false);
+        }
+    }
+
+    #[inline]
+    fn is_asserted(&self, physical: vgic::IntId) -> bool {
+        physical.get() != VIRTUAL_TIMER.load(Ordering::Relaxed)
+            || context::virtual_timer().0 & TIMER_MASK == TIMER_HIGH
+    }
+}
+
+/// Whether the virtual timer's interrupt is active on this CPU; it is not any more.
+pub(crate) fn take_timer_active() -> bool {
+    let (Some(gic), Some(cpu)) = (gic(), cpus::this_cpu()) else {
+        return false;
+    };
+    let Some(intid) = IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed)) else {
+        return false;
+    };
+    let active = gic.is_active(cpu.index, intid).unwrap_or(false);
+    if active {
+        let _ = gic.set_active(cpu.index, intid, false);
+    }
+    active
+}
+
+/// Gives this CPU the active state that the vCPU that comes left with.
+pub(crate) fn set_timer_active(active: bool) {
+    if let (Some(gic), Some(cpu), Some(intid)) = (
+        gic(),
+        cpus::this_cpu(),
+        IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed)),
+    ) && active
+    {
+        let _ = gic.set_active(cpu.index, intid, true);
+    }
+}
+
+/// The physical number of the virtual timer's interrupt.
+pub(crate) fn physical_timer_number() -> Option<vgic::IntId> {
+    vgic::IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed))
+}
+
+/// Reads the virtual CPU interface of the vCPU that leaves.
+pub(crate) fn save_interface() -> VirtualState {
+    gic().map_or_else(VirtualState::default, Gic::save_virtual)
+}
+
+/// Writes the virtual CPU interface of the vCPU that comes.
+pub(crate) fn load_interface(state: &VirtualState) {
+    if let Some(gic) = gic() {
+        gic.load_virtual(state);
+    }
+}

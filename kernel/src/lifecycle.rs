@@ -1,0 +1,105 @@
+//! The end of a domain: its vCPUs leave their CPUs, and then it gives back what it holds.
+
+use domain::lifecycle::ShutdownReason;
+use devtree::Action;
+use log::{error, info};
+use sync::SpinLock;
+
+use crate::machine::{self, Domain, Phase, Vcpu};
+use crate::{console, memory_map, power, schedule};
+
+/// What the boot argument asks for when the last guest has stopped.
+static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
+
+/// Remembers what the boot argument asks for.
+pub(crate) fn set_action(action: Action) {
+    *ON_LAST_STOP.lock() = action;
+}
+
+/// The domain is to end. Its vCPUs are never chosen again; each CPU that has one of them loaded unloads it.
+pub(crate) fn shut_down(domain: &'static Domain, reason: ShutdownReason) {
+    {
+        let mut phase = domain.phase.lock();
+        if *phase != Phase::Running {
+            return;
+        }
+        *phase = Phase::Stopping(reason);
+    }
+    for vcpu in domain.vcpus() {
+        schedule::remove(vcpu);
+    }
+    finish(domain);
+}
+
+/// The guest did what no guest can go on after.
+pub(crate) fn crash(vcpu: &'static Vcpu, why: &str) {
+    let (pc, pstate) = arch::vectors::return_state();
+    error!(
+        "{}: vCPU {} crashed: {why} (PC {pc:#x}, PSTATE {pstate:#x})",
+        vcpu.domain.name, vcpu.id
+    );
+    shut_down(vcpu.domain, ShutdownReason::Crash);
+}
+
+/// A CPU has unloaded a vCPU of a domain that is ending.
+pub(crate) fn left(domain: &'static Domain) {
+    finish(domain);
+}
+
+/// Ends the domain if no CPU has anything of it any more.
+fn finish(domain: &'static Domain) {
+    let reason = {
+        let mut phase = domain.phase.lock();
+        let Phase::Stopping(reason) = *phase else {
+            return;
+        };
+        if domain.vcpus().iter().any(Vcpu::is_loaded) {
+            return;
+        }
+        *phase = Phase::Stopped(reason);
+        reason
+    };
+    // From here on nobody translates through its stage 2, and nobody copies to or from its memory: the
+    // calls that do run on CPUs that have it loaded.
+    let holdings = domain.holdings.lock().take();
+    if let Some(holdings) = holdings {
+        arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
+        drop(holdings.stage2);
+        memory_map::pool().lock().give_back(&holdings.chunks);
+    }
+    console::close(domain.console);
+    info!("{}: stopped ({reason})", domain.name);
+    if all_stopped() {
+        last_stop();
+    }
+}
+
+fn all_stopped() -> bool {
+    machine::domains()
+        .iter()
+        .all(|domain| matches!(*domain.phase.lock(), Phase::Stopped(_)))
+}
+
+/// Says how each guest ended, and does what the boot argument asks for.
+pub(crate) fn last_stop() {
+    if machine::domains().is_empty() {
+        info!("no guest to run");
+    } else {
+        info!("all guests have stopped:");
+        for domain in machine::domains() {
+            if let Phase::Stopped(reason) = *domain.phase.lock() {
+                info!("  {}: {reason}", domain.name);
+            }
+        }
+    }
+    let action = *ON_LAST_STOP.lock();
+    match action {
+        Action::Halt => {}
+        Action::Reboot => power::reboot(),
+        Action::PowerOff => power::off(),
+        Action::Exit => {
+            console::flush();
+            arch::cpu::semihosting_exit(0)
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Domains and vCPUs as objects: what each consists of, and who may touch what.
+//!
+//! Both are made when a guest is described and never freed: references to them are `&'static`, and a
+//! hypercall needs no reference count. What a domain *holds* (memory, stage 2) is given back when it ends.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use ::memory::{Ipa, IpaRange, Pa, PaRange, Pages, Stage2};
+use abi::DomainId;
+use arch::context::{Context, World};
+use arch::entry::MAX_CPUS;
+use domain::lifecycle::{RunState, ShutdownReason};
+use domain::mmio::Bus;
+use domain::sched::Slot;
+use domain::sysreg::SystemRegisters;
+use domain::timer::PhysicalTimer;
+use platform::gic::VirtualState;
+use sync::{Once, SpinLock};
+use vgic::{VcpuId, Vgic};
+use xen::XenState;
+
+use crate::console::Source;
+use crate::cpus::{self, Cpu};
+use crate::devices::Uart;
+
+/// Where a vCPU starts, set by PSCI and consumed by the CPU that loads it next.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) entry: u64,
+    pub(crate) argument: u64,
+}
+
+/// A virtual CPU.
+#[repr(C)]
+pub(crate) struct Vcpu {
+    pub(crate) context: Context,
+    pub(crate) domain: &'static Domain,
+    pub(crate) id: VcpuId,
+    /// The CPU that runs it, and its slot in that CPU's timer queue.
+    pub(crate) home: &'static Cpu,
+    pub(crate) timer_slot: usize,
+    /// Its place in that CPU's run queue.
+    pub(crate) slot: Once<Slot>,
+    /// Whether it is on, runs, waits or sleeps.
+    pub(crate) run: RunState,
+    /// Its state is in its CPU's registers.
+    pub(crate) loaded: AtomicBool,
+    /// The physical interrupt of the virtual timer is active on its behalf; kept while it is not loaded.
+    pub(crate) timer_active: AtomicBool,
+    /// The physical CPU interface of the virtual GIC; its CPU alone touches it.
+    pub(crate) interface: SpinLock<VirtualState>,
+    pub(crate) start: SpinLock<Option<Start>>,
+    /// The emulated physical timer.
+    pub(crate) physical_timer: SpinLock<PhysicalTimer>,
+    /// When its virtual timer fires, while it is not loaded; ticks of the system counter, all ones for
+    /// never. The same for its physical timer and for a poll with a timeout.
+    pub(crate) virtual_deadline: AtomicU64,
+    pub(crate) physical_deadline: AtomicU64,
+    pub(crate) poll_deadline: AtomicU64,
+    /// When the first of the domain's watchdogs runs out; vCPU 0 carries them.
+    pub(crate) watchdog_deadline: AtomicU64,
+    /// It sleeps in `SCHEDOP_poll`.
+    pub(crate) polling: AtomicBool,
+}
+
+/// How far a domain has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Its vCPUs may run.
+    Running,
+    /// It is to end for this reason; some CPU still has state of it.
+    Stopping(ShutdownReason),
+    /// It has ended, and holds nothing any more.
+    Stopped(ShutdownReason),
+}
+
+/// What a domain gives back when it ends.
+pub(crate) struct Holdings {
+    pub(crate) stage2: Stage2,
+    pub(crate) chunks: Vec<PaRange>,
+    /// Pages of the heap that are mapped into the guest.
+    pub(crate) pages: Vec<Pages>,
+}
+
+/// Pages of the hypervisor that a guest can make it share, at most: shared information, grant frames,
+/// console ring.
+pub(crate) const MAX_SHARED_PAGES: usize = 80;
+
+/// A guest.
+pub(crate) struct Domain {
+    pub(crate) id: DomainId,
+    pub(crate) name: String,
+    pub(crate) vttbr: u64,
+    /// System counter when the guest's counter was 0.
+    pub(crate) counter_offset: u64,
+    pub(crate) vgic: Vgic,
+    pub(crate) xen: XenState,
+    pub(crate) uart: Option<Uart>,
+    /// Its lines on the console.
+    pub(crate) console: Source,
+    /// Guest RAM: where each piece of it lies. Fixed while the domain lives.
+    pub(crate) ram: Vec<(IpaRange, Pa)>,
+    pub(crate) trap_unmapped: bool,
+    /// Its emulated devices.
+    pub(crate) bus: Bus,
+    /// What its trapped registers hold.
+    pub(crate) registers: SystemRegisters,
+    vcpus: Once<Box<[Vcpu]>>,
+    pub(crate) phase: SpinLock<Phase>,
+    pub(crate) holdings: SpinLock<Option<Holdings>>,
+    /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB.
+    last_vcpu: [AtomicU8; MAX_CPUS],
+    /// Lines about this guest's mistakes that were printed: they are limited.
+    complaints: AtomicU32,
+}
+
+/// Lines about mistakes of one guest.
+const MAX_COMPLAINTS: u32 = 16;
+
+/// What [`Domain::new`] needs.
+pub(crate) struct Parts {
+    pub(crate) id: DomainId,
+    pub(crate) name: String,
+    pub(crate) vttbr: u64,
+    pub(crate) vgic: Vgic,
+    pub(crate) xen: XenState,
+    pub(crate) uart: Option<Uart>,
+    pub(crate) console: Source,
+    pub(crate) ram: Vec<(IpaRange, Pa)>,
+    pub(crate) trap_unmapped: bool,
+    pub(crate) bus: Bus,
+    pub(crate) registers: SystemRegisters,
+    pub(crate) holdings: Holdings,
+}
+
+impl Domain {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            id: parts.id,
+            name: parts.name,
+            vttbr: parts.vttbr,
+            counter_offset: arch::time::counter(),
+            vgic: parts.vgic,
+            xen: parts.xen,
+            uart: parts.uart,
+            console: parts.console,
+            ram: parts.ram,
+            trap_unmapped: parts.trap_unmapped,
+            bus: parts.bus,
+            registers: parts.registers,
+            vcpus: Once::new(),
+            phase: SpinLock::new(Phase::Running),
+            holdings: SpinLock::new(Some(parts.holdings)),
+            last_vcpu: [const { AtomicU8::new(0) }; MAX_CPUS],
+            complaints: AtomicU32::new(0),
+        }
+    }
+
+    /// Gives the domain its vCPUs, once.
+    pub(crate) fn set_vcpus(&self, vcpus: Box<[Vcpu]>) {
+        self.vcpus.call_once(|| vcpus);
+    }
+
+    /// Its vCPUs, by number.
+    pub(crate) fn vcpus(&self) -> &[Vcpu] {
+        self.vcpus.get().map_or(&[], |vcpus| vcpus)
+    }
+
+    /// The vCPU with this number.
+    pub(crate) fn vcpu(&'static self, id: VcpuId) -> Option<&'static Vcpu> {
+        self.vcpus().get(id.get() as usize)
+    }
+
+    /// Whether it may still run.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(*self.phase.lock(), Phase::Running)
+    }
+
+    /// Whether all of a physical range is this domain's RAM.
+    pub(crate) fn owns(&self, range: PaRange) -> bool {
+        self.ram.iter().any(|(piece, at)| {
+            PaRange::new(*at, piece.size()).is_some_and(|owned| owned.contains_range(range))
+        })
+    }
+
+    /// Whether its second stage maps `ipa`, as the table says now.
+    pub(crate) fn is_mapped(&self, ipa: Ipa) -> bool {
+        let holdings = self.holdings.lock();
+        holdings
+            .as_ref()
+            .is_some_and(|held| held.stage2.translate(ipa).is_some())
+    }
+
+    /// Whether another line about this guest may be printed.
+    pub(crate) fn may_complain(&self) -> bool {
+        self.complaints.load(Ordering::Relaxed) < MAX_COMPLAINTS
+            && self.complaints.fetch_add(1, Ordering::Relaxed) < MAX_COMPLAINTS
+    }
+}
+
+impl Vcpu {
+    pub(crate) fn new(
+        domain: &'static Domain,
+        id: VcpuId,
+        home: &'static Cpu,
+        timer_slot: usize,
+    ) -> Self {
+        Self {
+            context: Context::new(),
+            domain,
+            id,
+            home,
+            timer_slot,
+            slot: Once::new(),
+            run: RunState::new(),
+            loaded: AtomicBool::new(false),
+            timer_active: AtomicBool::new(false),
+            interface: SpinLock::new(VirtualState::default()),
+            start: SpinLock::new(None),
+            physical_timer: SpinLock::new(PhysicalTimer::default()),
+            virtual_deadline: AtomicU64::new(u64::MAX),
+            physical_deadline: AtomicU64::new(u64::MAX),
+            poll_deadline: AtomicU64::new(u64::MAX),
+            watchdog_deadline: AtomicU64::new(u64::MAX),
+            polling: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether its state is in its CPU's registers.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// What `MPIDR_EL1` reads: RES1 bit 31 and the affinity that the GIC knows it by.
+    pub(crate) fn mpidr(&self) -> u64 {
+        1 << 31 | u64::from(self.id.affinity())
+    }
+
+    /// What the switch of contexts takes for this vCPU on `cpu`, and that it is the last one there now.
+    pub(crate) fn world(&self, cpu: &Cpu) -> World {
+        let mark = self.id.get() as u8 + 1;
+        let before = self
+            .domain
+            .last_vcpu
+            .get(cpu.index)
+            .map_or(0, |last| last.swap(mark, Ordering::Relaxed));
+        World {
+            vttbr: self.domain.vttbr,
+            vmpidr: self.mpidr(),
+            counter_offset: self.domain.counter_offset,
+            stale_translations: before != 0 && before != mark,
+        }
+    }
+}
+
+/// All domains, in the order of their ids, which begin at 1.
+static DOMAINS: Once<Vec<&'static Domain>> = Once::new();
+
+/// Makes the domains known; from then on they can be found.
+pub(crate) fn publish(domains: Vec<&'static Domain>) {
+    DOMAINS.call_once(|| domains);
+}
+
+/// All domains that were built.
+pub(crate) fn domains() -> &'static [&'static Domain] {
+    DOMAINS.get().map_or(&[], |domains| domains.as_slice())
+}
+
+/// The domain with this id. Ids have gaps where a description was left out.
+pub(crate) fn find(id: DomainId) -> Option<&'static Domain> {
+    let domains = domains();
+    let at = domains.binary_search_by_key(&id, |domain| domain.id).ok()?;
+    domains.get(at).copied()
+}
+
+/// The vCPU that is loaded on this CPU.
+pub(crate) fn loaded() -> Option<&'static Vcpu> {
+    cpus::this_cpu()?.loaded()
+}

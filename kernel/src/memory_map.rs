@@ -1,0 +1,273 @@
+//! Memory at boot: the heap's first bytes, the final map, the pool for guests.
+//!
+//! Order: free ranges are what the tree calls memory, less what it reserves, the image, the tree itself,
+//! the bundle and the guests' modules. The rest of the image's own 2 MiB block goes to the heap, since the
+//! pool deals in whole blocks; from that heap the final map is built, and put into force.
+
+use ::memory::{
+    CHUNK_SIZE, ChunkPool, Heap, MapError, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage1, Stage1Kind,
+};
+use arch::{cache, entry, mmu, tlb};
+use arrayvec::ArrayVec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use devtree::Board;
+use devtree::board::StartMethod;
+use devtree::free::Free;
+use log::info;
+use sync::{Once, SpinLock};
+
+use crate::interrupts;
+
+/// Less than this beside the image, and the heap gets a block of its own.
+const LEAST_HEAP: u64 = 512 * 1024;
+/// The heap grows by a block when a domain is about to be created and less than this is free.
+const HEAP_RESERVE: u64 = 512 * 1024;
+/// Everything that must not be given away, at most: the board's reservations and our own few.
+const MAX_TAKEN: usize = 128;
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();
+
+static POOL: SpinLock<ChunkPool> = SpinLock::new(ChunkPool::new());
+static MAP: Once<SpinLock<Stage1>> = Once::new();
+static TAKEN: Once<ArrayVec<PaRange, MAX_TAKEN>> = Once::new();
+static HIGHEST: AtomicU64 = AtomicU64::new(0);
+
+/// Why memory could not be set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Error {
+    /// More ranges are reserved than we keep.
+    TooManyReservations,
+    /// No memory for the heap, or for the map.
+    NoMemory,
+    /// The final map refused a range.
+    Map(MapError, &'static str),
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooManyReservations => write!(f, "more than {MAX_TAKEN} reserved ranges"),
+            Self::NoMemory => f.write_str("no memory for the hypervisor itself"),
+            Self::Map(error, what) => write!(f, "cannot map {what}: {error}"),
+        }
+    }
+}
+
+/// The pool of memory for guests.
+pub(crate) fn pool() -> &'static SpinLock<ChunkPool> {
+    &POOL
+}
+
+/// Bytes of the heap, and bytes of it in use.
+pub(crate) fn heap_usage() -> (usize, usize) {
+    HEAP.usage()
+}
+
+/// Makes sure that a domain can be described: called before each is created.
+pub(crate) fn grow_heap() -> Option<()> {
+    let (total, used) = HEAP.usage();
+    if total.saturating_sub(used) as u64 >= HEAP_RESERVE {
+        return Some(());
+    }
+    let pieces = POOL.lock().allocate(1)?;
+    for piece in pieces {
+        give_to_heap(piece);
+    }
+    Some(())
+}
+
+#[expect(unsafe_code, reason = "the ranges were just taken from what is free")]
+fn give_to_heap(range: PaRange) {
+    // SAFETY: the callers took the range out of the free memory, and it is mapped.
+    unsafe { HEAP.add(range) }
+}
+
+#[expect(unsafe_code, reason = "the map was made for this")]
+fn enforce(root: ::memory::Pa) {
+    // SAFETY: the map holds the image, the stack, the heap, the tree and the console.
+    unsafe { mmu::switch(root.get()) }
+}
+
+/// Sets up the heap and the final map.
+pub(crate) fn start(board: &Board, tree: PaRange) -> Result<(), Error> {
+    let image = entry::image().ok_or(Error::NoMemory)?;
+    let mut taken = ArrayVec::<PaRange, MAX_TAKEN>::new();
+    let own = [Some(image), Some(tree), board.initrd];
+    let reserved = board.reserved.iter().map(|reserved| reserved.range);
+    for range in own.into_iter().flatten().chain(reserved) {
+        taken.try_push(range).map_err(|_| Error::TooManyReservations)?;
+    }
+    let first = first_heap(board, image, &mut taken)?;
+    give_to_heap(first);
+
+    let map = build_map(board)?;
+    let root = map.root();
+    MAP.call_once(|| SpinLock::new(map));
+    enforce(root);
+    TAKEN.call_once(|| taken);
+    Ok(())
+}
+
+/// What no guest's module may overlap, and no guest be given.
+pub(crate) fn taken() -> ArrayVec<PaRange, MAX_TAKEN> {
+    TAKEN.get().cloned().unwrap_or_default()
+}
+
+/// Gives the free memory to the pool: all but what is taken, and the guests' modules.
+pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error> {
+    let mut taken = taken().to_vec();
+    taken.extend_from_slice(modules);
+    let free = Free::new(&board.memory, &taken, CHUNK_SIZE);
+    let mut pool = POOL.lock();
+    for range in &free.ranges {
+        pool.add(*range);
+    }
+    let highest = board.memory.iter().map(|range| range.end().frame_number()).max();
+    HIGHEST.store(highest.unwrap_or(0), Ordering::Relaxed);
+    info!(
+        "memory: {} MiB, {} MiB free for guests",
+        board.memory.iter().map(|range| range.size() >> 20).sum::<u64>(),
+        (pool.free() * CHUNK_SIZE) >> 20,
+    );
+    Ok(())
+}
+
+/// The heap's first range: what is left of the image's last block, else a block of its own. It is mapped,
+/// and added to what is taken.
+fn first_heap(
+    board: &Board,
+    image: PaRange,
+    taken: &mut ArrayVec<PaRange, MAX_TAKEN>,
+) -> Result<PaRange, Error> {
+    let block = image.align_outward(CHUNK_SIZE).ok_or(Error::NoMemory)?;
+    let beside = Free::new(&board.memory, taken, PAGE_SIZE)
+        .ranges
+        .iter()
+        .filter_map(|range| {
+            let start = range.start().max(image.end());
+            PaRange::between(start, range.end().min(block.end()))
+        })
+        .max_by_key(|range| range.size());
+    let range = match beside {
+        Some(range) if range.size() >= LEAST_HEAP => range,
+        _ => {
+            let free = Free::new(&board.memory, taken, CHUNK_SIZE);
+            let first = free.ranges.iter().find(|range| range.size() >= CHUNK_SIZE);
+            let first = first.ok_or(Error::NoMemory)?;
+            let own = PaRange::new(first.start(), CHUNK_SIZE).ok_or(Error::NoMemory)?;
+            if !entry::map_early_memory(own) {
+                return Err(Error::NoMemory);
+            }
+            own
+        }
+    };
+    taken.try_push(range).map_err(|_| Error::TooManyReservations)?;
+    Ok(range)
+}
+
+/// The final map: all memory that may be mapped, the image's parts with their rights, devices.
+fn build_map(board: &Board) -> Result<Stage1, Error> {
+    let mut map = Stage1::new().ok_or(Error::NoMemory)?;
+    let parts = entry::image_parts().ok_or(Error::NoMemory)?;
+    let mut apart = ArrayVec::<PaRange, MAX_TAKEN>::new();
+    let no_map = board.reserved.iter().filter(|reserved| reserved.no_map);
+    for range in parts.iter().map(|part| part.0).chain(no_map.map(|reserved| reserved.range)) {
+        apart.try_push(range).map_err(|_| Error::TooManyReservations)?;
+    }
+    for range in &Free::new(&board.memory, &apart, PAGE_SIZE).ranges {
+        map.map(*range, Stage1Kind::Data)
+            .map_err(|error| Error::Map(error, "memory"))?;
+    }
+    for (range, kind) in parts {
+        map.map(range, kind).map_err(|error| Error::Map(error, "the image"))?;
+    }
+    let uarts = [&board.console, &board.second_uart];
+    let uarts = uarts.into_iter().flatten().map(|uart| (uart.registers, "the UART"));
+    let gic = interrupts::regions(board).map(|range| (range, "the interrupt controller"));
+    let watchdog = board.watchdog.map(|range| (range, "the watchdog"));
+    for (range, what) in uarts.chain(gic).chain(watchdog) {
+        let pages = range.align_outward(PAGE_SIZE).ok_or(Error::NoMemory)?;
+        match map.map(pages, Stage1Kind::Device) {
+            // Two devices may share a page.
+            Ok(()) | Err(MapError::Occupied) => {}
+            Err(error) => return Err(Error::Map(error, what)),
+        }
+    }
+    // Where firmware lets the other CPUs spin, their release words are written.
+    for cpu in &board.cpus {
+        if let StartMethod::SpinTable(word) = cpu.start {
+            let page = word.align_down(PAGE_SIZE);
+            let page = PaRange::new(page, PAGE_SIZE).ok_or(Error::NoMemory)?;
+            match map.map(page, Stage1Kind::Data) {
+                Ok(()) | Err(MapError::Occupied) => {}
+                Err(error) => return Err(Error::Map(error, "the spin table")),
+            }
+        }
+    }
+    let guard = entry::boot_stack_guard().ok_or(Error::NoMemory)?;
+    map.unmap(guard, &tlb::Stage1)
+        .map_err(|error| Error::Map(error, "around the guard page"))?;
+    Ok(map)
+}
+
+/// Takes the page at `guard` out of EL2's map: an access to it is a fault from now on.
+pub(crate) fn make_guard(guard: PaRange) -> Result<(), Error> {
+    let map = MAP.get().ok_or(Error::NoMemory)?;
+    map.lock()
+        .unmap(guard, &tlb::Stage1)
+        .map_err(|error| Error::Map(error, "around a guard page"))
+}
+
+/// The root of the final map, for CPUs that start.
+pub(crate) fn root() -> Option<::memory::Pa> {
+    MAP.get().map(|map| map.lock().root())
+}
+
+/// Number of the machine's highest frame of RAM, plus one.
+pub(crate) fn highest_frame() -> u64 {
+    HIGHEST.load(Ordering::Relaxed)
+}
+
+/// A range of RAM that is reserved while it is read: a bundle, a module.
+#[expect(unsafe_code, reason = "reserved memory is nobody else's")]
+pub(crate) fn bytes(range: PaRange) -> &'static [u8] {
+    // SAFETY: the range is RAM by the tree, mapped, and kept out of the pool; firmware wrote it before we
+    // ran, and nobody writes it since.
+    unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) }
+}
+
+/// Zeroes memory that is about to become a guest's, down to the point of coherency.
+#[expect(unsafe_code, reason = "chunks of the pool are nobody's")]
+pub(crate) fn scrub(chunk: PaRange) {
+    // SAFETY: the chunk was just taken out of the pool, is mapped, and is whole 2 MiB blocks.
+    unsafe { cache::scrub(chunk) }
+}
+
+/// Writes memory of a guest that does not run yet, down to the point of coherency.
+pub(crate) fn write(to: Pa, bytes: &[u8]) {
+    write_cached(to, bytes);
+    cache::clean_invalidate(to, bytes.len() as u64);
+}
+
+/// Writes guest memory. The caller checked that it is one guest's.
+#[expect(unsafe_code, reason = "guest RAM is never referenced")]
+pub(crate) fn write_cached(to: Pa, bytes: &[u8]) {
+    // SAFETY: guest RAM is mapped as Normal memory, and no reference of ours points there.
+    unsafe { arch::guest::write(to, bytes) }
+}
+
+/// Reads guest memory. The caller checked that it is one guest's.
+#[expect(unsafe_code, reason = "guest RAM is never referenced")]
+pub(crate) fn read(from: Pa, into: &mut [u8]) {
+    // SAFETY: as for writing.
+    unsafe { arch::guest::read(from, into) }
+}
+
+/// A page of guest RAM as words that the guest writes at the same time.
+#[expect(unsafe_code, reason = "guest RAM is never referenced but by atomics")]
+pub(crate) fn shared_page(page: Pa) -> Option<SharedMemory> {
+    // SAFETY: guest RAM is mapped as Normal memory; RAM that a guest registered with the hypervisor stays
+    // with it until its domain ends, and nobody uses the page after that.
+    unsafe { SharedMemory::new(page, PAGE_SIZE as usize) }
+}

@@ -1,0 +1,48 @@
+//! Switching the board off, and starting it again.
+
+use devtree::Board;
+use devtree::board::Conduit as Described;
+use platform::cpu_start::Conduit;
+use platform::power::{Power, Watchdog};
+use sync::Once;
+
+use crate::console;
+
+static POWER: Once<Power> = Once::new();
+
+/// How PSCI is called on this board.
+pub(crate) fn conduit(board: &Board) -> Option<Conduit> {
+    board.psci.map(|conduit| match conduit {
+        Described::Smc => Conduit::Smc,
+        Described::Hvc => Conduit::Hvc,
+    })
+}
+
+/// Remembers how this board is switched off.
+#[expect(unsafe_code, reason = "the address comes from the board's tree")]
+pub(crate) fn start(board: &Board) {
+    POWER.call_once(|| match (conduit(board), board.watchdog) {
+        (Some(conduit), _) => Power::Psci(conduit),
+        // SAFETY: the tree says that the block is there; the final map holds it, and nobody else drives it.
+        (None, Some(registers)) => unsafe { Watchdog::new(registers) }.map_or(Power::None, Power::Watchdog),
+        (None, None) => Power::None,
+    });
+}
+
+/// Switches the board off.
+pub(crate) fn off() -> ! {
+    console::flush();
+    match POWER.get() {
+        Some(power) => power.off(),
+        None => arch::cpu::park(),
+    }
+}
+
+/// Starts the board again.
+pub(crate) fn reboot() -> ! {
+    console::flush();
+    match POWER.get() {
+        Some(power) => power.reset(),
+        None => arch::cpu::park(),
+    }
+}

@@ -1,0 +1,327 @@
+//! Which vCPU a CPU runs: choosing, switching, sleeping and waking.
+//!
+//! A vCPU's state stays in its CPU's registers until another one is loaded, also while the CPU idles:
+//! what wakes it then finds everything in place. Wake-ups cannot be lost: that is the promise of
+//! `domain::lifecycle::RunState`, as long as whoever raises something makes it visible before it calls
+//! [`kick`].
+
+use core::sync::atomic::Ordering;
+
+use arch::context;
+use arch::vectors::{self, Resume};
+use domain::lifecycle::{Block, Power, Wake};
+use platform::gic::VirtualState;
+use vgic::{Here, IntId, Notify, VcpuId};
+
+use crate::cpus::{self, Cpu};
+use crate::interrupts::{self, Lists};
+use crate::machine::{Domain, Vcpu};
+use crate::{lifecycle, timer};
+
+/// A CPU begins: waits for its first vCPU and runs guests for ever.
+pub(crate) fn run(cpu: &'static Cpu) -> ! {
+    match next(cpu) {
+        Resume::Other(first) => vectors::run(first),
+        // Nothing is loaded yet, so there is no same guest to go on with.
+        Resume::Same => arch::cpu::park(),
+    }
+}
+
+/// The end of every exit: goes on with the guest, unless somebody asked for a look at the queue.
+#[inline]
+pub(crate) fn leave(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    if cpu.look.load(Ordering::Acquire) {
+        return next(cpu);
+    }
+    if vcpu.domain.vgic.needs_enter(vcpu.id) {
+        refresh(vcpu);
+    }
+    Resume::Same
+}
+
+/// Brings the list registers of the loaded vCPU up to date.
+#[cold]
+fn refresh(vcpu: &'static Vcpu) {
+    let notify = vcpu.domain.vgic.enter(here(vcpu));
+    notify_all(vcpu.domain, notify);
+}
+
+/// The vCPU that is loaded, with this CPU's list registers.
+pub(crate) fn here(vcpu: &'static Vcpu) -> Here<'static, Lists> {
+    Here {
+        vcpu: vcpu.id,
+        lists: &Lists,
+    }
+}
+
+/// The same for calls about any vCPU of `domain`: `None` if none of it is loaded here.
+pub(crate) fn here_of(domain: &Domain) -> Option<Here<'static, Lists>> {
+    let vcpu = cpus::this_cpu()?.loaded()?;
+    core::ptr::eq(vcpu.domain, domain).then(|| here(vcpu))
+}
+
+/// Chooses and loads the next vCPU; idles until there is one.
+#[cold]
+pub(crate) fn next(cpu: &'static Cpu) -> Resume {
+    loop {
+        cpu.look.store(false, Ordering::Relaxed);
+        if let Some(loaded) = cpu.loaded()
+            && !loaded.domain.is_running()
+        {
+            unload(cpu, loaded);
+            lifecycle::left(loaded.domain);
+        } else if let Some(loaded) = cpu.loaded() {
+            if !loaded.run.preempt() {
+                unqueue(loaded);
+            }
+        }
+        timer::wake_expired(cpu);
+        let now = arch::time::counter();
+        let (pick, alone) = {
+            let mut queue = cpu.queue.lock();
+            (queue.pick(now), queue.is_alone())
+        };
+        timer::program(cpu, pick.slice_end);
+        match pick.next {
+            Some(vcpu) if vcpu.run.start() => {
+                if let Some(resume) = load(cpu, vcpu) {
+                    context::trap_waiting(!alone && !interrupts::native_wait());
+                    return resume;
+                }
+            }
+            // It was held back meanwhile.
+            Some(vcpu) => unqueue(vcpu),
+            None => interrupts::idle(cpu),
+        }
+    }
+}
+
+/// Makes `vcpu` the loaded one, fresh from its start if it was just switched on.
+fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
+    let start = vcpu.start.lock().take();
+    if vcpu.polling.load(Ordering::Relaxed) {
+        end_poll(vcpu);
+    }
+    let before = cpu.loaded();
+    let same = before.is_some_and(|before| core::ptr::eq(before, vcpu));
+    if same && start.is_none() {
+        if vcpu.domain.vgic.needs_enter(vcpu.id) {
+            refresh(vcpu);
+        }
+        return Some(Resume::Same);
+    }
+    if let Some(before) = before {
+        if same {
+            unload(cpu, before);
+        } else {
+            save(before);
+        }
+    }
+    if let Some(start) = start {
+        vcpu.context.own()?.reset(start.entry, start.argument);
+        vcpu.domain.vgic.reset_vcpu(vcpu.id);
+        vcpu.timer_active.store(false, Ordering::Relaxed);
+        *vcpu.interface.lock() = VirtualState::default();
+    }
+    let switched = context::switch_to(cpu.header(), &vcpu.context, &vcpu.world(cpu))?;
+    if let Some(before) = before {
+        before.loaded.store(false, Ordering::Release);
+    }
+    vcpu.loaded.store(true, Ordering::Relaxed);
+    cpu.set_loaded(Some(vcpu));
+    timer::disarm_virtual(vcpu);
+    interrupts::load_interface(&vcpu.interface.lock());
+    interrupts::set_timer_active(vcpu.timer_active.load(Ordering::Relaxed));
+    let notify = vcpu.domain.vgic.restore(here(vcpu));
+    notify_all(vcpu.domain, notify);
+    crate::trace::record!("switch to vCPU {=u32} of {=u16}", vcpu.id.get(), vcpu.domain.id.0);
+    Some(Resume::Other(switched))
+}
+
+/// Takes the interrupt state of the loaded vCPU out of the CPU, and sets the alarm that its own timer
+/// cannot set while it is away.
+fn save(vcpu: &'static Vcpu) {
+    let notify = vcpu.domain.vgic.save(here(vcpu));
+    *vcpu.interface.lock() = interrupts::save_interface();
+    let active = interrupts::take_timer_active();
+    vcpu.timer_active.store(active, Ordering::Relaxed);
+    timer::arm_virtual(vcpu, active);
+    notify_all(vcpu.domain, notify);
+}
+
+/// Leaves no vCPU loaded: its domain ends, or it starts afresh.
+fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
+    let notify = vcpu.domain.vgic.save(here(vcpu));
+    *vcpu.interface.lock() = VirtualState::default();
+    interrupts::take_timer_active();
+    context::unload(cpu.header());
+    vcpu.loaded.store(false, Ordering::Release);
+    cpu.set_loaded(None);
+    timer::forget(vcpu);
+    notify_all(vcpu.domain, notify);
+}
+
+/// The guest has nothing to do: another vCPU runs, or the CPU idles, until something waits for this one.
+pub(crate) fn block(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    if !sleep(cpu, vcpu) {
+        return leave(cpu, vcpu);
+    }
+    next(cpu)
+}
+
+/// Takes a vCPU off its queue, unless something came for it meanwhile.
+fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
+    if vcpu.domain.vgic.has_deliverable(vcpu.id, Some(here(vcpu))) {
+        return false;
+    }
+    // The lock is held over both: who finds the vCPU blocked puts it on the queue under this lock.
+    let mut queue = cpu.queue.lock();
+    match vcpu.run.block() {
+        Block::Blocked => {
+            if let Some(slot) = vcpu.slot.get() {
+                queue.block(*slot);
+            }
+            true
+        }
+        Block::Woken => false,
+    }
+}
+
+/// The guest lets others run.
+pub(crate) fn yield_now(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    let mut queue = cpu.queue.lock();
+    if queue.is_alone() {
+        drop(queue);
+        return leave(cpu, vcpu);
+    }
+    queue.yield_now();
+    drop(queue);
+    next(cpu)
+}
+
+/// Wakes a vCPU that sleeps, or makes one that runs elsewhere pass an exit. What it is to see must be
+/// visible already.
+pub(crate) fn kick(vcpu: &'static Vcpu) {
+    match vcpu.run.wake() {
+        Wake::Enqueue => enqueue(vcpu),
+        Wake::Kick if !is_here(vcpu.home) => interrupts::send_look(vcpu.home),
+        Wake::Kick | Wake::Nothing => {}
+    }
+}
+
+/// The same for the vCPU that is loaded here: it sleeps, or it sees for itself.
+#[inline]
+pub(crate) fn wake_if_blocked(vcpu: &'static Vcpu) {
+    if vcpu.run.power() == Power::Blocked {
+        kick(vcpu);
+    }
+}
+
+/// Puts a vCPU that has become ready on its CPU's queue.
+pub(crate) fn enqueue(vcpu: &'static Vcpu) {
+    let must_pick = vcpu
+        .slot
+        .get()
+        .is_some_and(|slot| vcpu.home.queue.lock().wake(*slot));
+    if must_pick {
+        look(vcpu.home);
+    }
+}
+
+/// The vCPU's domain ends: it is never chosen again.
+pub(crate) fn remove(vcpu: &'static Vcpu) {
+    vcpu.run.hold();
+    unqueue(vcpu);
+    look(vcpu.home);
+}
+
+fn unqueue(vcpu: &'static Vcpu) {
+    if let Some(slot) = vcpu.slot.get() {
+        vcpu.home.queue.lock().block(*slot);
+    }
+}
+
+/// The guest switches this vCPU off (PSCI CPU_OFF).
+pub(crate) fn power_off(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    vcpu.run.stop();
+    unqueue(vcpu);
+    unload(cpu, vcpu);
+    // From here on another vCPU may switch it on again, and finds it unloaded.
+    vcpu.run.stopped();
+    next(cpu)
+}
+
+/// Sleeps until an event that the guest polls for, an interrupt, or the deadline that was set.
+pub(crate) fn poll(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    let id = abi::VcpuId(vcpu.id.get());
+    vcpu.polling.store(true, Ordering::Relaxed);
+    if vcpu.domain.xen.is_polling(id) && sleep(cpu, vcpu) {
+        return next(cpu);
+    }
+    end_poll(vcpu);
+    leave(cpu, vcpu)
+}
+
+/// A vCPU that runs again polls no more.
+fn end_poll(vcpu: &'static Vcpu) {
+    vcpu.polling.store(false, Ordering::Relaxed);
+    vcpu.domain.xen.end_poll(abi::VcpuId(vcpu.id.get()));
+    vcpu.poll_deadline.store(u64::MAX, Ordering::Relaxed);
+    timer::rearm(vcpu);
+}
+
+fn is_here(cpu: &Cpu) -> bool {
+    cpus::this_cpu().is_some_and(|this| core::ptr::eq(this, cpu))
+}
+
+/// Makes a CPU look at its queue.
+pub(crate) fn look(cpu: &'static Cpu) {
+    cpu.look.store(true, Ordering::Release);
+    if !is_here(cpu) {
+        interrupts::send_look(cpu);
+    }
+}
+
+/// Kicks those whom a change of the vGIC concerns.
+#[inline]
+pub(crate) fn notify_all(domain: &'static Domain, notify: Notify) {
+    if !notify.is_empty() {
+        notify_each(domain, notify);
+    }
+}
+
+#[cold]
+fn notify_each(domain: &'static Domain, notify: Notify) {
+    for id in notify {
+        if let Some(vcpu) = domain.vcpu(id) {
+            kick(vcpu);
+        }
+    }
+}
+
+/// For calls about a vCPU that is not loaded on this CPU.
+pub(crate) fn nowhere() -> Option<Here<'static, Lists>> {
+    None
+}
+
+/// Raises the event interrupt of a vCPU.
+pub(crate) fn upcall(vcpu: &'static Vcpu) {
+    let domain = vcpu.domain;
+    let here = here_of(domain);
+    let notify = domain.vgic.pulse(vcpu.id, IntId::EVENT_UPCALL, here);
+    notify_all(domain, notify);
+    if here.is_some_and(|here| here.vcpu == vcpu.id) {
+        wake_if_blocked(vcpu);
+    }
+}
+
+/// Sets the line of a shared interrupt of a domain.
+pub(crate) fn set_line(domain: &'static Domain, intid: IntId, high: bool) {
+    let here = here_of(domain);
+    let notify = domain.vgic.set_level(VcpuId::BOOT, intid, high, here);
+    notify_all(domain, notify);
+    // It may have gone straight into a list register of the vCPU that sleeps here.
+    if let Some(vcpu) = here.and_then(|here| domain.vcpu(here.vcpu)).filter(|_| high) {
+        wake_if_blocked(vcpu);
+    }
+}

@@ -1,0 +1,174 @@
+//! Alarms of vCPUs that are not in the CPU: their virtual timer, the emulated physical timer, and the end
+//! of a poll. One slot a vCPU in its CPU's queue holds the earliest; EL2's own timer is set to the
+//! earliest of all and of the end of the time slice.
+
+use core::sync::atomic::Ordering;
+
+use domain::lifecycle::ShutdownReason;
+use vgic::IntId;
+
+use crate::cpus::Cpu;
+use crate::machine::{Domain, Vcpu};
+use crate::{hypercalls, interrupts, lifecycle, schedule};
+
+/// `CNTx_CTL`: enabled, not masked.
+const ENABLE_AND_MASK: u64 = 0b11;
+const ENABLED: u64 = 0b01;
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// Sets EL2's timer of this CPU for the end of the slice, or for the first vCPU that wants to wake.
+pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
+    let first = cpu.timers.lock().queue.earliest();
+    match (first, slice_end) {
+        (None, None) => platform::timer::disarm(),
+        (first, slice_end) => {
+            platform::timer::arm(first.unwrap_or(NEVER).min(slice_end.unwrap_or(NEVER)));
+        }
+    }
+}
+
+/// The virtual timer of a vCPU that leaves the CPU, now in EL2's hands. `active`: its interrupt was given
+/// to the guest, which has not ended it, so there is nothing to wait for.
+pub(crate) fn arm_virtual(vcpu: &Vcpu, active: bool) {
+    let (control, compare) = arch::context::virtual_timer();
+    let deadline = if control & ENABLE_AND_MASK == ENABLED && !active {
+        compare.saturating_add(vcpu.domain.counter_offset).min(NEVER - 1)
+    } else {
+        NEVER
+    };
+    vcpu.virtual_deadline.store(deadline, Ordering::Relaxed);
+    rearm(vcpu);
+}
+
+/// The virtual timer is in the CPU again.
+pub(crate) fn disarm_virtual(vcpu: &Vcpu) {
+    vcpu.virtual_deadline.store(NEVER, Ordering::Relaxed);
+    rearm(vcpu);
+}
+
+/// Forgets all alarms of a vCPU.
+pub(crate) fn forget(vcpu: &Vcpu) {
+    vcpu.virtual_deadline.store(NEVER, Ordering::Relaxed);
+    vcpu.physical_deadline.store(NEVER, Ordering::Relaxed);
+    vcpu.poll_deadline.store(NEVER, Ordering::Relaxed);
+    vcpu.watchdog_deadline.store(NEVER, Ordering::Relaxed);
+    vcpu.home.timers.lock().queue.clear(vcpu.timer_slot);
+}
+
+/// Puts the earliest of a vCPU's alarms into the queue. On its own CPU.
+pub(crate) fn rearm(vcpu: &Vcpu) {
+    let earliest = [
+        &vcpu.virtual_deadline,
+        &vcpu.physical_deadline,
+        &vcpu.poll_deadline,
+        &vcpu.watchdog_deadline,
+    ]
+    .into_iter()
+    .map(|deadline| deadline.load(Ordering::Relaxed))
+    .min()
+    .unwrap_or(NEVER);
+    let mut timers = vcpu.home.timers.lock();
+    if earliest == NEVER {
+        timers.queue.clear(vcpu.timer_slot);
+    } else {
+        timers.queue.set(vcpu.timer_slot, earliest);
+    }
+}
+
+/// Wakes the vCPUs of this CPU whose time has come.
+pub(crate) fn wake_expired(cpu: &'static Cpu) {
+    loop {
+        let now = platform::timer::now();
+        let vcpu = {
+            let mut timers = cpu.timers.lock();
+            timers
+                .queue
+                .take_expired(now)
+                .and_then(|slot| timers.vcpus.get(slot).copied().flatten())
+        };
+        let Some(vcpu) = vcpu else { return };
+        expired(vcpu, now);
+        rearm(vcpu);
+    }
+}
+
+fn take_due(deadline: &core::sync::atomic::AtomicU64, now: u64) -> bool {
+    let due = deadline.load(Ordering::Relaxed) <= now;
+    if due {
+        deadline.store(NEVER, Ordering::Relaxed);
+    }
+    due
+}
+
+fn expired(vcpu: &'static Vcpu, now: u64) {
+    let domain = vcpu.domain;
+    if take_due(&vcpu.virtual_deadline, now)
+        && !vcpu.loaded.load(Ordering::Relaxed)
+        && let Some(physical) = interrupts::physical_timer_number()
+    {
+        // As if the line had risen and been acknowledged: the active state comes with the vCPU.
+        vcpu.timer_active.store(true, Ordering::Relaxed);
+        let notify =
+            domain
+                .vgic
+                .inject_hardware(vcpu.id, IntId::VIRTUAL_TIMER, physical, schedule::nowhere());
+        schedule::notify_all(domain, notify);
+        schedule::kick(vcpu);
+    }
+    if take_due(&vcpu.physical_deadline, now) {
+        update_physical(vcpu);
+    }
+    if take_due(&vcpu.poll_deadline, now) {
+        schedule::kick(vcpu);
+    }
+    if take_due(&vcpu.watchdog_deadline, now) {
+        let system_time = hypercalls::nanoseconds(now.wrapping_sub(domain.counter_offset));
+        if domain.xen.watchdog_expired(system_time) {
+            lifecycle::shut_down(domain, ShutdownReason::Watchdog);
+        } else {
+            arm_watchdog(domain);
+        }
+    }
+}
+
+/// The guest set or stopped a watchdog: vCPU 0 carries the alarm for the first.
+pub(crate) fn arm_watchdog(domain: &'static Domain) {
+    let Some(vcpu) = domain.vcpus().first() else {
+        return;
+    };
+    let deadline = domain.xen.next_watchdog().map_or(NEVER, |time| {
+        hypercalls::ticks(time)
+            .saturating_add(domain.counter_offset)
+            .min(NEVER - 1)
+    });
+    vcpu.watchdog_deadline.store(deadline, Ordering::Relaxed);
+    rearm(vcpu);
+    schedule::look(vcpu.home);
+}
+
+/// The guest wrote its physical timer, or its deadline passed: sets the interrupt's line and the alarm.
+/// On the vCPU's own CPU.
+pub(crate) fn update_physical(vcpu: &'static Vcpu) {
+    let timer = *vcpu.physical_timer.lock();
+    let now = platform::timer::now();
+    let high = timer.line(now);
+    let deadline = match timer.deadline() {
+        Some(deadline) if !high => deadline.min(NEVER - 1),
+        _ => NEVER,
+    };
+    vcpu.physical_deadline.store(deadline, Ordering::Relaxed);
+    rearm(vcpu);
+    let domain = vcpu.domain;
+    let here = schedule::here_of(domain);
+    let notify = domain
+        .vgic
+        .set_level(vcpu.id, IntId::PHYSICAL_TIMER, high, here);
+    schedule::notify_all(domain, notify);
+    if high {
+        schedule::kick(vcpu);
+    }
+    // A deadline sooner than the one that EL2's timer is set to must count at once.
+    vcpu.home.look.store(true, Ordering::Relaxed);
+}
