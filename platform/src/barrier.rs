@@ -1,6 +1,6 @@
 //! The barriers that drivers need. On a workstation they do nothing.
 //!
-//! DDI 0487, B2.3.12 (memory barriers), D1.10 (`ISB`, `WFE`, `SEV`).
+//! DDI 0487, "Memory barriers"; `ISB`, `WFE` and `SEV` at the instructions.
 
 macro_rules! barrier {
     ($($(#[$doc:meta])* $name:ident: $instruction:literal;)*) => {

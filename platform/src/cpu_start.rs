@@ -43,7 +43,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The affinity fields of `MPIDR_EL1` (DDI 0487 D19.2.101). `CPU_ON` refuses the others, bit 31 among
+/// The affinity fields of `MPIDR_EL1` (DDI 0487). `CPU_ON` refuses the others, bit 31 among
 /// them, which reads as 1.
 const AFFINITY: u64 = 0xff_00ff_ffff;
 

@@ -3,7 +3,6 @@
 //! PSCI: DEN 0022, 5.9 and 5.10. BCM2711: its power management block has a watchdog that resets the
 //! chip; the Pi's firmware then reads from RSTS which partition to boot, and halts for number 63. The
 //! block is in no public manual; registers and values are those of Linux's bcm2835 watchdog driver.
-//! Semihosting: Arm's "Semihosting for AArch32 and AArch64", `SYS_EXIT_EXTENDED`.
 
 use memory::PaRange;
 use tock_registers::interfaces::{Readable, Writeable};
@@ -162,39 +161,10 @@ fn psci_off(_conduit: Conduit) {}
 fn psci_reset(_conduit: Conduit) {}
 
 /// Stops this CPU. With interrupts masked it uses no power to speak of and does nothing any more.
-pub fn park() -> ! {
+fn park() -> ! {
     loop {
         barrier::wait_for_event();
     }
-}
-
-/// Ends the emulator with this exit code, by semihosting. Only for when a boot argument has said that
-/// there is an emulator (or a debugger) that listens: elsewhere the instruction is an exception.
-pub fn semihosting_exit(code: u32) -> ! {
-    /// `ADP_Stopped_ApplicationExit` and the code.
-    #[repr(C)]
-    struct Exit {
-        reason: u64,
-        code: u64,
-    }
-    let exit = Exit {
-        reason: 0x20026,
-        code: u64::from(code),
-    };
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: SYS_EXIT_EXTENDED (0x20) reads the two words and does not come back; if nobody listens,
-    // the instruction is an exception like any other.
-    unsafe {
-        core::arch::asm!(
-            "hlt #0xf000",
-            in("w0") 0x20,
-            in("x1") &raw const exit,
-            options(nostack, readonly),
-        );
-    }
-    #[cfg(not(target_arch = "aarch64"))]
-    let _ = (exit.reason, exit.code);
-    park()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! System registers that aarch64-cpu does not have, or has without the fields or the write access that
 //! are needed here, with the same interface as its own.
 //!
-//! GICv3 registers: IHI 0069, chapter 12 (12.2 ICC_*, 12.4 ICH_*). Timer: DDI 0487, D19.12. The
+//! GICv3 registers: IHI 0069, chapter 12 (12.2 ICC_*, 12.4 ICH_*). Timer: DDI 0487, CNTHP_CVAL_EL2. The
 //! encodings are written out so that the assembler needs no GIC extension.
 
 use tock_registers::interfaces::{Readable, Writeable};

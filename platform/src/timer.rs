@@ -1,6 +1,6 @@
 //! The counter, and the EL2 physical timer with which the hypervisor ends time slices.
 //!
-//! DDI 0487, D11 (the generic timer in AArch64 state), D19.12 (its registers). Time is in ticks of the
+//! DDI 0487, "The Generic Timer in AArch64 state". Time is in ticks of the
 //! counter; [`frequency`] tells how many make a second.
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0};
@@ -43,7 +43,7 @@ pub fn disarm() {
 /// Whether this CPU's timer is armed and its time has come.
 #[must_use]
 pub fn is_due() -> bool {
-    // ISTATUS means nothing while ENABLE is 0 (D19.12, CNTHP_CTL_EL2).
+    // ISTATUS means nothing while ENABLE is 0 (DDI 0487, CNTHP_CTL_EL2).
     CNTHP_CTL_EL2.matches_all(
         aarch64_cpu::registers::CNTHP_CTL_EL2::ENABLE::SET
             + aarch64_cpu::registers::CNTHP_CTL_EL2::ISTATUS::SET,

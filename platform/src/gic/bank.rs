@@ -109,7 +109,7 @@ impl Bank {
             self.icenabler[index].set(!0);
             self.igroupr[index].set(group);
         }
-        // IHI 0048B 4.3.8, IHI 0069 12.9.7: pending and active state of an interrupt that can still be
+        // IHI 0048B 4.3.8, IHI 0069 12.9: pending and active state of an interrupt that can still be
         // forwarded may come back; so after disabling.
         barrier::complete_all();
         for index in words.clone() {

@@ -156,7 +156,7 @@ impl Gic {
     #[inline]
     pub(super) fn deactivate(&self, acknowledged: Acknowledged) {
         // The write by which a handler lowered its device's line is another peripheral's: without this
-        // it could arrive later, and the interrupt would come again (DDI 0487 B2.3.12).
+        // it could arrive later, and the interrupt would come again (DDI 0487, "Memory barriers").
         barrier::complete_all();
         self.cpu_interface.dir.set(acknowledged.raw());
     }

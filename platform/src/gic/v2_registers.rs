@@ -15,7 +15,7 @@ register_bitfields! {u32,
         /// Signal interrupts of our group.
         Enable OFFSET(0) NUMBITS(1) [],
     ],
-    /// Hypervisor control (5.3.2).
+    /// Hypervisor control (IHI 0048B 5.3, as all GICH).
     pub(super) GICH_HCR [
         /// Ends by the guest for which no list register was found.
         EOICount OFFSET(27) NUMBITS(5) [],
@@ -24,7 +24,7 @@ register_bitfields! {u32,
         /// The virtual CPU interface works.
         En OFFSET(0) NUMBITS(1) [],
     ],
-    /// Virtual interface type (5.3.3).
+    /// Virtual interface type.
     pub(super) GICH_VTR [
         /// List registers, less one.
         ListRegs OFFSET(0) NUMBITS(6) [],
@@ -32,7 +32,7 @@ register_bitfields! {u32,
 }
 
 register_structs! {
-    /// GICC (IHI 0048B 4.1.3, table 4-2).
+    /// GICC (IHI 0048B 4.1.3, 4.4).
     pub(super) CpuInterface {
         (0x0000 => pub(super) ctlr: ReadWrite<u32, GICC_CTLR::Register>),
         /// Priority mask: interrupts of a lower value than this are signalled (4.4.2).
@@ -54,26 +54,26 @@ register_structs! {
 }
 
 register_structs! {
-    /// GICH (IHI 0048B 5.3.1, table 5-3).
+    /// GICH (IHI 0048B 5.3).
     pub(super) HypervisorInterface {
         (0x000 => pub(super) hcr: ReadWrite<u32, GICH_HCR::Register>),
         (0x004 => pub(super) vtr: ReadOnly<u32, GICH_VTR::Register>),
-        /// What the guest has written to its CPU interface (5.3.4).
+        /// What the guest has written to its CPU interface.
         (0x008 => pub(super) vmcr: ReadWrite<u32>),
         (0x00c => _reserved_00c),
-        /// Which maintenance conditions hold (5.3.5).
+        /// Which maintenance conditions hold.
         (0x010 => pub(super) misr: ReadOnly<u32>),
         (0x014 => _reserved_014),
-        /// A bit for each list register that asks for an end-of-interrupt maintenance interrupt (5.3.6).
+        /// A bit for each list register that asks for an end-of-interrupt maintenance interrupt.
         (0x020 => pub(super) eisr: [ReadOnly<u32>; 2]),
         (0x028 => _reserved_028),
-        /// A bit for each list register that holds nothing (5.3.7).
+        /// A bit for each list register that holds nothing.
         (0x030 => pub(super) elrsr: [ReadOnly<u32>; 2]),
         (0x038 => _reserved_038),
-        /// Active priorities of the guest (5.3.8).
+        /// Active priorities of the guest.
         (0x0f0 => pub(super) apr: ReadWrite<u32>),
         (0x0f4 => _reserved_0f4),
-        /// List registers (5.3.9).
+        /// List registers.
         (0x100 => pub(super) lr: [ReadWrite<u32>; 64]),
         (0x200 => @END),
     }

@@ -99,7 +99,7 @@ impl Gic {
     }
 
     /// With the sizes that `ICH_VTR_EL2` tells. They are those of the boot CPU: the manual asks for the
-    /// same in all (12.4, ICH_VTR_EL2, "all PEs").
+    /// same in all (12.4, ICH_VTR_EL2).
     fn measured(mut self) -> Self {
         // Elsewhere than on the metal (tests) there are none to be measured.
         if cfg!(target_arch = "aarch64") && request_system_registers().is_ok() {
@@ -207,7 +207,7 @@ impl Gic {
     pub(super) fn acknowledge(&self) -> Option<Acknowledged> {
         let acknowledged = Acknowledged::new(ICC_IAR1_EL1.get() as u32)?;
         // The acknowledge has taken effect, and what an SGI's sender wrote is read, only after this
-        // (IHI 0069 12.1.6: observing the effects of accesses to the CPU interface registers).
+        // (IHI 0069 12.1, observability of the effects of accesses to the GIC registers).
         barrier::complete_all();
         Some(acknowledged)
     }
