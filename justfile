@@ -37,9 +37,14 @@ unit:
     tools/cargo test --workspace --exclude viaduct-tests --exclude viaduct --exclude viaduct-arch --exclude viaduct-runtime --exclude hello --exclude probe
     tools/cargo test -p viaduct-tests --lib --bins --doc
 
-# The locks under the model checker
+# Locks and state machines under the model checker
 loom:
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" tools/cargo test --release -p viaduct-sync -p viaduct-domain --test loom
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom"
+    export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    tools/cargo test --release -p viaduct-sync --features model --test loom
+    tools/cargo test --release -p viaduct-domain --test loom
 
 # System tests, two machines at a time; `just system boot` for one file
 system file="*":

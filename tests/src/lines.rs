@@ -3,21 +3,26 @@
 /// Prefix of the hypervisor's own lines.
 pub const VIADUCT: &str = "viaduct| ";
 /// The first line.
-pub const BANNER: &str = "viaduct| Viaduct ";
+pub const BANNER: &str = "Viaduct 0.";
 /// How the report of a failure of the hypervisor itself starts: a panic, or a fault at EL2. Only a
 /// test that asks for one may ever see it.
 pub const FAILURES: [&str; 2] = ["PANIC: ", "FAULT in EL2: "];
 /// The end of that report.
 pub const HALTED: &str = "halted";
 /// The last guest has stopped.
-pub const ALL_STOPPED: &str = "viaduct| every guest has stopped";
+pub const ALL_STOPPED: &str = "viaduct| all guests have stopped";
 /// Nothing to run.
-pub const NO_GUESTS: &str = "viaduct| no guests";
+pub const NO_GUESTS: &str = "viaduct| no guest to run";
 /// Started at EL1, or at EL3: nothing to do there.
-pub const NOT_AT_EL2: &str = "not started at EL2";
+pub const NOT_AT_EL2: &str = "started at EL1; it must be EL2";
 
 /// Boot argument: power off when the last guest has stopped.
 pub const POWER_OFF: &str = "on-last-stop=poweroff";
+
+/// Boot argument: leave QEMU by semihosting when the hypervisor itself has failed.
+pub const EXIT_ON_FAILURE: &str = "on-panic=exit";
+/// The exit code then.
+pub const FAILURE_CODE: i32 = 101;
 
 /// The prefix of a guest's lines.
 #[must_use]
@@ -28,5 +33,5 @@ pub fn of(guest: &str) -> String {
 /// The line that says that a guest has stopped, and why (`poweroff`, `reboot`, `crash` ...).
 #[must_use]
 pub fn stopped(guest: &str, reason: &str) -> String {
-    format!("viaduct| {guest}: stopped: {reason}")
+    format!("viaduct| {guest}: stopped ({reason})")
 }

@@ -244,6 +244,8 @@ impl Machine {
                 command.args(["-M", "raspi4b"]);
             }
         }
+        // Tests of the failure path leave through it.
+        command.args(["-semihosting-config", "enable=on,target=native"]);
         if self.icount {
             command.args(["-icount", "shift=0,sleep=off"]);
         }

@@ -1,0 +1,137 @@
+//! Guests that misbehave end alone: with a reason, and with the others' heartbeats going on.
+
+use viaduct_tests::{Bundle, Gic, Guest, Machine, lines, seconds};
+
+/// How a guest that misbehaves ends.
+enum End {
+    /// For this reason.
+    Reason(&'static str),
+    /// Not at all.
+    Never,
+}
+
+/// Runs the probe's hostile test `subject` beside a heartbeat on each machine.
+fn contained(subject: &str, end: &End) {
+    for (name, machine) in [
+        (format!("contain-{subject}-v2"), Machine::virt(Gic::V2)),
+        (
+            format!("contain-{subject}-v3"),
+            Machine::virt(Gic::V3).cpus(1),
+        ),
+        (format!("contain-{subject}-pi4"), Machine::pi4()),
+    ] {
+        let bundle = Bundle::new(&name)
+            .guest(Guest::hello("good").boot_arguments("period=100ms"))
+            .guest(Guest::probe("bad", &format!("test={subject}")).cpus(2))
+            .write();
+        let mut console = machine.bundle(bundle).start(&name);
+        console.expect(&format!("bad| BEGIN {subject}"), seconds(30));
+        if let End::Reason(reason) = end {
+            console.expect(&lines::stopped("bad", reason), seconds(30));
+        }
+        let beat = console.expect("good| hello: heartbeat", seconds(20));
+        let number = |line: &str| {
+            let word = line
+                .split_whitespace()
+                .skip_while(|word| *word != "heartbeat")
+                .nth(1);
+            word.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+        };
+        // Ten beats more, each in its turn.
+        let first = number(&beat);
+        for next in first + 1..=first + 10 {
+            console.expect(&format!("good| hello: heartbeat {next} "), seconds(20));
+        }
+        console.expect_never(&["bad| FAIL"]);
+    }
+}
+
+#[test]
+fn a_fault_in_its_fault_handler() {
+    contained("fault", &End::Never);
+}
+
+#[test]
+fn a_jump_to_nowhere() {
+    contained("fault-jump", &End::Never);
+}
+
+#[test]
+fn a_spin_with_interrupts_masked() {
+    contained("spin", &End::Never);
+}
+
+#[test]
+fn a_spin_on_every_cpu() {
+    contained("spin-all", &End::Never);
+}
+
+#[test]
+fn a_crash() {
+    contained("crash", &End::Reason("crash"));
+}
+
+#[test]
+fn a_panic() {
+    contained("panic", &End::Reason("crash"));
+}
+
+#[test]
+fn a_reboot() {
+    contained("reboot", &End::Reason("reboot"));
+}
+
+#[test]
+fn a_poweroff() {
+    contained("poweroff", &End::Reason("poweroff"));
+}
+
+#[test]
+fn a_flood_of_lines() {
+    contained("flood", &End::Never);
+}
+
+/// Random hypercalls and accesses, from a seed.
+fn wild(name: &str, machine: Machine, seed: u64, count: u64) {
+    let line = format!("test=wild seed={seed} rounds={count}");
+    let bundle = Bundle::new(name)
+        .guest(Guest::hello("good").boot_arguments("period=100ms"))
+        .guest(Guest::probe("bad", &line))
+        .write();
+    let mut console = machine.bundle(bundle).start(name);
+    console.expect("bad| BEGIN wild", seconds(30));
+    let over = [
+        "bad| PASS wild".to_owned(),
+        "viaduct| bad: stopped".to_owned(),
+    ];
+    console.expect_that("the end of the storm", seconds(600), |line| {
+        over.iter().any(|end| line.contains(end))
+    });
+    console.expect("good| hello: heartbeat", seconds(20));
+    console.expect_never(&["bad| FAIL", "good| guest panic", "viaduct| good: stopped"]);
+}
+
+#[test]
+fn a_short_storm() {
+    wild("wild-v2", Machine::virt(Gic::V2), 1, 20_000);
+    wild("wild-v3", Machine::virt(Gic::V3), 2, 20_000);
+}
+
+#[test]
+#[ignore = "long"]
+fn a_long_storm() {
+    for seed in 10..15 {
+        wild(
+            &format!("wild-long-v2-{seed}"),
+            Machine::virt(Gic::V2),
+            seed,
+            1_000_000,
+        );
+        wild(
+            &format!("wild-long-v3-{seed}"),
+            Machine::virt(Gic::V3),
+            seed,
+            1_000_000,
+        );
+    }
+}
