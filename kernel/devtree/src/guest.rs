@@ -7,6 +7,8 @@
 
 mod affinity;
 mod module;
+#[cfg(test)]
+mod module_tests;
 mod node;
 #[cfg(test)]
 mod tests;
