@@ -51,7 +51,7 @@ proptest! {
 
     #[test]
     fn hypercalls_never_panic(
-        memory in proptest::collection::vec(word(), 512),
+        memory in proptest::collection::vec(word(), 96),
         calls in proptest::collection::vec(
             (1_u16..4, 0_u32..2, number_of_call(), proptest::array::uniform5(argument())),
             1..60,
