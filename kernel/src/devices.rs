@@ -8,7 +8,7 @@ use log::warn;
 use vgic::{IntId, Region, Version, Width};
 use xen::{Vpl011, Wires};
 
-use crate::console::{self, Source};
+use crate::console;
 use crate::machine::{Domain, Vcpu};
 use crate::schedule;
 
@@ -34,43 +34,21 @@ impl Uart {
 
     /// Input arrives; the result is the number of bytes that found room.
     pub(crate) fn receive(&self, domain: &'static Domain, input: &[u8]) -> usize {
-        let mut wires = UartWires::new(domain);
-        let taken = self.device.receive(input, &mut wires);
-        wires.settle();
-        taken
+        self.device.receive(input, &mut UartWires(domain))
     }
 }
 
-/// Collects what the UART does while its lock is held, to be carried out after.
-struct UartWires {
-    domain: &'static Domain,
-    source: Source,
-    level: Option<bool>,
-}
-
-impl UartWires {
-    fn new(domain: &'static Domain) -> Self {
-        Self {
-            domain,
-            source: domain.console,
-            level: None,
-        }
-    }
-
-    fn settle(self) {
-        if let Some(level) = self.level {
-            schedule::set_line(self.domain, IntId::VPL011, level);
-        }
-    }
-}
+/// What a guest's UART is wired to. Called with its lock held, so that levels arrive in the order in which
+/// they came about.
+struct UartWires(&'static Domain);
 
 impl Wires for UartWires {
     fn transmit(&mut self, byte: u8) {
-        console::write(self.source, &[byte]);
+        console::write(self.0.console, &[byte]);
     }
 
     fn interrupt(&mut self, level: bool) {
-        self.level = Some(level);
+        schedule::set_line(self.0, IntId::VPL011, level);
     }
 }
 
@@ -159,7 +137,7 @@ fn uart(
 ) -> Result<(), Refused> {
     let uart = vcpu.domain.uart.as_ref().ok_or(Refused)?;
     let size = access.width.bytes() as u32;
-    let mut wires = UartWires::new(vcpu.domain);
+    let mut wires = UartWires(vcpu.domain);
     let result = if access.write {
         let value = access.stored(registers.get(access.register));
         uart.device.write(offset, size, value, &mut wires)
@@ -168,7 +146,6 @@ fn uart(
             registers.set(access.register, access.loaded(raw));
         })
     };
-    wires.settle();
     // Input may wait for the room that a read made.
     if !access.write {
         console::room(vcpu.domain);

@@ -167,7 +167,7 @@ fn smccc(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resum
             guest.set::<0>(abi::psci::NOT_SUPPORTED as u64);
         }
         psci::Outcome::Shutdown(reason) => {
-            lifecycle::shut_down(vcpu.domain, reason);
+            lifecycle::end(vcpu.domain, reason);
             return schedule::next(cpu);
         }
     }

@@ -1,5 +1,7 @@
 //! What the Xen side of a domain asks of the machine: guest memory, other domains, the console.
 
+use core::sync::atomic::Ordering;
+
 use ::memory::{Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, Stage2Kind, Va};
 use abi::{DomainId, Errno, VcpuId};
 use arch::guest::{self, Intent};
@@ -47,7 +49,7 @@ impl Host for Machine {
 
     fn peer(&self, id: DomainId) -> Option<&XenState> {
         machine::find(id)
-            .filter(|domain| domain.is_running())
+            .filter(|domain| !domain.gone.load(Ordering::Acquire))
             .map(|domain| &domain.xen)
     }
 
@@ -103,6 +105,22 @@ impl GuestMemory for Calling {
                 memory_map::read(pa, part);
             }
         })
+    }
+
+    /// The argument of the hot calls: aligned, so in one page.
+    #[inline]
+    fn read_u32(&self, from: Va) -> Result<u32, Errno> {
+        let mut word = [0; 4];
+        if !from.is_aligned(4) || !guest::caches_on() {
+            self.read(from, &mut word)?;
+            return Ok(u32::from_le_bytes(word));
+        }
+        let pa = guest::translate(from, Intent::Read).ok_or(Errno::Fault)?;
+        let range = PaRange::new(pa, 4).ok_or(Errno::Fault)?;
+        if !self.0.domain.owns(range) {
+            return Err(Errno::Fault);
+        }
+        Ok(memory_map::read_word(pa))
     }
 
     fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno> {

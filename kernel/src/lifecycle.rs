@@ -1,10 +1,13 @@
 //! The end of a domain: its vCPUs leave their CPUs, and then it gives back what it holds.
 
-use domain::lifecycle::ShutdownReason;
+use core::sync::atomic::Ordering;
+
 use devtree::Action;
+use domain::lifecycle::ShutdownReason;
 use log::{error, info};
 use sync::SpinLock;
 
+use crate::hypercalls::Machine;
 use crate::machine::{self, Domain, Phase, Vcpu};
 use crate::{console, memory_map, power, schedule};
 
@@ -14,6 +17,15 @@ static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
 /// Remembers what the boot argument asks for.
 pub(crate) fn set_action(action: Action) {
     *ON_LAST_STOP.lock() = action;
+}
+
+/// The guest asked to end by PSCI, or its watchdog ran out: what it recorded before as its reason counts.
+pub(crate) fn end(domain: &'static Domain, reason: ShutdownReason) {
+    let recorded = domain.xen.shutdown_reason(reason.number() as u8);
+    shut_down(
+        domain,
+        ShutdownReason::from_number(u32::from(recorded)).unwrap_or(reason),
+    );
 }
 
 /// The domain is to end. Its vCPUs are never chosen again; each CPU that has one of them loaded unloads it.
@@ -61,6 +73,8 @@ fn finish(domain: &'static Domain) {
     };
     // From here on nobody translates through its stage 2, and nobody copies to or from its memory: the
     // calls that do run on CPUs that have it loaded.
+    while !domain.xen.disconnect_all(&Machine) {}
+    domain.gone.store(true, Ordering::Release);
     let holdings = domain.holdings.lock().take();
     if let Some(holdings) = holdings {
         arch::tlb::Stage2::new(domain.vttbr).invalidate_all();

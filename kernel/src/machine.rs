@@ -23,7 +23,7 @@ use vgic::{VcpuId, Vgic};
 use xen::XenState;
 
 use crate::console::Source;
-use crate::cpus::{self, Cpu};
+use crate::cpus::Cpu;
 use crate::devices::Uart;
 
 /// Where a vCPU starts, set by PSCI and consumed by the CPU that loads it next.
@@ -111,6 +111,8 @@ pub(crate) struct Domain {
     vcpus: Once<Box<[Vcpu]>>,
     pub(crate) phase: SpinLock<Phase>,
     pub(crate) holdings: SpinLock<Option<Holdings>>,
+    /// It has ended and is disconnected: others do not find it any more.
+    pub(crate) gone: AtomicBool,
     /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB.
     last_vcpu: [AtomicU8; MAX_CPUS],
     /// Lines about this guest's mistakes that were printed: they are limited.
@@ -154,6 +156,7 @@ impl Domain {
             vcpus: Once::new(),
             phase: SpinLock::new(Phase::Running),
             holdings: SpinLock::new(Some(parts.holdings)),
+            gone: AtomicBool::new(false),
             last_vcpu: [const { AtomicU8::new(0) }; MAX_CPUS],
             complaints: AtomicU32::new(0),
         }
@@ -276,7 +279,3 @@ pub(crate) fn find(id: DomainId) -> Option<&'static Domain> {
     domains.get(at).copied()
 }
 
-/// The vCPU that is loaded on this CPU.
-pub(crate) fn loaded() -> Option<&'static Vcpu> {
-    cpus::this_cpu()?.loaded()
-}

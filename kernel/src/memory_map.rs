@@ -264,6 +264,14 @@ pub(crate) fn read(from: Pa, into: &mut [u8]) {
     unsafe { arch::guest::read(from, into) }
 }
 
+/// Reads an aligned word of guest memory. The caller checked that it is one guest's.
+#[expect(unsafe_code, reason = "guest RAM is never referenced")]
+#[inline]
+pub(crate) fn read_word(from: Pa) -> u32 {
+    // SAFETY: as for reading; aligned.
+    unsafe { arch::guest::read_word(from) }
+}
+
 /// A page of guest RAM as words that the guest writes at the same time.
 #[expect(unsafe_code, reason = "guest RAM is never referenced but by atomics")]
 pub(crate) fn shared_page(page: Pa) -> Option<SharedMemory> {

@@ -12,10 +12,12 @@ use arch::vectors::{self, Resume};
 use domain::lifecycle::{Block, Power, Wake};
 use platform::gic::VirtualState;
 use vgic::{Here, IntId, Notify, VcpuId};
+use xen::Runstate;
 
 use crate::cpus::{self, Cpu};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
+use crate::hypercalls::{self, Calling};
 use crate::{lifecycle, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
@@ -105,6 +107,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     let before = cpu.loaded();
     let same = before.is_some_and(|before| core::ptr::eq(before, vcpu));
     if same && start.is_none() {
+        account(vcpu, Runstate::Running);
         if vcpu.domain.vgic.needs_enter(vcpu.id) {
             refresh(vcpu);
         }
@@ -134,6 +137,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     interrupts::set_timer_active(vcpu.timer_active.load(Ordering::Relaxed));
     let notify = vcpu.domain.vgic.restore(here(vcpu));
     notify_all(vcpu.domain, notify);
+    account(vcpu, Runstate::Running);
     crate::trace::record!("switch to vCPU {=u32} of {=u16}", vcpu.id.get(), vcpu.domain.id.0);
     Some(Resume::Other(switched))
 }
@@ -141,12 +145,24 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
 /// Takes the interrupt state of the loaded vCPU out of the CPU, and sets the alarm that its own timer
 /// cannot set while it is away.
 fn save(vcpu: &'static Vcpu) {
+    if vcpu.run.power() != Power::Blocked {
+        account(vcpu, Runstate::Runnable);
+    }
     let notify = vcpu.domain.vgic.save(here(vcpu));
     *vcpu.interface.lock() = interrupts::save_interface();
     let active = interrupts::take_timer_active();
     vcpu.timer_active.store(active, Ordering::Relaxed);
     timer::arm_virtual(vcpu, active);
     notify_all(vcpu.domain, notify);
+}
+
+/// Accounts what a vCPU that is loaded does from now on, where the guest can read it (steal time).
+fn account(vcpu: &'static Vcpu, state: Runstate) {
+    let id = abi::VcpuId(vcpu.id.get());
+    let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset);
+    let xen = &vcpu.domain.xen;
+    xen.runstate_change(id, state, hypercalls::nanoseconds(ticks));
+    xen.publish_runstate(id, &Calling(vcpu));
 }
 
 /// Leaves no vCPU loaded: its domain ends, or it starts afresh.
@@ -181,6 +197,8 @@ fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
             if let Some(slot) = vcpu.slot.get() {
                 queue.block(*slot);
             }
+            drop(queue);
+            account(vcpu, Runstate::Blocked);
             true
         }
         Block::Woken => false,

@@ -126,7 +126,7 @@ fn expired(vcpu: &'static Vcpu, now: u64) {
     if take_due(&vcpu.watchdog_deadline, now) {
         let system_time = hypercalls::nanoseconds(now.wrapping_sub(domain.counter_offset));
         if domain.xen.watchdog_expired(system_time) {
-            lifecycle::shut_down(domain, ShutdownReason::Watchdog);
+            lifecycle::end(domain, ShutdownReason::Watchdog);
         } else {
             arm_watchdog(domain);
         }

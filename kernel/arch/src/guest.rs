@@ -76,3 +76,14 @@ pub unsafe fn write(to: Pa, bytes: &[u8]) {
     // SAFETY: the caller vouches for the target; the source is a slice of ours.
     unsafe { cache::copy_bytes(to.get(), bytes.as_ptr().addr() as u64, bytes.len() as u64) }
 }
+
+/// Reads an aligned 32-bit word of guest memory.
+///
+/// # Safety
+/// As [`read`]; `from` is a multiple of 4.
+#[inline]
+#[must_use]
+pub unsafe fn read_word(from: Pa) -> u32 {
+    // SAFETY: the caller vouches for the address; volatile, since the guest may write it at any moment.
+    u32::from_le(unsafe { (from.get() as *const u32).read_volatile() })
+}
