@@ -72,28 +72,59 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
         {
             unload(cpu, loaded);
             lifecycle::left(loaded.domain);
-        } else if let Some(loaded) = cpu.loaded() {
-            if !loaded.run.preempt() {
-                unqueue(loaded);
-            }
         }
         timer::wake_expired(cpu);
-        let now = arch::time::counter();
-        let (pick, alone) = {
-            let mut queue = cpu.queue.lock();
-            (queue.pick(now), queue.is_alone())
-        };
-        timer::program(cpu, pick.slice_end);
-        match pick.next {
-            Some(vcpu) if vcpu.run.start() => {
+        let choice = choose(cpu);
+        timer::program(cpu, choice.slice_end);
+        match choice.vcpu {
+            Some(vcpu) => {
                 if let Some(resume) = load(cpu, vcpu) {
-                    context::trap_waiting(!alone && !interrupts::native_wait());
+                    context::trap_waiting(!choice.alone && !interrupts::native_wait());
                     return resume;
                 }
             }
-            // It was held back meanwhile.
-            Some(vcpu) => unqueue(vcpu),
             None => interrupts::idle(cpu),
+        }
+    }
+}
+
+/// What a look at the queue came to.
+struct Choice {
+    vcpu: Option<&'static Vcpu>,
+    /// When the next look is due, if others wait.
+    slice_end: Option<u64>,
+    alone: bool,
+}
+
+/// Picks from the queue. The states of the vCPU that ran and of the one that will are changed under the same
+/// lock as the queue.
+fn choose(cpu: &'static Cpu) -> Choice {
+    let now = arch::time::counter();
+    let mut queue = cpu.queue.lock();
+    if let Some(loaded) = cpu.loaded()
+        && loaded.run.power() == Power::Running
+        && !loaded.run.preempt()
+        && let Some(slot) = loaded.slot.get()
+    {
+        // It was held back while it ran.
+        queue.block(*slot);
+    }
+    loop {
+        let pick = queue.pick(now);
+        match pick.next {
+            Some(vcpu) if !vcpu.run.start() => {
+                // Held back, and not yet taken out by who did it.
+                if let Some(slot) = vcpu.slot.get() {
+                    queue.block(*slot);
+                }
+            }
+            next => {
+                return Choice {
+                    vcpu: next,
+                    slice_end: pick.slice_end,
+                    alone: queue.is_alone(),
+                };
+            }
         }
     }
 }
