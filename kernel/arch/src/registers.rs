@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use tock_registers::interfaces::{Readable, Writeable};
 
-macro_rules! system_register {
+macro_rules! readable_register {
     ($(#[$doc:meta])* $constant:ident, $kind:ident, $name:literal) => {
         $(#[$doc])*
         pub struct $kind;
@@ -22,6 +22,12 @@ macro_rules! system_register {
                 value
             }
         }
+    };
+}
+
+macro_rules! system_register {
+    ($(#[$doc:meta])* $constant:ident, $kind:ident, $name:literal) => {
+        readable_register! { $(#[$doc])* $constant, $kind, $name }
 
         impl Writeable for $kind {
             type T = u64;
@@ -62,7 +68,7 @@ system_register! {
     /// Performance monitors control; `N` (bits 15..11) is what `MDCR_EL2.HPMN` must hold.
     PMCR_EL0, PerformanceControl, "pmcr_el0"
 }
-system_register! {
+readable_register! {
     /// Debug feature register 0: says whether there are performance monitors.
     ID_AA64DFR0_EL1, DebugFeatures, "id_aa64dfr0_el1"
 }
