@@ -58,7 +58,10 @@ fn open(described: &devtree::Uart) -> Option<Uart> {
 }
 
 /// Opens the console before anything else is up: output is polled.
-pub(crate) fn start_early(described: Option<devtree::Uart>, mapped: impl FnOnce(&devtree::Uart) -> bool) {
+pub(crate) fn start_early(
+    described: Option<devtree::Uart>,
+    mapped: impl FnOnce(&devtree::Uart) -> bool,
+) {
     let Some(described) = described else { return };
     if !mapped(&described) {
         return;

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
-use ::memory::{PAGE_SIZE, Pages, PaRange};
+use ::memory::{PAGE_SIZE, PaRange, Pages};
 use arch::cpu::Header;
 use arch::entry::{self, STACK_SIZE};
 use devtree::Board;
@@ -62,7 +62,13 @@ arch::exit_handlers! {
 }
 
 impl Cpu {
-    fn new(index: usize, stack_top: usize, emergency_top: usize, stack: PaRange, guard: PaRange) -> Self {
+    fn new(
+        index: usize,
+        stack_top: usize,
+        emergency_top: usize,
+        stack: PaRange,
+        guard: PaRange,
+    ) -> Self {
         Self {
             header: Header::new(stack_top, emergency_top),
             index,
@@ -97,7 +103,9 @@ impl Cpu {
 
     /// Remembers which vCPU is loaded.
     pub(crate) fn set_loaded(&self, vcpu: Option<&'static Vcpu>) {
-        let pointer = vcpu.map_or(core::ptr::null_mut(), |vcpu| core::ptr::from_ref(vcpu).cast_mut());
+        let pointer = vcpu.map_or(core::ptr::null_mut(), |vcpu| {
+            core::ptr::from_ref(vcpu).cast_mut()
+        });
         self.loaded.store(pointer, Ordering::Relaxed);
     }
 }
@@ -168,26 +176,46 @@ pub(crate) fn start(board: &Board) -> Option<()> {
         memory_map::grow_heap();
         let (stack, guard, emergency_top) = stacks()?;
         let top = stack.end().get() as usize;
-        let cpu: &'static Cpu = Box::leak(Box::new(Cpu::new(index, top, emergency_top, stack, guard)));
-        entry::prepare_secondary(index, described.mpidr, top, root, core::ptr::from_ref(cpu).addr());
+        let cpu: &'static Cpu =
+            Box::leak(Box::new(Cpu::new(index, top, emergency_top, stack, guard)));
+        entry::prepare_secondary(
+            index,
+            described.mpidr,
+            top,
+            root,
+            core::ptr::from_ref(cpu).addr(),
+        );
         if let Err(error) = start_one(board, described) {
-            warn!("CPU {index} (affinity {:#x}) does not start: {error}", described.mpidr);
+            warn!(
+                "CPU {index} (affinity {:#x}) does not start: {error}",
+                described.mpidr
+            );
             continue;
         }
         if wait_for(cpu) {
             cpus.push(cpu);
         } else {
-            warn!("CPU {index} (affinity {:#x}) was started and did not come", described.mpidr);
+            warn!(
+                "CPU {index} (affinity {:#x}) was started and did not come",
+                described.mpidr
+            );
         }
     }
-    info!("CPUs: {} of {} up", cpus.len(), board.cpus.len() + board.cpus_left_out);
+    info!(
+        "CPUs: {} of {} up",
+        cpus.len(),
+        board.cpus.len() + board.cpus_left_out
+    );
     ONLINE.store(cpus.len(), Ordering::Relaxed);
     CPUS.call_once(|| cpus);
     Some(())
 }
 
 /// Starts a CPU as the tree says.
-#[expect(unsafe_code, reason = "the way to start CPUs comes from the board's tree")]
+#[expect(
+    unsafe_code,
+    reason = "the way to start CPUs comes from the board's tree"
+)]
 fn start_one(board: &Board, described: &devtree::board::Cpu) -> Result<(), cpu_start::Error> {
     let entry = entry::secondary_entry();
     match (described.start, power::conduit(board)) {

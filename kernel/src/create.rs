@@ -9,9 +9,9 @@ use ::memory::{
     CHUNK_SIZE, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, Stage2, Stage2Kind,
 };
 use abi::{DomainId, guest_layout as layout};
+use arch::entry::MAX_CPUS;
 use arch::{cache, tlb};
 use arrayvec::ArrayVec;
-use arch::entry::MAX_CPUS;
 use devtree::fit::Fit;
 use devtree::guest::{self, Container, DomainConfig, Enhanced, Limits, ModuleSource};
 use devtree::guest_tree::{GuestGic, GuestTree, Hypervisor};
@@ -154,7 +154,11 @@ impl Builder<'_> {
         let focus = configs
             .iter()
             .position(|config| config.console_focus)
-            .and_then(|number| domains.iter().find(|domain| usize::from(domain.id.0) == number + 1))
+            .and_then(|number| {
+                domains
+                    .iter()
+                    .find(|domain| usize::from(domain.id.0) == number + 1)
+            })
             .or_else(|| domains.first());
         if let Some(domain) = focus {
             console::focus(domain.console);
@@ -170,8 +174,8 @@ impl Builder<'_> {
             Some(source) => self.file(source)?,
             None => &[],
         };
-        let banks = placement::banks(config.memory)
-            .ok_or(devtree::Error::DoesNotFit("the memory"))?;
+        let banks =
+            placement::banks(config.memory).ok_or(devtree::Error::DoesNotFit("the memory"))?;
         let place = placement::place(&kernel, &banks, ramdisk.len() as u64)?;
         let machine = GuestMachine::new(config);
         let tree = self.guest_tree(config, &banks, &place, &machine).write()?;
@@ -231,7 +235,9 @@ impl Builder<'_> {
                 layout::TIMER_VIRTUAL_INTID,
                 layout::TIMER_HYPERVISOR_INTID,
             ],
-            uart: config.vpl011.then_some((machine.uart, layout::VPL011_INTID)),
+            uart: config
+                .vpl011
+                .then_some((machine.uart, layout::VPL011_INTID)),
             hypervisor: (config.enhanced != Enhanced::Off).then_some(Hypervisor {
                 version: XEN_VERSION,
                 grant_window: machine.grant_window,
@@ -266,13 +272,18 @@ impl Builder<'_> {
         if let Some(interface) = self.virtual_gic.cpu_interface {
             let size = layout::GICV2_CPU_INTERFACE_SIZE.min(interface.size());
             let registers = PaRange::new(interface.start(), size).ok_or(MapError::BadRange)?;
-            stage2.map(Ipa::new(layout::GICV2_CPU_INTERFACE), registers, Stage2Kind::Device)?;
+            stage2.map(
+                Ipa::new(layout::GICV2_CPU_INTERFACE),
+                registers,
+                Stage2Kind::Device,
+            )?;
         }
 
         let shared_info = Pages::allocate(1).ok_or(Error::Heap)?;
         let grant_frame = Pages::allocate(1).ok_or(Error::Heap)?;
         let ring = Pages::allocate(1).ok_or(Error::Heap)?;
-        let mut xen_config = Config::new(id, config.vcpus, shared_info.words(), grant_frame.words());
+        let mut xen_config =
+            Config::new(id, config.vcpus, shared_info.words(), grant_frame.words());
         xen_config.max_grant_frames = config.grants.frames;
         xen_config.handle[15] = id.0 as u8;
         xen_config.handle[14] = (id.0 >> 8) as u8;
@@ -468,7 +479,10 @@ fn copy(ram: &[(IpaRange, Pa)], to: Ipa, bytes: &[u8]) {
         let from = (start.get() - to.get()) as usize;
         let until = (end.get() - to.get()) as usize;
         if let Some(part) = bytes.get(from..until) {
-            memory_map::write(Pa::new(at.get() + (start.get() - range.start().get())), part);
+            memory_map::write(
+                Pa::new(at.get() + (start.get() - range.start().get())),
+                part,
+            );
         }
     }
 }
@@ -479,7 +493,10 @@ fn guest_gic(version: Version, vcpus: u32) -> GuestGic {
     match version {
         Version::V2 => GuestGic::V2 {
             distributor: range(layout::GICV2_DISTRIBUTOR, layout::GICV2_DISTRIBUTOR_SIZE),
-            cpu_interface: range(layout::GICV2_CPU_INTERFACE, layout::GICV2_CPU_INTERFACE_SIZE),
+            cpu_interface: range(
+                layout::GICV2_CPU_INTERFACE,
+                layout::GICV2_CPU_INTERFACE_SIZE,
+            ),
         },
         Version::V3 => GuestGic::V3 {
             distributor: range(layout::GICV3_DISTRIBUTOR, layout::GICV3_DISTRIBUTOR_SIZE),

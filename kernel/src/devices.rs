@@ -123,7 +123,9 @@ fn gic(
             .map_err(|_| Refused)?;
         schedule::notify_all(vcpu.domain, notify);
     } else {
-        let raw = vgic.read(here, region, offset, width).map_err(|_| Refused)?;
+        let raw = vgic
+            .read(here, region, offset, width)
+            .map_err(|_| Refused)?;
         registers.set(access.register, access.loaded(raw));
     }
     Ok(())

@@ -7,14 +7,10 @@ use arch::context::{Arguments, Registers};
 use arch::guest::{self, Intent};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
-use domain::exit::{
-    Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa,
-};
+use domain::exit::{Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa};
 use domain::lifecycle::{Power, ShutdownReason};
 use domain::psci::{self, CpuOnError};
-use domain::sysreg::{
-    self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters,
-};
+use domain::sysreg::{self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters};
 use log::warn;
 use vgic::Version;
 use xen::Outcome;
@@ -32,7 +28,12 @@ pub(crate) fn hvc(
     guest: &mut Arguments,
     esr: u64,
 ) -> Resume {
-    trace::record!("hvc {=u64:#x} x16 {=u64} x0 {=u64:#x}", esr, guest.get::<16>(), guest.get::<0>());
+    trace::record!(
+        "hvc {=u64:#x} x16 {=u64} x0 {=u64:#x}",
+        esr,
+        guest.get::<16>(),
+        guest.get::<0>()
+    );
     if esr == ESR_HYPERCALL {
         let mut arguments = [
             guest.get::<0>(),
@@ -212,7 +213,10 @@ pub(crate) fn serror(
     esr: u64,
 ) -> Resume {
     if vcpu.domain.may_complain() {
-        warn!("{}: SError, ESR {esr:#x}; given to the guest", vcpu.domain.name);
+        warn!(
+            "{}: SError, ESR {esr:#x}; given to the guest",
+            vcpu.domain.name
+        );
     }
     inject::inject_serror();
     schedule::leave(cpu, vcpu)
@@ -318,7 +322,11 @@ fn data_abort(
         if let Some(access) = abort.access(ipa)
             && let Some((device, offset)) = vcpu.domain.bus.find(&access)
         {
-            trace::record!("device access {=u64:#x} write {=bool}", ipa.get(), access.write);
+            trace::record!(
+                "device access {=u64:#x} write {=bool}",
+                ipa.get(),
+                access.write
+            );
             return match devices::access(vcpu, device, offset, &access, guest) {
                 Ok(()) => {
                     vectors::skip_instruction();
@@ -326,7 +334,10 @@ fn data_abort(
                 }
                 Err(devices::Refused) => {
                     complain_access(vcpu, ipa.get(), "the device does not answer");
-                    inject::inject(Exception::DataAbort { address: far });
+                    inject::inject(Exception::DataAbort {
+                        address: far,
+                        write: abort.is_write(),
+                    });
                     schedule::leave(cpu, vcpu)
                 }
             };
@@ -338,18 +349,19 @@ fn data_abort(
 
 /// Where there is neither memory nor device.
 #[cold]
-fn stray_access(
-    vcpu: &'static Vcpu,
-    guest: &mut Registers,
-    abort: Abort,
-    far: u64,
-    hpfar: u64,
-) {
+fn stray_access(vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort, far: u64, hpfar: u64) {
     let ipa = fault_ipa(hpfar, far);
     // Another vCPU may have been in the middle of break-before-make: what the table says now counts.
     if matches!(abort.fault(), Fault::Translation(_) | Fault::Permission(_))
-        && guest::translate(::memory::Va::new(far), if abort.is_write() { Intent::Write } else { Intent::Read })
-            .is_some()
+        && guest::translate(
+            ::memory::Va::new(far),
+            if abort.is_write() {
+                Intent::Write
+            } else {
+                Intent::Read
+            },
+        )
+        .is_some()
         && vcpu.domain.is_mapped(ipa)
     {
         return;
@@ -368,7 +380,10 @@ fn stray_access(
         return;
     }
     complain_access(vcpu, ipa.get(), "nothing is there");
-    inject::inject(Exception::DataAbort { address: far });
+    inject::inject(Exception::DataAbort {
+        address: far,
+        write: abort.is_write(),
+    });
 }
 
 #[cold]

@@ -173,7 +173,10 @@ fn trace_tail(out: &mut RawConsole) -> core::fmt::Result {
     if count == 0 {
         return Ok(());
     }
-    writeln!(out, "  trace: {count} records, {dropped} dropped; the last:")?;
+    writeln!(
+        out,
+        "  trace: {count} records, {dropped} dropped; the last:"
+    )?;
     let mut number = 0;
     let mut result = Ok(());
     cpu.trace.for_each(|record| {

@@ -194,8 +194,20 @@ impl Caller for Calling {
 
     fn memory(&self) -> MemoryFigures {
         let pages = |bytes: u64| bytes / PAGE_SIZE;
-        let own: u64 = self.0.domain.ram.iter().map(|(range, _)| range.size()).sum();
-        let end = self.0.domain.ram.iter().map(|(range, _)| range.end().get()).max();
+        let own: u64 = self
+            .0
+            .domain
+            .ram
+            .iter()
+            .map(|(range, _)| range.size())
+            .sum();
+        let end = self
+            .0
+            .domain
+            .ram
+            .iter()
+            .map(|(range, _)| range.end().get())
+            .max();
         MemoryFigures {
             maximum_ram_page: memory_map::highest_frame(),
             current: pages(own),

@@ -48,7 +48,10 @@ fn gic() -> Option<&'static Gic> {
 /// Which GIC guests of this board get.
 pub(crate) fn virtual_of(board: &Board) -> Virtual {
     match &board.gic {
-        Described::V2 { virtual_cpu_interface, .. } => Virtual {
+        Described::V2 {
+            virtual_cpu_interface,
+            ..
+        } => Virtual {
             version: Version::V2,
             cpu_interface: Some(*virtual_cpu_interface),
         },
@@ -67,7 +70,12 @@ pub(crate) fn regions(board: &Board) -> impl Iterator<Item = ::memory::PaRange> 
             cpu_interface,
             hypervisor_interface,
             ..
-        } => (*distributor, Some(*cpu_interface), Some(*hypervisor_interface), &[]),
+        } => (
+            *distributor,
+            Some(*cpu_interface),
+            Some(*hypervisor_interface),
+            &[],
+        ),
         Described::V3 {
             distributor,
             redistributors,
@@ -135,7 +143,11 @@ pub(crate) fn start_uart(board: &Board) -> Result<(), platform::gic::Error> {
         return Ok(());
     };
     gic.claim(cpu.index, intid)?;
-    let trigger = if interrupt.edge { Trigger::Edge } else { Trigger::Level };
+    let trigger = if interrupt.edge {
+        Trigger::Edge
+    } else {
+        Trigger::Level
+    };
     gic.set_trigger(cpu.index, intid, trigger)?;
     gic.set_target(intid, cpu.index)?;
     UART.store(intid.get(), Ordering::Relaxed);

@@ -278,4 +278,3 @@ pub(crate) fn find(id: DomainId) -> Option<&'static Domain> {
     let at = domains.binary_search_by_key(&id, |domain| domain.id).ok()?;
     domains.get(at).copied()
 }
-

@@ -56,7 +56,9 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
     let mut told = arrayvec::ArrayVec::<(arrayvec::ArrayString<64>, &'static str), 8>::new();
     let options = Options::parse(&board.bootargs, |word, why| {
         let mut text = arrayvec::ArrayString::new();
-        let end = (0..=word.len().min(64)).rev().find(|end| word.is_char_boundary(*end));
+        let end = (0..=word.len().min(64))
+            .rev()
+            .find(|end| word.is_char_boundary(*end));
         text.push_str(word.get(..end.unwrap_or(0)).unwrap_or(""));
         let _ = told.try_push((text, why));
     });
@@ -80,13 +82,15 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
     cpus::start(&board).ok_or(Error::Missing("memory for the other CPUs"))?;
 
     let mut problems: Vec<Problem> = Vec::new();
-    let bundle = board.initrd.and_then(|range| match Fit::new(memory_map::bytes(range)) {
-        Ok(bundle) => Some(bundle),
-        Err(error) => {
-            error!("bundle at {range}: {error}");
-            None
-        }
-    });
+    let bundle = board
+        .initrd
+        .and_then(|range| match Fit::new(memory_map::bytes(range)) {
+            Ok(bundle) => Some(bundle),
+            Err(error) => {
+                error!("bundle at {range}: {error}");
+                None
+            }
+        });
     let virtual_gic = interrupts::virtual_of(&board);
     let taken = memory_map::taken();
     let configs = create::describe(

@@ -96,7 +96,9 @@ pub(crate) fn start(board: &Board, tree: PaRange) -> Result<(), Error> {
     let own = [Some(image), Some(tree), board.initrd];
     let reserved = board.reserved.iter().map(|reserved| reserved.range);
     for range in own.into_iter().flatten().chain(reserved) {
-        taken.try_push(range).map_err(|_| Error::TooManyReservations)?;
+        taken
+            .try_push(range)
+            .map_err(|_| Error::TooManyReservations)?;
     }
     let first = first_heap(board, image, &mut taken)?;
     give_to_heap(first);
@@ -123,11 +125,19 @@ pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error>
     for range in &free.ranges {
         pool.add(*range);
     }
-    let highest = board.memory.iter().map(|range| range.end().frame_number()).max();
+    let highest = board
+        .memory
+        .iter()
+        .map(|range| range.end().frame_number())
+        .max();
     HIGHEST.store(highest.unwrap_or(0), Ordering::Relaxed);
     info!(
         "memory: {} MiB, {} MiB free for guests",
-        board.memory.iter().map(|range| range.size() >> 20).sum::<u64>(),
+        board
+            .memory
+            .iter()
+            .map(|range| range.size() >> 20)
+            .sum::<u64>(),
         (pool.free() * CHUNK_SIZE) >> 20,
     );
     Ok(())
@@ -162,7 +172,9 @@ fn first_heap(
             own
         }
     };
-    taken.try_push(range).map_err(|_| Error::TooManyReservations)?;
+    taken
+        .try_push(range)
+        .map_err(|_| Error::TooManyReservations)?;
     Ok(range)
 }
 
@@ -172,18 +184,28 @@ fn build_map(board: &Board) -> Result<Stage1, Error> {
     let parts = entry::image_parts().ok_or(Error::NoMemory)?;
     let mut apart = ArrayVec::<PaRange, MAX_TAKEN>::new();
     let no_map = board.reserved.iter().filter(|reserved| reserved.no_map);
-    for range in parts.iter().map(|part| part.0).chain(no_map.map(|reserved| reserved.range)) {
-        apart.try_push(range).map_err(|_| Error::TooManyReservations)?;
+    for range in parts
+        .iter()
+        .map(|part| part.0)
+        .chain(no_map.map(|reserved| reserved.range))
+    {
+        apart
+            .try_push(range)
+            .map_err(|_| Error::TooManyReservations)?;
     }
     for range in &Free::new(&board.memory, &apart, PAGE_SIZE).ranges {
         map.map(*range, Stage1Kind::Data)
             .map_err(|error| Error::Map(error, "memory"))?;
     }
     for (range, kind) in parts {
-        map.map(range, kind).map_err(|error| Error::Map(error, "the image"))?;
+        map.map(range, kind)
+            .map_err(|error| Error::Map(error, "the image"))?;
     }
     let uarts = [&board.console, &board.second_uart];
-    let uarts = uarts.into_iter().flatten().map(|uart| (uart.registers, "the UART"));
+    let uarts = uarts
+        .into_iter()
+        .flatten()
+        .map(|uart| (uart.registers, "the UART"));
     let gic = interrupts::regions(board).map(|range| (range, "the interrupt controller"));
     let watchdog = board.watchdog.map(|range| (range, "the watchdog"));
     for (range, what) in uarts.chain(gic).chain(watchdog) {

@@ -15,9 +15,9 @@ use vgic::{Here, IntId, Notify, VcpuId};
 use xen::Runstate;
 
 use crate::cpus::{self, Cpu};
+use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
-use crate::hypercalls::{self, Calling};
 use crate::{lifecycle, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
@@ -169,7 +169,11 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     let notify = vcpu.domain.vgic.restore(here(vcpu));
     notify_all(vcpu.domain, notify);
     account(vcpu, Runstate::Running);
-    crate::trace::record!("switch to vCPU {=u32} of {=u16}", vcpu.id.get(), vcpu.domain.id.0);
+    crate::trace::record!(
+        "switch to vCPU {=u32} of {=u16}",
+        vcpu.id.get(),
+        vcpu.domain.id.0
+    );
     Some(Resume::Other(switched))
 }
 
@@ -370,7 +374,10 @@ pub(crate) fn set_line(domain: &'static Domain, intid: IntId, high: bool) {
     let notify = domain.vgic.set_level(VcpuId::BOOT, intid, high, here);
     notify_all(domain, notify);
     // It may have gone straight into a list register of the vCPU that sleeps here.
-    if let Some(vcpu) = here.and_then(|here| domain.vcpu(here.vcpu)).filter(|_| high) {
+    if let Some(vcpu) = here
+        .and_then(|here| domain.vcpu(here.vcpu))
+        .filter(|_| high)
+    {
         wake_if_blocked(vcpu);
     }
 }

@@ -34,7 +34,9 @@ pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
 pub(crate) fn arm_virtual(vcpu: &Vcpu, active: bool) {
     let (control, compare) = arch::context::virtual_timer();
     let deadline = if control & ENABLE_AND_MASK == ENABLED && !active {
-        compare.saturating_add(vcpu.domain.counter_offset).min(NEVER - 1)
+        compare
+            .saturating_add(vcpu.domain.counter_offset)
+            .min(NEVER - 1)
     } else {
         NEVER
     };
@@ -110,10 +112,12 @@ fn expired(vcpu: &'static Vcpu, now: u64) {
     {
         // As if the line had risen and been acknowledged: the active state comes with the vCPU.
         vcpu.timer_active.store(true, Ordering::Relaxed);
-        let notify =
-            domain
-                .vgic
-                .inject_hardware(vcpu.id, IntId::VIRTUAL_TIMER, physical, schedule::nowhere());
+        let notify = domain.vgic.inject_hardware(
+            vcpu.id,
+            IntId::VIRTUAL_TIMER,
+            physical,
+            schedule::nowhere(),
+        );
         schedule::notify_all(domain, notify);
         schedule::kick(vcpu);
     }

@@ -50,7 +50,10 @@ struct State {
 /// One CPU's ring. Only that CPU writes it; the panic path reads it when that CPU has stopped.
 pub(crate) struct Ring(UnsafeCell<State>);
 
-#[expect(unsafe_code, reason = "the ring belongs to one CPU, which has no interrupts")]
+#[expect(
+    unsafe_code,
+    reason = "the ring belongs to one CPU, which has no interrupts"
+)]
 // SAFETY: reached through `this_cpu` alone, and EL2 is not interrupted.
 unsafe impl Sync for Ring {}
 
@@ -67,7 +70,10 @@ impl Ring {
         }))
     }
 
-    #[expect(unsafe_code, reason = "the ring belongs to one CPU, which has no interrupts")]
+    #[expect(
+        unsafe_code,
+        reason = "the ring belongs to one CPU, which has no interrupts"
+    )]
     fn with<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
         // SAFETY: only the owning CPU calls this, with interrupts masked, and the closures below do not
         // trace; so there is no other reference.

@@ -414,7 +414,13 @@ pub fn prepare_cpu() {
     // VMID, output as wide as the CPU's (DDI 0487 D24.2.193).
     let output = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
     VTCR_EL2.set(
-        u64::from(64 - memory::IPA_BITS) | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | output << 16 | 1 << 31,
+        u64::from(64 - memory::IPA_BITS)
+            | 1 << 6
+            | 1 << 8
+            | 1 << 10
+            | 3 << 12
+            | output << 16
+            | 1 << 31,
     );
     HCR_EL2.set(hcr::GUEST);
     CNTV_CTL_EL0.set(0);
@@ -477,7 +483,9 @@ pub fn unload(header: &Header) {
     // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
     VTTBR_EL2.set(0);
     barrier::isb(barrier::SY);
-    header.current.store(core::ptr::null_mut(), Ordering::Relaxed);
+    header
+        .current
+        .store(core::ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: the context was loaded on this CPU, and is static.
     let current = unsafe { &*current };
     current.owned.store(0, Ordering::Release);

@@ -125,7 +125,11 @@ macro_rules! boot_entries {
         }
         #[unsafe(no_mangle)]
         extern "C" fn viaduct_boot_refused(tree: *const u8, level: u64, load_address: u64) {
-            $refused($crate::entry::tree_bytes(tree), level >> 2 & 3, load_address);
+            $refused(
+                $crate::entry::tree_bytes(tree),
+                level >> 2 & 3,
+                load_address,
+            );
         }
         #[unsafe(no_mangle)]
         extern "C" fn viaduct_secondary_main(argument: usize) {
@@ -167,11 +171,21 @@ pub fn tree_bytes(tree: *const u8) -> &'static [u8] {
 extern "C" fn build_boot_map(image: u64, tree: *const u8) -> u64 {
     let tables = BOOT_TABLES.0.get();
     let end = image.wrapping_add(image_size());
-    map_blocks(tables, image, end, Stage1Kind::Data.attributes() & !EXECUTE_NEVER);
+    map_blocks(
+        tables,
+        image,
+        end,
+        Stage1Kind::Data.attributes() & !EXECUTE_NEVER,
+    );
     let size = tree_size(tree);
     if size != 0 {
         let start = tree.addr() as u64;
-        map_blocks(tables, start, start.wrapping_add(size), Stage1Kind::Data.attributes());
+        map_blocks(
+            tables,
+            start,
+            start.wrapping_add(size),
+            Stage1Kind::Data.attributes(),
+        );
     }
     tables.addr() as u64
 }

@@ -64,7 +64,13 @@ pub fn caches_on() -> bool {
 pub unsafe fn read(from: Pa, into: &mut [u8]) {
     // SAFETY: the caller vouches for the source; the target is a slice of ours, which no guest memory
     // overlaps.
-    unsafe { cache::copy_bytes(into.as_mut_ptr().addr() as u64, from.get(), into.len() as u64) }
+    unsafe {
+        cache::copy_bytes(
+            into.as_mut_ptr().addr() as u64,
+            from.get(),
+            into.len() as u64,
+        )
+    }
 }
 
 /// Copies `bytes` into guest memory.

@@ -17,6 +17,8 @@ pub enum Exception {
     DataAbort {
         /// Virtual address, for `FAR_EL1`.
         address: u64,
+        /// The access was a write (`ESR_EL1.WnR`).
+        write: bool,
     },
     /// An external abort on an instruction fetch from this virtual address.
     InstructionAbort {
@@ -53,9 +55,9 @@ pub fn inject(exception: Exception) {
     let same = u64::from(from_el1);
     let syndrome = match exception {
         Exception::Undefined => CLASS_UNKNOWN << 26,
-        Exception::DataAbort { address } => {
+        Exception::DataAbort { address, write } => {
             FAR_EL1.set(address);
-            (CLASS_DATA_ABORT_LOWER + same) << 26 | EXTERNAL_ABORT
+            (CLASS_DATA_ABORT_LOWER + same) << 26 | EXTERNAL_ABORT | u64::from(write) << 6
         }
         Exception::InstructionAbort { address } => {
             FAR_EL1.set(address);

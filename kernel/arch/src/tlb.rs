@@ -72,7 +72,9 @@ impl Invalidate for Stage2 {
         self.with_vmid(|| {
             for page in start / memory::PAGE_SIZE..(start + size).div_ceil(memory::PAGE_SIZE) {
                 // SAFETY: invalidation only forgets cached translations.
-                unsafe { asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags)) }
+                unsafe {
+                    asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags))
+                }
             }
             barrier::dsb(barrier::ISH);
             // Combined entries (VA to PA) are not found by IPA (DDI 0487, D8.14.5).

@@ -6,9 +6,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{
-    ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1, VBAR_EL2,
-};
+use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1, VBAR_EL2};
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::context::{self, Context, Switched};

@@ -37,7 +37,8 @@ impl TimerQueue {
     pub fn add_slot(&mut self) -> Result<usize, TryReserveError> {
         self.place.try_reserve(1)?;
         let slots = self.place.len().saturating_add(1);
-        self.heap.try_reserve(slots.saturating_sub(self.heap.len()))?;
+        self.heap
+            .try_reserve(slots.saturating_sub(self.heap.len()))?;
         self.place.push(NOWHERE);
         Ok(slots.saturating_sub(1))
     }
