@@ -6,9 +6,7 @@
 
 use crate::check::{Outcome, fail};
 use crate::raw;
-use runtime::abi::{
-    console, grant_table, guest_layout, hypercall as number, memory_op, psci as id, sched,
-};
+use runtime::abi::{grant_table, guest_layout, hypercall as number, memory_op, psci as id, sched};
 use runtime::psci::{self, Conduit};
 use runtime::{
     arguments::arguments, exception, gic, interrupt, memory, println, sync::Lock, timer,
@@ -136,12 +134,12 @@ impl Wild {
             {
                 command = sched::YIELD;
             }
-            // Count and buffer are the other way round here. What is written is text, or from nowhere.
+            // Count and buffer are the other way round here. What is written (command 0, and only its
+            // lower half may count) is text, or from nowhere.
             number::CONSOLE_IO => {
                 second = self.random.below(64);
                 third = self.pointer();
-                if command == console::WRITE && (self.scratch..self.scratch + 8192).contains(&third)
-                {
+                if command as u32 == 0 && (self.scratch..self.scratch + 8192).contains(&third) {
                     second = second.min(LINE.len() as u64);
                     third = LINE.as_ptr() as u64;
                 }
