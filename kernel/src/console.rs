@@ -4,6 +4,7 @@
 //! ring that the UART drains as it can, so that a guest's output never holds EL2 up.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
 
 use devtree::{Board, UartKind};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -209,8 +210,8 @@ fn of(source: Source) -> Option<&'static Domain> {
         .copied()
 }
 
-/// Offers the input that waits to the guest: to its ring, else to its UART; the rest stays for
-/// `console_io`.
+/// Offers the input that waits to the guest: by the way on which it last spoke, its UART or its ring. The
+/// rest stays for when there is room, or for `console_io`.
 fn deliver(domain: &'static Domain) {
     if !domain.is_running() {
         return;
@@ -220,18 +221,10 @@ fn deliver(domain: &'static Domain) {
     let Some(input) = bytes.get(..count).filter(|input| !input.is_empty()) else {
         return;
     };
-    let taken = match (&domain.uart, domain.xen.console_ring().is_some()) {
-        // Whoever has both listens to the ring once it has connected, and to the UART before.
-        (Some(uart), ring) => {
-            let taken = uart.receive(domain, input);
-            if ring {
-                taken.max(domain.xen.console_input(&Machine, input))
-            } else {
-                taken
-            }
-        }
-        (None, true) => domain.xen.console_input(&Machine, input),
-        (None, false) => 0,
+    let by_uart = domain.speaks_by_uart.load(Ordering::Relaxed);
+    let taken = match &domain.uart {
+        Some(uart) if by_uart || domain.xen.console_ring().is_none() => uart.receive(domain, input),
+        _ => domain.xen.console_input(&Machine, input),
     };
     discard(domain, taken);
 }

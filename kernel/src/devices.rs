@@ -1,5 +1,7 @@
 //! Emulated devices of a guest: which address is which, and the access carried out.
 
+use core::sync::atomic::Ordering;
+
 use ::memory::{Ipa, IpaRange};
 use abi::guest_layout as layout;
 use arch::context::Registers;
@@ -44,6 +46,7 @@ struct UartWires(&'static Domain);
 
 impl Wires for UartWires {
     fn transmit(&mut self, byte: u8) {
+        self.0.speaks_by_uart.store(true, Ordering::Relaxed);
         console::write(self.0.console, &[byte]);
     }
 

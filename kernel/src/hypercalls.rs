@@ -55,6 +55,7 @@ impl Host for Machine {
 
     fn console_write(&self, domain: DomainId, bytes: &[u8]) {
         if let Some(domain) = machine::find(domain) {
+            domain.speaks_by_uart.store(false, Ordering::Relaxed);
             console::write(domain.console, bytes);
         }
     }
@@ -154,6 +155,7 @@ impl Host for Calling {
     }
 
     fn console_write(&self, _domain: DomainId, bytes: &[u8]) {
+        self.0.domain.speaks_by_uart.store(false, Ordering::Relaxed);
         console::write(self.0.domain.console, bytes);
     }
 }

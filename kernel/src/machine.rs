@@ -101,6 +101,8 @@ pub(crate) struct Domain {
     pub(crate) uart: Option<Uart>,
     /// Its lines on the console.
     pub(crate) console: Source,
+    /// It wrote to its UART last, and not to the ring: input goes the same way.
+    pub(crate) speaks_by_uart: AtomicBool,
     /// Guest RAM: where each piece of it lies. Fixed while the domain lives.
     pub(crate) ram: Vec<(IpaRange, Pa)>,
     pub(crate) trap_unmapped: bool,
@@ -149,6 +151,7 @@ impl Domain {
             xen: parts.xen,
             uart: parts.uart,
             console: parts.console,
+            speaks_by_uart: AtomicBool::new(false),
             ram: parts.ram,
             trap_unmapped: parts.trap_unmapped,
             bus: parts.bus,
