@@ -42,7 +42,7 @@ loom:
     #!/usr/bin/env bash
     set -euo pipefail
     export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom"
-    export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
     tools/cargo test --release -p viaduct-sync --features model --test loom
     tools/cargo test --release -p viaduct-domain --test loom
 

@@ -186,38 +186,34 @@ impl Machine {
         self.board_arguments(command);
         let image = self.image.path();
         let mut files = Vec::new();
-        let wants_tree =
-            !self.guests.is_empty() || !self.chosen.is_empty() || self.load_address.is_some();
         let mut tree = self.tree.clone();
-        if wants_tree {
+        if !self.guests.is_empty() || !self.chosen.is_empty() {
             let merged = scratch().join(format!("{name}.dtb"));
-            let (mut source, loaded) =
+            let (source, loaded) =
                 host_tree::chosen(&self.guests, &self.chosen, self.module_base());
             files = loaded;
-            if self.load_address.is_some() {
-                source.push_str(&self.loader_chosen(&mut files));
-            }
             host_tree::merge(&self.base_tree(name), &source, &merged);
             tree = Some(merged);
         } else if self.board == Board::RaspberryPi4 {
             tree = Some(self.base_tree(name));
         }
-        if let (Some(address), Some(tree)) = (self.load_address, &tree) {
-            self.raw_load(name, address, &image, tree, &mut files);
-            command
-                .arg("-device")
-                .arg(format!("loader,addr={TRAMPOLINE:#x},cpu-num=0"));
+        if let Some(address) = self.load_address {
+            command.arg("-kernel").arg(trampoline(name, address));
+            files.push(Loaded {
+                address,
+                path: image,
+            });
         } else {
             command.arg("-kernel").arg(&image);
-            if let Some(tree) = &tree {
-                command.arg("-dtb").arg(tree);
-            }
-            if let Some(bundle) = &self.bundle {
-                command.arg("-initrd").arg(bundle);
-            }
-            if !self.arguments.is_empty() {
-                command.arg("-append").arg(self.arguments.join(" "));
-            }
+        }
+        if let Some(tree) = &tree {
+            command.arg("-dtb").arg(tree);
+        }
+        if let Some(bundle) = &self.bundle {
+            command.arg("-initrd").arg(bundle);
+        }
+        if !self.arguments.is_empty() {
+            command.arg("-append").arg(self.arguments.join(" "));
         }
         for file in files {
             let path = file.path.display();
@@ -279,69 +275,26 @@ impl Machine {
             Board::RaspberryPi4 => 0x1000_0000,
         }
     }
-
-    /// What QEMU's loader would write into `/chosen`, when it does not load.
-    fn loader_chosen(&self, files: &mut Vec<Loaded>) -> String {
-        let mut text = String::from("/ { chosen {\n");
-        if !self.arguments.is_empty() {
-            text.push_str(&format!("bootargs = {:?};\n", self.arguments.join(" ")));
-        }
-        if let Some(bundle) = &self.bundle {
-            let size = std::fs::metadata(bundle).map_or(0, |metadata| metadata.len());
-            text.push_str(&format!(
-                "linux,initrd-start = <0 {BUNDLE:#x}>;\nlinux,initrd-end = <0 {:#x}>;\n",
-                BUNDLE + size
-            ));
-            files.push(Loaded {
-                address: BUNDLE,
-                path: bundle.clone(),
-            });
-        }
-        text.push_str("}; };\n");
-        text
-    }
-
-    fn raw_load(
-        &self,
-        name: &str,
-        address: u64,
-        image: &Path,
-        tree: &Path,
-        files: &mut Vec<Loaded>,
-    ) {
-        let path = scratch().join(format!("{name}.trampoline"));
-        let code: [u32; 8] = [
-            0x5800_0100, // ldr x0, tree
-            0xaa1f_03e1, // mov x1, xzr
-            0xaa1f_03e2, // mov x2, xzr
-            0xaa1f_03e3, // mov x3, xzr
-            0x5800_00c4, // ldr x4, image
-            0xd61f_0080, // br x4
-            0,
-            0,
-        ];
-        let mut bytes: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
-        bytes.extend(TREE.to_le_bytes());
-        bytes.extend(address.to_le_bytes());
-        if let Err(error) = std::fs::write(&path, bytes) {
-            panic!("cannot write {}: {error}", path.display());
-        }
-        files.push(Loaded {
-            address: TRAMPOLINE,
-            path,
-        });
-        files.push(Loaded {
-            address: TREE,
-            path: tree.to_path_buf(),
-        });
-        files.push(Loaded {
-            address,
-            path: image.to_path_buf(),
-        });
-    }
 }
 
-/// Where things lie when the harness loads instead of QEMU.
-const TRAMPOLINE: u64 = 0x4f00_0000;
-const TREE: u64 = 0x4f20_0000;
-const BUNDLE: u64 = 0x5800_0000;
+/// Where the trampoline lies, as an offset into RAM.
+const TRAMPOLINE: u64 = 0x0f00_0000;
+
+/// An arm64 `Image` that jumps to `address` with all registers as it got them: QEMU's loader treats
+/// it as the kernel, and the image that is tested is put at `address` by a loader device.
+fn trampoline(name: &str, address: u64) -> PathBuf {
+    let mut bytes = Vec::new();
+    bytes.extend(0x5800_0204_u32.to_le_bytes()); // ldr x4, the word behind the header
+    bytes.extend(0xd61f_0080_u32.to_le_bytes()); // br x4
+    bytes.extend(TRAMPOLINE.to_le_bytes()); // text offset
+    bytes.extend(0x1000_u64.to_le_bytes()); // image size
+    bytes.extend([0; 32]);
+    bytes.extend(*b"ARM\x64");
+    bytes.extend([0; 4]);
+    bytes.extend(address.to_le_bytes());
+    let path = scratch().join(format!("{name}.trampoline"));
+    if let Err(error) = std::fs::write(&path, bytes) {
+        panic!("cannot write {}: {error}", path.display());
+    }
+    path
+}
