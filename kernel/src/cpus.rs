@@ -115,11 +115,6 @@ pub(crate) fn all() -> &'static [&'static Cpu] {
     CPUS.get().map_or(&[], |cpus| cpus.as_slice())
 }
 
-/// CPU number `index`.
-pub(crate) fn get(index: usize) -> Option<&'static Cpu> {
-    all().get(index).copied()
-}
-
 /// Two words of this CPU's stacks, for a backtrace.
 pub(crate) fn stack_words(address: usize) -> Option<(u64, u64)> {
     let stack = this_cpu().map(|cpu| cpu.stack)?;
@@ -262,6 +257,11 @@ pub(crate) fn secondary(argument: usize) {
 
 /// Lets all CPUs run guests; the caller's CPU begins at once.
 pub(crate) fn release() -> ! {
+    let frequency = arch::time::frequency().max(1);
+    info!(
+        "guests start; the counter began {} us ago",
+        u128::from(arch::time::counter()) * 1_000_000 / u128::from(frequency)
+    );
     READY.store(1, Ordering::Release);
     arch::cpu::send_event();
     match this_cpu() {

@@ -37,9 +37,9 @@ pub(crate) fn has_failed() -> bool {
 
 #[panic_handler]
 fn panicked(info: &PanicInfo<'_>) -> ! {
-    let frame: usize;
-    frame = arch::cpu::frame_pointer();
-    report(frame, |out| writeln!(out, "PANIC: {info}"))
+    report(arch::cpu::frame_pointer(), |out| {
+        writeln!(out, "PANIC: {info}")
+    })
 }
 
 /// An exception that EL2 took from itself.

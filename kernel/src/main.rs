@@ -109,6 +109,7 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
         virtual_gic,
     };
     builder.build_all(&configs);
+    info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     if let Err(error) = interrupts::start_uart(&board) {
         warn!("console input: {error}");
     }

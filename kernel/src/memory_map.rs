@@ -59,9 +59,10 @@ pub(crate) fn pool() -> &'static SpinLock<ChunkPool> {
     &POOL
 }
 
-/// Bytes of the heap, and bytes of it in use.
-pub(crate) fn heap_usage() -> (usize, usize) {
-    HEAP.usage()
+/// Bytes that the hypervisor itself has in use: its image and its heap.
+pub(crate) fn own_usage() -> u64 {
+    let image = entry::image().map_or(0, PaRange::size);
+    image.saturating_add(HEAP.usage().1 as u64)
 }
 
 /// Makes sure that a domain can be described: called before each is created.

@@ -23,9 +23,11 @@ pub(crate) fn conduit(board: &Board) -> Option<Conduit> {
 pub(crate) fn start(board: &Board) {
     POWER.call_once(|| match (conduit(board), board.watchdog) {
         (Some(conduit), _) => Power::Psci(conduit),
-        // SAFETY: the tree says that the block is there; the final map holds it, and nobody else drives it.
         (None, Some(registers)) => {
-            unsafe { Watchdog::new(registers) }.map_or(Power::None, Power::Watchdog)
+            // SAFETY: the tree says that the block is there; the final map holds it, and nobody else
+            // drives it.
+            let watchdog = unsafe { Watchdog::new(registers) };
+            watchdog.map_or(Power::None, Power::Watchdog)
         }
         (None, None) => Power::None,
     });

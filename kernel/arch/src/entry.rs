@@ -121,12 +121,14 @@ macro_rules! boot_entries {
     (boot: $boot:path, refused: $refused:path, secondary: $secondary:path) => {
         #[unsafe(no_mangle)]
         extern "C" fn viaduct_boot_main(tree: *const u8) {
-            $boot($crate::entry::tree_bytes(tree));
+            // SAFETY: the entry code passes x0 on.
+            $boot(unsafe { $crate::entry::tree_bytes(tree) });
         }
         #[unsafe(no_mangle)]
         extern "C" fn viaduct_boot_refused(tree: *const u8, level: u64, load_address: u64) {
+            // SAFETY: the entry code passes x0 on.
             $refused(
-                $crate::entry::tree_bytes(tree),
+                unsafe { $crate::entry::tree_bytes(tree) },
                 level >> 2 & 3,
                 load_address,
             );
@@ -156,8 +158,12 @@ fn tree_size(tree: *const u8) -> u64 {
 }
 
 /// The device tree as bytes; empty if `tree` does not point to one.
+///
+/// # Safety
+/// `tree` is what firmware passed in x0: null, or the address of memory that is mapped (or the MMU is off)
+/// and that nobody writes.
 #[must_use]
-pub fn tree_bytes(tree: *const u8) -> &'static [u8] {
+pub unsafe fn tree_bytes(tree: *const u8) -> &'static [u8] {
     let size = tree_size(tree) as usize;
     if size == 0 {
         return &[];

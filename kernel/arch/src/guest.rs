@@ -69,7 +69,7 @@ pub unsafe fn read(from: Pa, into: &mut [u8]) {
             into.as_mut_ptr().addr() as u64,
             from.get(),
             into.len() as u64,
-        )
+        );
     }
 }
 

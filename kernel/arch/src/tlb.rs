@@ -73,7 +73,7 @@ impl Invalidate for Stage2 {
             for page in start / memory::PAGE_SIZE..(start + size).div_ceil(memory::PAGE_SIZE) {
                 // SAFETY: invalidation only forgets cached translations.
                 unsafe {
-                    asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags))
+                    asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags));
                 }
             }
             barrier::dsb(barrier::ISH);
