@@ -83,6 +83,8 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
                     return resume;
                 }
             }
+            // What expired here may have asked this CPU for another look, and nobody interrupts it for that.
+            None if cpu.look.load(Ordering::Acquire) => {}
             None => interrupts::idle(cpu),
         }
     }
