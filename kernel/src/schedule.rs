@@ -139,6 +139,11 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     }
     let before = cpu.loaded();
     let same = before.is_some_and(|before| core::ptr::eq(before, vcpu));
+    // From here on the end of its domain waits for this CPU; an end that has begun may not, and then its
+    // stage 2 must not be put into force.
+    if !same && !claim_loaded(vcpu) {
+        return None;
+    }
     if same && start.is_none() {
         account(vcpu, Runstate::Running);
         if vcpu.domain.vgic.needs_enter(vcpu.id) {
@@ -160,9 +165,6 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
         *vcpu.interface.lock() = VirtualState::default();
     }
     let switched = context::switch_to(cpu.header(), &vcpu.context, &vcpu.world(cpu))?;
-    if let Some(before) = before {
-        before.loaded.store(false, Ordering::Release);
-    }
     vcpu.loaded.store(true, Ordering::Relaxed);
     cpu.set_loaded(Some(vcpu));
     timer::disarm_virtual(vcpu);
@@ -176,7 +178,30 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
         vcpu.id.get(),
         vcpu.domain.id.0
     );
+    if let Some(before) = before.filter(|_| !same) {
+        release_loaded(before);
+    }
     Some(Resume::Other(switched))
+}
+
+/// Says that this CPU is about to load a vCPU. `false`, and nothing said, if its domain ends.
+fn claim_loaded(vcpu: &'static Vcpu) -> bool {
+    vcpu.loaded.store(true, Ordering::Relaxed);
+    // The lock of the domain's phase puts the two in order: who ends the domain sees the vCPU loaded, or
+    // is seen here.
+    let claimed = vcpu.domain.is_running();
+    if !claimed {
+        release_loaded(vcpu);
+    }
+    claimed
+}
+
+/// Says that nothing of a vCPU is on this CPU any more, also to its domain's end if that waits for it.
+fn release_loaded(vcpu: &'static Vcpu) {
+    vcpu.loaded.store(false, Ordering::Release);
+    if !vcpu.domain.is_running() {
+        lifecycle::left(vcpu.domain);
+    }
 }
 
 /// Takes the interrupt state of the loaded vCPU out of the CPU, and sets the alarm that its own timer
@@ -301,6 +326,9 @@ pub(crate) fn power_off(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     vcpu.run.stop();
     unqueue(vcpu);
     unload(cpu, vcpu);
+    if !vcpu.domain.is_running() {
+        lifecycle::left(vcpu.domain);
+    }
     // From here on another vCPU may switch it on again, and finds it unloaded.
     vcpu.run.stopped();
     next(cpu)
