@@ -25,12 +25,6 @@ pub(crate) struct Bank {
     pub(crate) edge: u32,
     /// In a list register of the vCPU that is its home.
     pub(crate) listed: u32,
-    /// The pending state of the list register came (also) from a latch.
-    pub(crate) listed_latch: u32,
-    /// The list register was active when it was written.
-    pub(crate) listed_active: u32,
-    /// The list register is linked to hardware.
-    pub(crate) listed_hardware: u32,
     /// Injected by hardware, which waits for a deactivation.
     pub(crate) hardware: u32,
     /// Listed; the pending state is to be taken off at the next fold.
@@ -52,9 +46,6 @@ impl Bank {
             active: 0,
             edge,
             listed: 0,
-            listed_latch: 0,
-            listed_active: 0,
-            listed_hardware: 0,
             hardware: 0,
             drop_pending: 0,
             drop_active: 0,

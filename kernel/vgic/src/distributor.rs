@@ -1,7 +1,7 @@
 //! The distributor: GICD of GICv2 (IHI0048B 4.3) and of GICv3 with affinity routing and one security
 //! state (IHI0069 12.9). What is reserved or not implemented reads as zero and ignores writes.
 
-use crate::identity::{VcpuId, Version};
+use crate::identity::{IntId, VcpuId, Version};
 use crate::inject::source_of;
 use crate::list::{Here, ListRegisters};
 use crate::registers::Width;
@@ -16,7 +16,7 @@ pub(crate) const TYPER: u32 = 0x004;
 /// Distributor Implementer Identification Register (IHI0048B 4.3.3, IHI0069 12.9.10).
 const IIDR: u32 = 0x008;
 /// Software Generated Interrupt Register (IHI0048B 4.3.15).
-const SGIR: u32 = 0xf00;
+pub(crate) const SGIR: u32 = 0xf00;
 /// Peripheral ID2 Register: 0xfe8 in the last 48 bytes of a frame of either size.
 const PIDR2: u32 = 0xfe8;
 
@@ -78,16 +78,6 @@ const fn require_word(width: Width) -> Result<(), AccessError> {
     }
 }
 
-/// The 32 interrupts that a register is about, as seen by the vCPU here. On GICv3 SGIs and PPIs are
-/// in the redistributors, and their registers here are reserved.
-const fn banked(version: Version, vcpu: VcpuId, number: u32) -> Option<Word> {
-    match (number, version) {
-        (0, Version::V2) => Some(Word::Private(vcpu)),
-        (0, Version::V3) => None,
-        _ => Some(Word::Shared(number.wrapping_sub(1) as usize)),
-    }
-}
-
 /// Reads a register.
 pub(crate) fn read<L: ListRegisters + ?Sized>(
     vgic: &Vgic,
@@ -99,7 +89,7 @@ pub(crate) fn read<L: ListRegisters + ?Sized>(
     check_size(version, offset)?;
     let value = match offset {
         0x080..0x800 | 0xc00..0xd00 => {
-            let Some(word) = banked(version, here.vcpu, words::number(offset)) else {
+            let Some(word) = words::distributor_word(version, here.vcpu, offset) else {
                 return Ok(0);
             };
             let (value, _) = vgic.work(Some(here.vcpu), |work| {
@@ -159,15 +149,10 @@ pub(crate) fn write<L: ListRegisters + ?Sized>(
     let version = work.version;
     check_size(version, offset)?;
     match offset {
-        0x080..0x800 | 0xc00..0xd00 => match banked(version, here.vcpu, words::number(offset)) {
+        0x080..0x800 | 0xc00..0xd00 => match words::distributor_word(version, here.vcpu, offset) {
             Some(word) => words::write(work, here, word, offset, width, value),
             None => Ok(()),
         },
-        SGIR if version == Version::V2 => {
-            require_word(width)?;
-            sgir(work, here, value as u32);
-            Ok(())
-        }
         CTLR => {
             require_word(width)?;
             let writable = match version {
@@ -305,8 +290,19 @@ fn rerouted(work: &mut Work<'_>, index: usize, lane: u32) {
     work.touch(Word::Shared(index), concerned & crate::identity::bit(lane));
 }
 
+/// The SGI of a GICD_SGIR write that names the sender alone.
+#[inline]
+pub(crate) fn sgir_to_self(sender: VcpuId, value: u32) -> Option<IntId> {
+    let alone = match (value >> 24) & 3 {
+        0 => (value >> 16) & 0xff == u32::from(source_of(sender)),
+        2 => true,
+        _ => false,
+    };
+    alone.then(|| IntId::from_word(0, value & 0xf))
+}
+
 /// GICD_SGIR (IHI0048B 4.3.15).
-fn sgir<L: ListRegisters + ?Sized>(work: &mut Work<'_>, here: Here<'_, L>, value: u32) {
+pub(crate) fn sgir<L: ListRegisters + ?Sized>(work: &mut Work<'_>, here: Here<'_, L>, value: u32) {
     let sgi = value & 0xf;
     let sender = here.vcpu;
     match (value >> 24) & 3 {

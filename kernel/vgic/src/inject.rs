@@ -1,14 +1,15 @@
 //! Interrupts arrive: pulses, lines, hardware, SGIs.
 //!
-//! What is for the vCPU loaded on the CPU that executes goes straight into a free list register; for
-//! any other it is booked and its vCPU marked.
+//! This is the general way: what arrives is booked and its vCPU marked, whose next entry lists it. What
+//! is for the vCPU that is loaded here mostly takes the short way in `quick`.
 
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Here, ListRegisters};
 use crate::state::{Word, Work};
 
 impl Work<'_> {
-    /// The interrupt became pending: into a list register here, or a mark for its owner.
+    /// The interrupt became pending: into the list register that it has here, or a mark for its
+    /// owner.
     fn arrived<L: ListRegisters + ?Sized>(
         &mut self,
         vcpu: VcpuId,
@@ -24,7 +25,7 @@ impl Work<'_> {
         };
         if let Some(here) = here
             && here.vcpu == owner
-            && self.deliver(owner, intid, here.lists)
+            && self.merge(owner, intid, here.lists)
         {
             return;
         }
@@ -101,16 +102,27 @@ impl Work<'_> {
         let mask = intid.mask();
         bank.latch |= mask;
         bank.hardware |= mask;
-        // That it came again says that the guest ended the last one, whose list register may not be
-        // folded yet: that fold is not the end of this one.
-        bank.listed_hardware &= !mask;
         bank.set_physical(intid.lane(), physical);
+        if bank.listed & mask != 0 {
+            // That it came again says that the guest ended the last one, whose list register may not
+            // be folded yet: that fold is not the end of this one.
+            self.unlink(vcpu, intid);
+        }
         self.arrived(vcpu, intid, here);
-        let linked = self
-            .bank(word)
-            .is_some_and(|bank| bank.listed_hardware & mask != 0);
-        if linked && let Some(owner) = self.owner(vcpu, intid) {
-            self.mark_linked(owner, physical);
+    }
+
+    /// The hardware interrupt that a list register is linked to has ended.
+    fn unlink(&mut self, vcpu: VcpuId, intid: IntId) {
+        let Some(private) = self
+            .owner(vcpu, intid)
+            .and_then(|owner| self.private_mut(owner))
+        else {
+            return;
+        };
+        if let Some(index) = private.find(intid)
+            && let Some(slot) = private.slot(index)
+        {
+            private.book(index, slot.without_hardware());
         }
     }
 

@@ -32,12 +32,12 @@
 )]
 
 mod bank;
-mod deliver;
 mod distributor;
 mod fill;
 mod identity;
 mod inject;
 mod list;
+mod quick;
 mod redistributor;
 mod registers;
 mod state;

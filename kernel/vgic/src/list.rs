@@ -120,8 +120,17 @@ pub enum Link {
     Hardware(IntId),
 }
 
+impl Link {
+    /// A virtual interrupt without a source or an end notice.
+    pub(crate) const VIRTUAL: Self = Self::Software {
+        source: 0,
+        end_notice: false,
+    };
+}
+
 impl ListRegister {
     /// The raw value.
+    #[inline(always)]
     #[must_use]
     pub const fn encode(self, version: Version) -> u64 {
         match version {
@@ -207,32 +216,21 @@ impl ListRegister {
 pub(crate) struct Occupancy {
     pub(crate) pending: bool,
     pub(crate) active: bool,
-    pub(crate) hardware: bool,
     /// CPUID of an SGI, GICv2 only.
     pub(crate) source: u8,
 }
 
 impl Occupancy {
-    /// What a register says that the hardware reports as empty.
-    pub(crate) const EMPTY: Self = Self {
-        pending: false,
-        active: false,
-        hardware: false,
-        source: 0,
-    };
-
     pub(crate) const fn of(raw: u64, version: Version) -> Self {
         match version {
             Version::V2 => Self {
                 pending: raw & (1 << 28) != 0,
                 active: raw & (1 << 29) != 0,
-                hardware: raw & (1 << 31) != 0,
                 source: (raw >> 10) as u8 & 7,
             },
             Version::V3 => Self {
                 pending: raw & (1 << 62) != 0,
                 active: raw & (1 << 63) != 0,
-                hardware: raw & (1 << 61) != 0,
                 source: 0,
             },
         }

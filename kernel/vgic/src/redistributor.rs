@@ -2,7 +2,7 @@
 //! (12.2.24). No LPIs; what is reserved or not implemented reads as zero and ignores writes.
 
 use crate::distributor::{IIDR_VALUE, identification};
-use crate::identity::{VcpuId, Version};
+use crate::identity::{IntId, VcpuId, Version};
 use crate::list::{Here, ListRegisters};
 use crate::registers::Width;
 use crate::state::{Word, Work};
@@ -38,6 +38,12 @@ fn locate(version: Version, vcpus: u32, offset: u32) -> Result<(VcpuId, u32), Ac
 fn typer(vcpu: VcpuId, vcpus: u32) -> u64 {
     let last = vcpu.get().wrapping_add(1) == vcpus;
     (u64::from(vcpu.affinity()) << 32) | (u64::from(vcpu.get()) << 8) | (u64::from(last) << 4)
+}
+
+/// Where a vCPU's own SGI frame starts.
+#[inline]
+pub(crate) const fn own_frame(vcpu: VcpuId) -> u32 {
+    (vcpu.get() << 17) | SGI_BASE
 }
 
 /// Reads a register of any vCPU's redistributor.
@@ -118,6 +124,18 @@ pub(crate) fn write<L: ListRegisters + ?Sized>(
         TYPER | PROPBASER | PENDBASER if width == Width::Doubleword => Ok(()),
         _ if width == Width::Word => Ok(()),
         _ => Err(AccessError::Width),
+    }
+}
+
+/// The SGI of an ICC_SGI1R_EL1 write that names the sender alone.
+#[inline]
+pub(crate) fn sgi1r_to_one(sender: VcpuId, value: u64) -> Option<IntId> {
+    let affinity = sender.affinity();
+    let own = (u64::from(affinity >> 8) << 16) | 1_u64.wrapping_shl(affinity & 0xf);
+    if value & !(0xf << 24) == own {
+        Some(IntId::from_word(0, (value >> 24) as u32 & 0xf))
+    } else {
+        None
     }
 }
 

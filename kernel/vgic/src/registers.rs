@@ -11,17 +11,17 @@ pub enum Region {
     Redistributor,
 }
 
-/// Bytes in an access.
+/// Bytes in an access: two to the power of its number here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Width {
     /// 1
-    Byte,
+    Byte = 0,
     /// 2
-    Halfword,
+    Halfword = 1,
     /// 4
-    Word,
+    Word = 2,
     /// 8
-    Doubleword,
+    Doubleword = 3,
 }
 
 impl Width {
@@ -40,12 +40,7 @@ impl Width {
     /// Bytes.
     #[must_use]
     pub const fn bytes(self) -> u32 {
-        match self {
-            Self::Byte => 1,
-            Self::Halfword => 2,
-            Self::Word => 4,
-            Self::Doubleword => 8,
-        }
+        1_u32.wrapping_shl(self as u32)
     }
 
     /// An offset that is aligned to this width and within the largest region (128 redistributors).

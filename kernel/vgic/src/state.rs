@@ -41,6 +41,50 @@ pub(crate) const PRIVATE_EDGES: u32 = 0x0000_ffff;
 /// SGIs are enabled from the start; on GICv2 for good (IHI0048B 4.3.5, an implementation choice).
 pub(crate) const SGIS: u32 = 0x0000_ffff;
 
+/// What a list register was filled with: the interrupt, and where its state came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot(u16);
+
+impl Slot {
+    /// The pending state came (also) from the latch: it goes back there.
+    const LATCH: u16 = 1 << 15;
+    const ACTIVE: u16 = 1 << 14;
+    const HARDWARE: u16 = 1 << 13;
+
+    #[inline]
+    pub(crate) const fn new(intid: IntId, latch: bool, active: bool, hardware: bool) -> Self {
+        let flags = ((latch as u16) << 15) | ((active as u16) << 14) | ((hardware as u16) << 13);
+        Self((intid.get() & 0x3ff) as u16 | flags)
+    }
+
+    #[inline]
+    pub(crate) const fn intid(self) -> IntId {
+        IntId::from_word((self.0 >> 5) as u32, self.0 as u32)
+    }
+
+    pub(crate) const fn latch(self) -> bool {
+        self.0 & Self::LATCH != 0
+    }
+
+    pub(crate) const fn active(self) -> bool {
+        self.0 & Self::ACTIVE != 0
+    }
+
+    pub(crate) const fn hardware(self) -> bool {
+        self.0 & Self::HARDWARE != 0
+    }
+
+    /// The same with a latch merged into its pending state.
+    pub(crate) const fn with_latch(self) -> Self {
+        Self(self.0 | Self::LATCH)
+    }
+
+    /// The same without its link: the hardware interrupt has ended.
+    pub(crate) const fn without_hardware(self) -> Self {
+        Self(self.0 & !Self::HARDWARE)
+    }
+}
+
 /// What one vCPU has for itself.
 #[derive(Debug)]
 pub(crate) struct Private {
@@ -52,12 +96,12 @@ pub(crate) struct Private {
     pub(crate) source: [u8; 16],
     /// The list registers that were filled and not yet folded.
     pub(crate) used: u32,
-    /// Which interrupt each of them holds.
-    pub(crate) slots: [u16; MAX_LISTS],
+    /// What each of them was filled with.
+    slots: [Slot; MAX_LISTS],
+    /// The other way for its SGIs and PPIs: the list register of each one that is listed.
+    places: [u8; 32],
     /// What the list registers left out; nothing is put straight in then.
     pub(crate) maintenance: Maintenance,
-    /// Its list registers are those of some CPU.
-    pub(crate) loaded: bool,
     /// GICR_WAKER.ProcessorSleep, as written.
     pub(crate) asleep: bool,
 }
@@ -69,10 +113,44 @@ impl Private {
             sources: [0; 16],
             source: [0; 16],
             used: 0,
-            slots: [0; MAX_LISTS],
+            slots: [Slot(0); MAX_LISTS],
+            places: [0; 32],
             maintenance: Maintenance::NONE,
-            loaded: false,
             asleep: false,
+        }
+    }
+
+    /// What a list register was filled with.
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> Option<Slot> {
+        self.slots.get(index as usize).copied()
+    }
+
+    /// The list register of a private interrupt that is listed.
+    #[inline]
+    pub(crate) fn place(&self, lane: u32) -> u32 {
+        self.places
+            .get(lane as usize)
+            .map_or(0, |&index| u32::from(index))
+    }
+
+    /// The list register that holds an interrupt of this vCPU.
+    pub(crate) fn find(&self, intid: IntId) -> Option<u32> {
+        Bits(self.used).find(|&index| self.slot(index).map(Slot::intid) == Some(intid))
+    }
+
+    /// A list register now holds this.
+    #[inline]
+    pub(crate) fn book(&mut self, index: u32, slot: Slot) {
+        self.used |= bit(index);
+        if let Some(holder) = self.slots.get_mut(index as usize) {
+            *holder = slot;
+        }
+        let intid = slot.intid();
+        if intid.is_private()
+            && let Some(place) = self.places.get_mut(intid.lane() as usize)
+        {
+            *place = (index & 0xf) as u8;
         }
     }
 }
@@ -230,16 +308,6 @@ impl Work<'_> {
         // Every writer holds the lock, so a load and a store do.
         if let Some(flags) = self.attention.get(vcpu.index()) {
             flags.store(flags.load(Ordering::Relaxed) | DIRTY, Ordering::Release);
-        }
-    }
-
-    /// A hardware-linked interrupt went into a list register of this vCPU.
-    pub(crate) fn mark_linked(&self, vcpu: VcpuId, physical: IntId) {
-        if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(
-                linked(flags.load(Ordering::Relaxed), physical),
-                Ordering::Release,
-            );
         }
     }
 

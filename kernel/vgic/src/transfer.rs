@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use crate::fill::{Candidate, Choice};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy};
-use crate::state::{Word, Work, linked};
+use crate::state::{Slot, Word, Work, linked};
 
 /// The list registers that a CPU has, as a mask.
 pub(crate) fn available<L: ListRegisters + ?Sized>(lists: &L) -> u32 {
@@ -37,7 +37,7 @@ impl Work<'_> {
     pub(crate) fn fold<L: ListRegisters + ?Sized>(
         &mut self,
         vcpu: VcpuId,
-        slot: u32,
+        index: u32,
         occupancy: Occupancy,
         lists: &L,
     ) {
@@ -46,13 +46,11 @@ impl Work<'_> {
         let Some(private) = self.private_mut(vcpu) else {
             return;
         };
-        private.used &= !bit(slot);
-        let Some(&number) = private.slots.get(slot as usize) else {
+        private.used &= !bit(index);
+        let Some(slot) = private.slot(index) else {
             return;
         };
-        let Some(intid) = IntId::new(u32::from(number)) else {
-            return;
-        };
+        let intid = slot.intid();
         let (lane, mask) = (intid.lane(), intid.mask());
         let word = Self::word(vcpu, intid);
         let Some(bank) = self.bank_mut(word) else {
@@ -60,13 +58,13 @@ impl Work<'_> {
         };
         let pending = occupancy.pending && bank.drop_pending & mask == 0;
         let active = occupancy.active && bank.drop_active & mask == 0;
-        if pending && bank.listed_latch & mask != 0 {
+        if pending && slot.latch() {
             bank.latch |= mask;
         }
         if active {
             bank.active |= mask;
         }
-        if bank.listed_hardware & mask != 0 && !pending && !active {
+        if slot.hardware() && !pending && !active {
             // Ended by the guest, which deactivated the physical one too; or dropped by a register
             // write, then it is for us to do.
             bank.hardware &= !mask;
@@ -78,9 +76,6 @@ impl Work<'_> {
         }
         let keep = !mask;
         bank.listed &= keep;
-        bank.listed_latch &= keep;
-        bank.listed_active &= keep;
-        bank.listed_hardware &= keep;
         bank.drop_pending &= keep;
         bank.drop_active &= keep;
         if let Word::Shared(index) = word {
@@ -199,30 +194,53 @@ impl Work<'_> {
     /// those that may hold something from before.
     pub(crate) fn fill<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, stale: u32, lists: &L) {
         self.settle_hardware(vcpu, lists);
-        let mut choice = Choice::new(lists.count());
-        self.each_wanting(vcpu, self.state.forwarding, |intid, priority, active| {
-            choice.offer(Candidate::new(intid, priority, active));
-        });
-        choice.close();
-        let mut attention = 0_u32;
-        let mut filled = 0_u32;
-        for (slot, intid) in (0..).zip(choice.chosen().iter().filter_map(|one| one.intid())) {
-            if let Some(list) = self.compose(vcpu, intid, slot) {
-                if let (true, Link::Hardware(physical)) = (list.pending, list.link) {
-                    attention = linked(attention, physical);
-                }
-                filled |= bit(slot);
-                lists.write(slot as usize, list.encode(self.version));
+        let forwarding = self.state.forwarding;
+        let own = self
+            .private(vcpu)
+            .map_or(0, |private| private.bank.wanting(forwarding));
+        let mut filling = Filling::default();
+        let mut wanted = Maintenance::NONE;
+        if self.state.busy == 0 && own.count_ones() as usize <= lists.count().min(MAX_LISTS) {
+            // All fits: their order does not matter.
+            for lane in Bits(own) {
+                self.put(vcpu, IntId::from_word(0, lane), &mut filling, lists);
             }
+        } else {
+            let mut choice = Choice::new(lists.count());
+            self.each_wanting(vcpu, forwarding, |intid, priority, active| {
+                choice.offer(Candidate::new(intid, priority, active));
+            });
+            choice.close();
+            for intid in choice.chosen().iter().filter_map(|one| one.intid()) {
+                self.put(vcpu, intid, &mut filling, lists);
+            }
+            wanted = choice.maintenance();
         }
-        for slot in Bits(stale & !filled) {
-            lists.write(slot as usize, 0);
+        for index in Bits(stale & !bit(filling.next).wrapping_sub(1)) {
+            lists.write(index as usize, 0);
         }
         if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(attention, Ordering::Relaxed);
+            flags.store(filling.attention, Ordering::Relaxed);
         }
-        let wanted = choice.maintenance();
         self.set_maintenance(vcpu, wanted, lists);
+    }
+
+    /// Composes one more list register and writes it.
+    fn put<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuId,
+        intid: IntId,
+        filling: &mut Filling,
+        lists: &L,
+    ) {
+        let Some(list) = self.compose(vcpu, intid, filling.next) else {
+            return;
+        };
+        if let (true, Link::Hardware(physical)) = (list.pending, list.link) {
+            filling.attention = linked(filling.attention, physical);
+        }
+        lists.write(filling.next as usize, list.encode(self.version));
+        filling.next = filling.next.wrapping_add(1);
     }
 
     pub(crate) fn set_maintenance<L: ListRegisters + ?Sized>(
@@ -244,12 +262,12 @@ impl Work<'_> {
         }
     }
 
-    /// Makes the list register of an interrupt that wants one, and books it in `slot`.
+    /// Makes the list register of an interrupt that wants one, and books it at `index`.
     pub(crate) fn compose(
         &mut self,
         vcpu: VcpuId,
         intid: IntId,
-        slot: u32,
+        index: u32,
     ) -> Option<ListRegister> {
         let (lane, mask) = (intid.lane(), intid.mask());
         let forwarding = self.state.forwarding;
@@ -281,7 +299,6 @@ impl Work<'_> {
             // A hardware-linked list register is never pending and active (IHI0048B 5.3.9): while it
             // is active the physical line keeps what comes.
             bank.latch &= !mask;
-            bank.listed_hardware |= mask;
             (!active, Link::Hardware(bank.physical(lane)?))
         } else {
             // A line that is still high while the interrupt is active makes it pending again only
@@ -298,12 +315,6 @@ impl Work<'_> {
         };
         bank.listed |= mask;
         bank.active &= !mask;
-        if active {
-            bank.listed_active |= mask;
-        }
-        if pending && latched {
-            bank.listed_latch |= mask;
-        }
         let priority = bank.priority(lane);
         if let Word::Shared(index) = word {
             if let Some(shared) = self.shared_mut(index) {
@@ -311,11 +322,9 @@ impl Work<'_> {
             }
             self.refresh(index);
         }
-        let private = self.private_mut(vcpu)?;
-        private.used |= bit(slot);
-        if let Some(holder) = private.slots.get_mut(slot as usize) {
-            *holder = (intid.get() & 0x3ff) as u16;
-        }
+        let hardware = matches!(link, Link::Hardware(_));
+        let slot = Slot::new(intid, pending && latched, active, hardware);
+        self.private_mut(vcpu)?.book(index, slot);
         Some(ListRegister {
             intid,
             priority,
@@ -347,6 +356,32 @@ impl Work<'_> {
             more: *sources != 0,
         })
     }
+
+    /// Whether a list register of `vcpu`, loaded here, signals an interrupt, or ended one that is
+    /// pending again.
+    pub(crate) fn signals<L: ListRegisters + ?Sized>(&self, vcpu: VcpuId, lists: &L) -> bool {
+        let Some(private) = self.private(vcpu) else {
+            return false;
+        };
+        let forwarding = self.state.forwarding;
+        Bits(private.used).any(|index| {
+            let occupancy = Occupancy::of(lists.read(index as usize), self.version);
+            let pending_again = || {
+                let intid = private.slot(index).map(Slot::intid)?;
+                let bank = self.bank(Self::word(vcpu, intid))?;
+                Some(bank.signalled(forwarding) & intid.mask() != 0)
+            };
+            !occupancy.active && (occupancy.pending || pending_again() == Some(true))
+        })
+    }
+}
+
+/// A fill under way.
+#[derive(Default)]
+struct Filling {
+    /// The next list register to be written.
+    next: u32,
+    attention: u32,
 }
 
 /// A GICv2 SGI on its way into a list register.

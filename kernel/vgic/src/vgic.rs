@@ -11,10 +11,12 @@ use sync::SpinLock;
 
 use crate::distributor;
 use crate::identity::{Bits, IntId, Notify, VcpuId, Version};
-use crate::list::{Here, ListRegisters, Maintenance};
+use crate::list::{Here, Link, ListRegisters, Maintenance};
+use crate::quick::Arrival;
 use crate::redistributor;
 use crate::registers::{Region, Width};
-use crate::state::{DIRTY, Private, Shared, State, Work, only_linked};
+use crate::state::{DIRTY, Private, Shared, State, Word, Work, linked, only_linked};
+use crate::words;
 
 /// Why a vGIC cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +156,33 @@ impl Vgic {
             .map_or(0, |flags| flags.load(Ordering::Acquire))
     }
 
+    /// The short way for a private interrupt of the vCPU here. The lock is given back before the long
+    /// way takes it again, so that this needs no stack.
+    #[inline(always)]
+    fn deliver<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        intid: IntId,
+        link: Link,
+    ) -> bool {
+        let Some(attention) = self.attention.get(here.vcpu.index()) else {
+            return false;
+        };
+        let mut state = self.state.lock();
+        let flags = attention.load(Ordering::Relaxed);
+        let arrival = Arrival {
+            vcpu: here.vcpu,
+            intid,
+            link,
+            dirty: flags & DIRTY != 0,
+        };
+        let delivered = state.deliver(self.version, arrival, here.lists);
+        if let (true, Link::Hardware(physical)) = (delivered, link) {
+            attention.store(linked(flags, physical), Ordering::Relaxed);
+        }
+        delivered
+    }
+
     /// Performs one operation under the lock.
     #[inline]
     pub(crate) fn work<R>(
@@ -214,9 +243,6 @@ impl Vgic {
                 lists.write(slot as usize, 0);
             }
             work.set_maintenance(vcpu, Maintenance::NONE, lists);
-            if let Some(private) = work.private_mut(vcpu) {
-                private.loaded = false;
-            }
         });
         notify
     }
@@ -226,9 +252,6 @@ impl Vgic {
     pub fn restore<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         let ((), notify) = self.work(Some(vcpu), |work| {
-            if let Some(private) = work.private_mut(vcpu) {
-                private.loaded = true;
-            }
             work.fill(vcpu, 0, lists);
         });
         notify
@@ -256,6 +279,25 @@ impl Vgic {
     /// An edge on an interrupt: it stays pending until the guest acknowledges it, even if the guest
     /// calls it level-sensitive. `vcpu` is whose PPI it is; for an SPI it is not looked at.
     pub fn pulse<L: ListRegisters + ?Sized>(
+        &self,
+        vcpu: VcpuId,
+        intid: IntId,
+        here: Option<Here<'_, L>>,
+    ) -> Notify {
+        if let Some(here) = here
+            && here.vcpu == vcpu
+            && intid.is_private()
+            && !intid.is_sgi()
+            && self.deliver(here, intid, Link::VIRTUAL)
+        {
+            return Notify::NONE;
+        }
+        self.pulse_slowly(vcpu, intid, here)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pulse_slowly<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuId,
         intid: IntId,
@@ -289,14 +331,49 @@ impl Vgic {
         physical: IntId,
         here: Option<Here<'_, L>>,
     ) -> Notify {
+        let link = Link::Hardware(physical);
+        if let Some(here) = here
+            && here.vcpu == vcpu
+            && intid.is_private()
+            && self.deliver(here, intid, link)
+        {
+            return Notify::NONE;
+        }
+        self.hardware_slowly(vcpu, intid, physical, here)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hardware_slowly<L: ListRegisters + ?Sized>(
+        &self,
+        vcpu: VcpuId,
+        intid: IntId,
+        physical: IntId,
+        here: Option<Here<'_, L>>,
+    ) -> Notify {
         let current = here.map(|here| here.vcpu);
-        self.work(current, |work| work.hardware(vcpu, intid, physical, here))
-            .1
+        self.work(current, |work| {
+            work.hardware(vcpu, intid, physical, here);
+        })
+        .1
     }
 
     /// The guest on `here` writes ICC_SGI1R_EL1 (IHI0069 12.2.24). ICC_SGI0R_EL1 and ICC_ASGI1R_EL1
     /// are for groups that no interrupt of ours is in: such writes have no effect.
     pub fn write_sgi1r<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
+        let own = redistributor::sgi1r_to_one(here.vcpu, value);
+        if let Some(sgi) = own
+            && self.version == Version::V3
+            && self.deliver(here, sgi, Link::VIRTUAL)
+        {
+            return Notify::NONE;
+        }
+        self.sgi1r_slowly(here, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn sgi1r_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
         self.work(Some(here.vcpu), |work| {
             redistributor::sgi1r(work, here, value);
         })
@@ -316,15 +393,52 @@ impl Vgic {
         width: Width,
     ) -> Result<u64, AccessError> {
         let offset = width.check(offset)?;
-        match region {
-            Region::Distributor => {
-                if offset == distributor::TYPER && width == Width::Word {
-                    return Ok(u64::from(self.typer));
-                }
-                distributor::read(self, here, offset, width)
+        if width == Width::Word {
+            if region == Region::Distributor && offset == distributor::TYPER {
+                return Ok(u64::from(self.typer));
             }
+            if let Some((word, _)) = self.enable_word(here.vcpu, region, offset) {
+                return Ok(u64::from(self.state.lock().enabled(word)));
+            }
+        }
+        self.read_slowly(here, region, offset, width)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_slowly<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        region: Region,
+        offset: u32,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        match region {
+            Region::Distributor => distributor::read(self, here, offset, width),
             Region::Redistributor => redistributor::read(self, here, offset, width),
         }
+    }
+
+    /// The 32 interrupts whose enable bits an offset shows, and whether a write there sets them.
+    #[inline(always)]
+    fn enable_word(&self, vcpu: VcpuId, region: Region, offset: u32) -> Option<(Word, bool)> {
+        let own = match region {
+            Region::Distributor => 0,
+            Region::Redistributor => redistributor::own_frame(vcpu),
+        };
+        let place = offset ^ own ^ words::SET_ENABLE;
+        if place & !0xfc != 0 {
+            return None;
+        }
+        let number = (place >> 2) & 31;
+        let word = match (region, self.version, number) {
+            (Region::Distributor, Version::V2, 0) | (Region::Redistributor, Version::V3, 0) => {
+                Word::Private(vcpu)
+            }
+            (Region::Distributor, _, 1..) => Word::Shared(number.wrapping_sub(1) as usize),
+            _ => return None,
+        };
+        Some((word, place & 0x80 == 0))
     }
 
     /// A write, as [`read`](Self::read).
@@ -340,6 +454,53 @@ impl Vgic {
         value: u64,
     ) -> Result<Notify, AccessError> {
         let offset = width.check(offset)?;
+        if width == Width::Word {
+            if let Some((word, enable)) = self.enable_word(here.vcpu, region, offset) {
+                let lanes = words::writable_enables(self.version, word) & value as u32;
+                if self.state.lock().enable(word, lanes, enable) {
+                    return Ok(Notify::NONE);
+                }
+            } else if offset == distributor::SGIR && region == Region::Distributor {
+                return Ok(self.write_sgir(here, value as u32));
+            }
+        }
+        self.write_slowly(here, region, (offset, width), value)
+    }
+
+    /// The guest writes GICD_SGIR, or what is reserved there on GICv3.
+    #[inline(never)]
+    fn write_sgir<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
+        if self.version == Version::V3 {
+            return Notify::NONE;
+        }
+        let link = Link::Software {
+            source: here.vcpu.get() as u8,
+            end_notice: false,
+        };
+        if let Some(sgi) = distributor::sgir_to_self(here.vcpu, value)
+            && self.deliver(here, sgi, link)
+        {
+            return Notify::NONE;
+        }
+        self.sgir_slowly(here, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn sgir_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
+        self.work(Some(here.vcpu), |work| distributor::sgir(work, here, value))
+            .1
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_slowly<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        region: Region,
+        (offset, width): (u32, Width),
+        value: u64,
+    ) -> Result<Notify, AccessError> {
         let (result, notify) = self.work(Some(here.vcpu), |work| match region {
             Region::Distributor => distributor::write(work, here, offset, width, value),
             Region::Redistributor => redistributor::write(work, here, offset, width, value),

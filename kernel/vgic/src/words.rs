@@ -10,11 +10,14 @@ use crate::registers::Width;
 use crate::state::{SGIS, Word, Work};
 use crate::vgic::AccessError;
 
+/// Offset of the first ISENABLER; the ICENABLERs follow at once.
+pub(crate) const SET_ENABLE: u32 = 0x100;
+
 /// The kind of register at an offset below 0xd00, by bits 11:7. Each kind of one bit an interrupt
 /// has 0x80 bytes.
 mod kind {
     pub(super) const GROUP: u32 = 0x080 >> 7;
-    pub(super) const SET_ENABLE: u32 = 0x100 >> 7;
+    pub(super) const SET_ENABLE: u32 = super::SET_ENABLE >> 7;
     pub(super) const CLEAR_ENABLE: u32 = 0x180 >> 7;
     pub(super) const SET_PENDING: u32 = 0x200 >> 7;
     pub(super) const CLEAR_PENDING: u32 = 0x280 >> 7;
@@ -32,6 +35,26 @@ pub(crate) const fn number(offset: u32) -> u32 {
         0..0x400 => (offset & 0x7f) >> 2,
         0x400..0xc00 => (offset & 0x3ff) >> 5,
         _ => (offset & 0xff) >> 3,
+    }
+}
+
+/// The 32 interrupts that the register at an offset (below 0xd00) of the distributor is about, as seen
+/// by a vCPU. On GICv3 SGIs and PPIs are in the redistributors, and their registers here are reserved.
+#[inline]
+pub(crate) const fn distributor_word(version: Version, vcpu: VcpuId, offset: u32) -> Option<Word> {
+    match (number(offset), version) {
+        (0, Version::V2) => Some(Word::Private(vcpu)),
+        (0, Version::V3) => None,
+        (number, _) => Some(Word::Shared(number.wrapping_sub(1) as usize)),
+    }
+}
+
+/// The enable bits that can be written: on GICv2 SGIs are always enabled (IHI0048B 4.3.5).
+#[inline]
+pub(crate) const fn writable_enables(version: Version, word: Word) -> u32 {
+    match (version, word) {
+        (Version::V2, Word::Private(_)) => !SGIS,
+        _ => existing(word),
     }
 }
 
@@ -202,35 +225,19 @@ impl Work<'_> {
             };
         };
         let mut look = Look {
-            pending: bank.pending() | (bank.listed & bank.listed_latch & !bank.drop_pending),
-            active: bank.active | (bank.listed & bank.listed_active & !bank.drop_active),
+            pending: bank.pending(),
+            active: bank.active,
         };
-        let Some(private) = self.private(here.vcpu) else {
-            return look;
-        };
-        if bank.listed != 0 {
-            for slot in Bits(private.used) {
-                let number = private.slots.get(slot as usize).copied().unwrap_or(0);
-                let Some(intid) = IntId::new(u32::from(number)) else {
-                    continue;
-                };
-                if Self::word(here.vcpu, intid) != word {
-                    continue;
-                }
-                let mask = intid.mask();
-                let occupancy = Occupancy::of(here.lists.read(slot as usize), self.version);
-                let latched = occupancy.pending
-                    && bank.listed_latch & mask != 0
-                    && bank.drop_pending & mask == 0;
-                let active = occupancy.active && bank.drop_active & mask == 0;
-                look.pending &= !mask;
-                look.active &= !mask;
-                if latched || bank.pending() & mask != 0 {
-                    look.pending |= mask;
-                }
-                if active || bank.active & mask != 0 {
-                    look.active |= mask;
-                }
+        for lane in Bits(bank.listed) {
+            let mask = bit(lane);
+            let Some((pending, active)) = self.listed_state(here, word, lane) else {
+                continue;
+            };
+            if pending && bank.drop_pending & mask == 0 {
+                look.pending |= mask;
+            }
+            if active && bank.drop_active & mask == 0 {
+                look.active |= mask;
             }
         }
         let timed = match word {
@@ -249,6 +256,32 @@ impl Work<'_> {
         look
     }
 
+    /// Whether an interrupt is pending from a latch, and whether it is active, by its list register:
+    /// as that stands, if it is one of the vCPU here; else as it was filled.
+    fn listed_state<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        word: Word,
+        lane: u32,
+    ) -> Option<(bool, bool)> {
+        let (home, intid) = match word {
+            Word::Private(vcpu) => (vcpu, IntId::from_word(0, lane)),
+            Word::Shared(index) => (
+                self.state.shared.get(index)?.owner(lane)?,
+                IntId::from_word((index as u32).wrapping_add(1), lane),
+            ),
+        };
+        let private = self.private(home)?;
+        let index = private.find(intid)?;
+        let slot = private.slot(index)?;
+        if home == here.vcpu {
+            let occupancy = Occupancy::of(here.lists.read(index as usize), self.version);
+            Some((occupancy.pending && slot.latch(), occupancy.active))
+        } else {
+            Some((slot.latch(), slot.active()))
+        }
+    }
+
     /// The pending sources of a GICv2 SGI of the vCPU here, with the one that its list register
     /// shows as pending.
     pub(crate) fn pending_sources<L: ListRegisters + ?Sized>(
@@ -260,18 +293,13 @@ impl Work<'_> {
             return 0;
         };
         let waiting = private.sources.get(lane as usize).copied().unwrap_or(0);
-        let listed = Bits(private.used)
-            .filter(|&slot| {
-                private
-                    .slots
-                    .get(slot as usize)
-                    .map(|&number| u32::from(number))
-                    == Some(lane)
-            })
-            .map(|slot| Occupancy::of(here.lists.read(slot as usize), self.version))
-            .filter(|occupancy| occupancy.pending && private.bank.drop_pending & bit(lane) == 0)
-            .fold(0, |sources, occupancy| {
-                sources | 1_u8.wrapping_shl(u32::from(occupancy.source))
+        let listed = private
+            .find(IntId::from_word(0, lane))
+            .filter(|_| private.bank.drop_pending & bit(lane) == 0)
+            .map(|index| Occupancy::of(here.lists.read(index as usize), self.version))
+            .filter(|occupancy| occupancy.pending)
+            .map_or(0, |occupancy| {
+                1_u8.wrapping_shl(u32::from(occupancy.source))
             });
         waiting | listed
     }

@@ -192,6 +192,7 @@ fn pulled_back() {
         let domain = Domain::ready(version, 1, 64, 4, 2);
         let spi = intid(40);
         let _ = domain.vgic.pulse(vcpu(0), spi, Some(domain.here(0)));
+        domain.enter_dirty();
         assert!(domain.cpus[0].find(40).is_some());
         domain.write_word(0, 1, 0x180, 1 << 8);
         domain.enter_dirty();
