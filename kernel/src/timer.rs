@@ -50,17 +50,19 @@ pub(crate) fn disarm_virtual(vcpu: &Vcpu) {
     rearm(vcpu);
 }
 
-/// Forgets all alarms of a vCPU.
+/// Forgets all alarms of a vCPU that is switched off, but for the watchdogs, which are its domain's.
 pub(crate) fn forget(vcpu: &Vcpu) {
     vcpu.virtual_deadline.store(NEVER, Ordering::Relaxed);
     vcpu.physical_deadline.store(NEVER, Ordering::Relaxed);
     vcpu.poll_deadline.store(NEVER, Ordering::Relaxed);
-    vcpu.watchdog_deadline.store(NEVER, Ordering::Relaxed);
-    vcpu.home.timers.lock().queue.clear(vcpu.timer_slot);
+    rearm(vcpu);
 }
 
 /// Puts the earliest of a vCPU's alarms into the queue. On its own CPU.
 pub(crate) fn rearm(vcpu: &Vcpu) {
+    // The lock comes first: a watchdog's alarm is set by any CPU, and the later of two that come here at
+    // once has to see what both wrote.
+    let mut timers = vcpu.home.timers.lock();
     let earliest = [
         &vcpu.virtual_deadline,
         &vcpu.physical_deadline,
@@ -71,7 +73,6 @@ pub(crate) fn rearm(vcpu: &Vcpu) {
     .map(|deadline| deadline.load(Ordering::Relaxed))
     .min()
     .unwrap_or(NEVER);
-    let mut timers = vcpu.home.timers.lock();
     if earliest == NEVER {
         timers.queue.clear(vcpu.timer_slot);
     } else {
