@@ -128,6 +128,8 @@ impl psci::Machine for PsciMachine {
             .and_then(|id| self.0.domain.vcpu(id))
             .ok_or(CpuOnError::Internal)?;
         target.run.claim()?;
+        // It is off, so it is loaded nowhere. Reset now, so that what is sent to it from here on stays.
+        self.0.domain.vgic.reset_vcpu(target.id);
         *target.start.lock() = Some(Start {
             entry,
             argument: context,

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 use arch::context;
 use arch::vectors::{self, Resume};
 use domain::lifecycle::{Block, Power, Wake};
+use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
 use vgic::{Here, IntId, Notify, VcpuId};
 use xen::Runstate;
@@ -160,7 +161,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     }
     if let Some(start) = start {
         vcpu.context.own()?.reset(start.entry, start.argument);
-        vcpu.domain.vgic.reset_vcpu(vcpu.id);
+        *vcpu.physical_timer.lock() = PhysicalTimer::default();
         vcpu.timer_active.store(false, Ordering::Relaxed);
         *vcpu.interface.lock() = VirtualState::default();
     }
