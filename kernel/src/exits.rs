@@ -53,7 +53,8 @@ pub(crate) fn hvc(
     if esr == ESR_HVC_SMCCC {
         return smccc(cpu, vcpu, guest);
     }
-    // Any other immediate is no call that anybody knows.
+    // Any other immediate is no call that anybody knows. An undefined instruction is reported at itself.
+    vectors::repeat_hvc();
     inject::inject(Exception::Undefined);
     schedule::leave(cpu, vcpu)
 }
