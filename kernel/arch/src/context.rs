@@ -112,6 +112,8 @@ struct System {
     csselr: u64,
     timer_control: u64,
     timer_compare: u64,
+    /// `HCR_EL2.VSE`: a virtual SError that it has not taken yet.
+    virtual_error: u64,
 }
 
 /// FP and SIMD registers.
@@ -253,6 +255,7 @@ impl System {
             csselr: 0,
             timer_control: 0,
             timer_compare: 0,
+            virtual_error: 0,
         }
     }
 
@@ -285,6 +288,7 @@ impl System {
         self.csselr = CSSELR_EL1.get();
         self.timer_control = CNTV_CTL_EL0.get();
         self.timer_compare = CNTV_CVAL_EL0.get();
+        self.virtual_error = HCR_EL2.get() & hcr::VSE;
     }
 
     /// Everything but `TCR_EL1`, which the caller writes last.
@@ -316,6 +320,7 @@ impl System {
         CSSELR_EL1.set(self.csselr);
         CNTV_CVAL_EL0.set(self.timer_compare);
         CNTV_CTL_EL0.set(self.timer_control);
+        HCR_EL2.set(HCR_EL2.get() & !hcr::VSE | self.virtual_error);
     }
 }
 
@@ -482,6 +487,7 @@ pub fn unload(header: &Header) {
     barrier::isb(barrier::SY);
     // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
     VTTBR_EL2.set(0);
+    HCR_EL2.set(HCR_EL2.get() & !hcr::VSE);
     barrier::isb(barrier::SY);
     header
         .current
