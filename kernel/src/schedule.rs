@@ -76,17 +76,21 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
         }
         timer::wake_expired(cpu);
         let choice = choose(cpu);
-        timer::program(cpu, choice.slice_end);
         match choice.vcpu {
             Some(vcpu) => {
                 if let Some(resume) = load(cpu, vcpu) {
+                    // After the switch, which leaves an alarm for the vCPU that went.
+                    timer::program(cpu, choice.slice_end);
                     context::trap_waiting(!choice.alone && !interrupts::native_wait());
                     return resume;
                 }
             }
             // What expired here may have asked this CPU for another look, and nobody interrupts it for that.
             None if cpu.look.load(Ordering::Acquire) => {}
-            None => interrupts::idle(cpu),
+            None => {
+                timer::program(cpu, None);
+                interrupts::idle(cpu);
+            }
         }
     }
 }
