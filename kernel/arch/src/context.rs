@@ -13,8 +13,8 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
     ACTLR_EL1, AMAIR_EL1, CNTHCTL_EL2, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2,
     CONTEXTIDR_EL1, CPACR_EL1, CPTR_EL2, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2,
-    ID_AA64MMFR0_EL1, MAIR_EL1, MDCR_EL2, MIDR_EL1, PAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1,
-    SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
+    ID_AA64MMFR0_EL1, MAIR_EL1, MDCR_EL2, MDSCR_EL1, MIDR_EL1, PAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1,
+    SPSR_EL1, SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
     VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
 };
 use tock_registers::interfaces::{Readable, Writeable};
@@ -291,11 +291,10 @@ impl System {
         self.virtual_error = HCR_EL2.get() & hcr::VSE;
     }
 
-    /// Everything but `TCR_EL1`, which the caller writes last.
+    /// Everything but `SCTLR_EL1` and `TCR_EL1`, which the caller writes last.
     fn load(&self) {
         ELR_EL2.set(self.elr_el2);
         SPSR_EL2.set(self.spsr_el2);
-        SCTLR_EL1.set(self.sctlr);
         ACTLR_EL1.set(self.actlr);
         CPACR_EL1.set(self.cpacr);
         TTBR0_EL1.set(self.ttbr0);
@@ -427,6 +426,12 @@ pub fn prepare_cpu() {
             | output << 16
             | 1 << 31,
     );
+    // What EL1's registers hold after a reset is unknown, and no stage 2 is there yet to go through.
+    stop_translations();
+    VTTBR_EL2.set(0);
+    // No guest writes it, since it traps: no single step, breakpoint or debug channel of before.
+    MDSCR_EL1.set(0);
+    barrier::isb(barrier::SY);
     HCR_EL2.set(hcr::GUEST);
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
@@ -435,10 +440,9 @@ pub fn prepare_cpu() {
 /// Saves the vCPU that is loaded on this CPU, if one is, and loads `next`. `None`, and nothing done, if
 /// `next` is loaded elsewhere or owned.
 ///
-/// The order is that of Cortex-A72 erratum 1319367 (speculative walks with half-switched registers):
-/// walks are disabled by TCR_EL1.EPD0/1 before anything changes, and enabled last.
+/// The order is that of Cortex-A72 erratum 1319367 (speculative translations with half-switched
+/// registers): they are stopped before anything changes, and allowed last.
 pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Option<Switched> {
-    const WALKS_OFF: u64 = 1 << 7 | 1 << 23;
     if !next.take() {
         return None;
     }
@@ -453,7 +457,7 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
         let float = unsafe { &mut *current.float.get() };
         float.save();
     }
-    TCR_EL1.set(WALKS_OFF);
+    stop_translations();
     // The timer of the vCPU that leaves must not fire for the one that comes.
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
@@ -470,19 +474,29 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
     if world.stale_translations {
         tlb::invalidate_local_guest();
     }
+    SCTLR_EL1.set(system.sctlr);
+    barrier::isb(barrier::SY);
     TCR_EL1.set(system.tcr);
     Some(Switched(next))
+}
+
+/// Makes every translation of EL1's that is not in a TLB fail, once an ISB follows: walks are disabled, and
+/// the MMU is on, since without it there is no walk to be disabled and addresses go straight to stage 2.
+pub(crate) fn stop_translations() {
+    const WALKS_OFF: u64 = 1 << 7 | 1 << 23;
+    TCR_EL1.set(WALKS_OFF);
+    barrier::isb(barrier::SY);
+    SCTLR_EL1.set(SCTLR_RESET | 1);
 }
 
 /// Leaves nothing loaded on this CPU: the vCPU's state is forgotten, and no walk can go through its
 /// tables any more. Its context is free afterwards, to be reset or never used again.
 pub fn unload(header: &Header) {
-    const WALKS_OFF: u64 = 1 << 7 | 1 << 23;
     let current = header.current();
     if current.is_null() {
         return;
     }
-    TCR_EL1.set(WALKS_OFF);
+    stop_translations();
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
     // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.

@@ -3,9 +3,11 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::VTTBR_EL2;
+use aarch64_cpu::registers::{SCTLR_EL1, TCR_EL1, VTTBR_EL2};
 use memory::Invalidate;
 use tock_registers::interfaces::{Readable, Writeable};
+
+use crate::context;
 
 /// More 4 KiB steps than this, and the whole VMID is invalidated instead.
 const PAGE_STEPS: u64 = 64;
@@ -46,19 +48,29 @@ impl Stage2 {
     }
 
     /// Runs `invalidate` with the VMID in `VTTBR_EL2`: the instructions act on the current one. EL2's own
-    /// translation does not use `VTTBR_EL2`, so the change disturbs nothing here.
+    /// translation does not use `VTTBR_EL2`, so the change disturbs nothing here. Nothing may be translated
+    /// with the stage 1 of one guest and the stage 2 of another (Cortex-A72 erratum 1319367).
     fn with_vmid(self, invalidate: impl FnOnce()) {
         let before = VTTBR_EL2.get();
         barrier::dsb(barrier::ISHST);
-        if before != self.vttbr {
-            VTTBR_EL2.set(self.vttbr);
+        if before == self.vttbr {
+            invalidate();
+            barrier::dsb(barrier::ISH);
             barrier::isb(barrier::SY);
+            return;
         }
+        let (sctlr, tcr) = (SCTLR_EL1.get(), TCR_EL1.get());
+        context::stop_translations();
+        barrier::isb(barrier::SY);
+        VTTBR_EL2.set(self.vttbr);
+        barrier::isb(barrier::SY);
         invalidate();
         barrier::dsb(barrier::ISH);
-        if before != self.vttbr {
-            VTTBR_EL2.set(before);
-        }
+        VTTBR_EL2.set(before);
+        barrier::isb(barrier::SY);
+        SCTLR_EL1.set(sctlr);
+        barrier::isb(barrier::SY);
+        TCR_EL1.set(tcr);
         barrier::isb(barrier::SY);
     }
 }
