@@ -104,7 +104,7 @@ pub(crate) fn start(board: &Board, tree: PaRange) -> Result<(), Error> {
     let first = first_heap(board, image, &mut taken)?;
     give_to_heap(first);
 
-    let map = build_map(board)?;
+    let map = build_map(board, first)?;
     let root = map.root();
     MAP.call_once(|| SpinLock::new(map));
     enforce(root);
@@ -180,10 +180,13 @@ fn first_heap(
 }
 
 /// The final map: all memory that may be mapped, the image's parts with their rights, devices.
-fn build_map(board: &Board) -> Result<Stage1, Error> {
+fn build_map(board: &Board, heap: PaRange) -> Result<Stage1, Error> {
     let mut map = Stage1::new().ok_or(Error::NoMemory)?;
     let parts = entry::image_parts().ok_or(Error::NoMemory)?;
     let mut apart = ArrayVec::<PaRange, MAX_TAKEN>::new();
+    apart
+        .try_push(heap)
+        .map_err(|_| Error::TooManyReservations)?;
     let no_map = board.reserved.iter().filter(|reserved| reserved.no_map);
     for range in parts
         .iter()
@@ -197,6 +200,15 @@ fn build_map(board: &Board) -> Result<Stage1, Error> {
     for range in &Free::new(&board.memory, &apart, PAGE_SIZE).ranges {
         map.map(*range, Stage1Kind::Data)
             .map_err(|error| Error::Map(error, "memory"))?;
+    }
+    // Page by page: guard pages are taken out of it later, and a block that holds these very tables cannot
+    // be split while they are in use.
+    let mut at = heap.start();
+    while at < heap.end() {
+        let page = PaRange::new(at, PAGE_SIZE).ok_or(Error::NoMemory)?;
+        map.map(page, Stage1Kind::Data)
+            .map_err(|error| Error::Map(error, "the heap"))?;
+        at = page.end();
     }
     for (range, kind) in parts {
         map.map(range, kind)
