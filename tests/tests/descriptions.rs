@@ -154,7 +154,10 @@ fn an_initrd_slot_with_something_else_in_it() {
         .argument(lines::POWER_OFF);
     let mut console = machine.start("no-bundle");
     console.expect("good| hello: heartbeat 2", seconds(30));
-    names(&console.lines(), &["FIT"]);
+    names(
+        &console.lines(),
+        &["bundle at", "not a flattened device tree"],
+    );
 }
 
 #[test]
