@@ -304,6 +304,7 @@ impl Builder<'_> {
             .map_err(|_| Error::Heap)?;
         pages.extend([shared_info, grant_frame, ring]);
 
+        stage2.limit_tables(machine::MAX_GROWN_TABLES);
         let vttbr = u64::from(id.0) << 48 | stage2.root().get();
         tlb::Stage2::new(vttbr).invalidate_all();
         let domain: &'static Domain = Box::leak(Box::new(Domain::new(Parts {

@@ -89,6 +89,10 @@ pub(crate) struct Holdings {
 /// console ring.
 pub(crate) const MAX_SHARED_PAGES: usize = 80;
 
+/// Tables of its second stage that a guest can make grow, at most: by having such pages mapped at addresses
+/// far apart, or pages taken out of its memory.
+pub(crate) const MAX_GROWN_TABLES: usize = 32;
+
 /// A guest.
 pub(crate) struct Domain {
     pub(crate) id: DomainId,

@@ -131,10 +131,23 @@ impl SharedMemory {
 }
 
 /// Tables of the EL2 image: pages of the heap, written through the identity map.
-#[derive(Default)]
-pub struct HeapTables;
+pub struct HeapTables {
+    /// How many more may be taken.
+    left: usize,
+}
+
+impl Default for HeapTables {
+    fn default() -> Self {
+        Self { left: usize::MAX }
+    }
+}
 
 impl HeapTables {
+    /// From now on this many may be taken, beside those that come back.
+    pub fn limit(&mut self, tables: usize) {
+        self.left = tables;
+    }
+
     fn entry(table: Pa, index: usize) -> Option<&'static AtomicU64> {
         if index >= ENTRIES {
             return None;
@@ -156,7 +169,9 @@ impl TableMemory for HeapTables {
     }
 
     fn allocate_roots(&mut self, count: usize) -> Option<Pa> {
+        let left = self.left.checked_sub(count)?;
         let pages = Pages::allocate(count)?;
+        self.left = left;
         let address = pages.address();
         // Ownership goes to the tree, which gives the pages back through `free_roots`.
         core::mem::forget(pages);
@@ -166,6 +181,7 @@ impl TableMemory for HeapTables {
     fn free_roots(&mut self, root: Pa, count: usize) {
         if let Some(base) = NonNull::new(root.get() as *mut u8) {
             drop(Pages { base, count });
+            self.left = self.left.saturating_add(count);
         }
     }
 
@@ -197,8 +213,19 @@ mod tests {
 
     #[test]
     fn a_tree_of_heap_pages_works() {
-        let mut tree = crate::tree::Tree::new(HeapTables, 1).unwrap();
+        let mut tree = crate::tree::Tree::new(HeapTables::default(), 1).unwrap();
         tree.map(0, 0x4000_0000, PAGE_SIZE, 0).unwrap();
         assert_eq!(tree.translate(0).unwrap().output, 0x4000_0000);
+    }
+
+    #[test]
+    fn a_limit_on_tables_holds() {
+        let mut tree = crate::tree::Tree::new(HeapTables::default(), 1).unwrap();
+        tree.memory_mut().limit(3);
+        tree.map(0, 0x4000_0000, PAGE_SIZE, 0).unwrap();
+        tree.map(2 << 20, 0x4000_0000, PAGE_SIZE, 0).unwrap();
+        let more = tree.map(4 << 20, 0x4000_0000, PAGE_SIZE, 0);
+        assert_eq!(more, Err(crate::tree::MapError::NoMemory));
+        tree.map(PAGE_SIZE, 0x4000_0000, PAGE_SIZE, 0).unwrap();
     }
 }

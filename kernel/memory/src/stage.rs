@@ -92,7 +92,7 @@ impl Stage1 {
     /// An empty map; `None` when there is no memory.
     #[must_use]
     pub fn new() -> Option<Self> {
-        Tree::new(HeapTables, 1).map(Self)
+        Tree::new(HeapTables::default(), 1).map(Self)
     }
 }
 
@@ -130,7 +130,12 @@ impl Stage2 {
     /// An empty map; `None` when there is no memory.
     #[must_use]
     pub fn new() -> Option<Self> {
-        Tree::new(HeapTables, 2).map(Self)
+        Tree::new(HeapTables::default(), 2).map(Self)
+    }
+
+    /// From now on this many more tables may be taken from the heap: what a guest can make grow.
+    pub fn limit_tables(&mut self, tables: usize) {
+        self.0.memory_mut().limit(tables);
     }
 }
 

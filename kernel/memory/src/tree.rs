@@ -103,6 +103,11 @@ impl<M: TableMemory> Tree<M> {
         })
     }
 
+    /// Where its tables come from.
+    pub fn memory_mut(&mut self) -> &mut M {
+        &mut self.memory
+    }
+
     /// The root table.
     pub fn root(&self) -> Pa {
         self.root
