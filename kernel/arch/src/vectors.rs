@@ -196,7 +196,34 @@ pub fn run(first: Switched) -> ! {
 /// Steps over the instruction that trapped: for everything but HVC, whose return address is the next
 /// instruction already.
 pub fn skip_instruction() {
+    const AARCH32: u64 = 1 << 4;
+    let state = SPSR_EL2.get();
+    if state & AARCH32 != 0 {
+        skip_instruction_32(state);
+        return;
+    }
     ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
+}
+
+/// The same in a 32-bit program of a guest: a T32 instruction may have two bytes, and may stand in an IT
+/// block, which goes on (Arm DDI 0487, `ITAdvance`).
+#[cold]
+fn skip_instruction_32(state: u64) {
+    const LONG: u64 = 1 << 25;
+    const T32: u64 = 1 << 5;
+    /// IT\[1:0\] in bits 26:25, IT\[7:2\] in bits 15:10.
+    const IT: u64 = 3 << 25 | 0x3f << 10;
+    let length = if ESR_EL2.get() & LONG != 0 { 4 } else { 2 };
+    ELR_EL2.set(ELR_EL2.get().wrapping_add(length));
+    if state & T32 != 0 && state & IT != 0 {
+        let it = state >> 25 & 3 | state >> 8 & 0xfc;
+        let next = if it & 7 == 0 {
+            0
+        } else {
+            it & 0xe0 | it << 1 & 0x1f
+        };
+        SPSR_EL2.set(state & !IT | (next & 3) << 25 | (next & 0xfc) << 8);
+    }
 }
 
 /// Steps back to the HVC that trapped, so that the guest executes it again.
