@@ -138,9 +138,15 @@ pub(crate) fn write(source: Source, bytes: &[u8]) {
     state.drain();
 }
 
-/// Writes out all that waits, polled: before the machine ends.
+/// Writes out all that waits, polled: before the machine ends. After a failure only if the lock is free: the
+/// CPU that failed may be its holder.
 pub(crate) fn flush() {
-    let mut state = STATE.lock();
+    let state = if crate::failure::has_failed() {
+        STATE.try_lock()
+    } else {
+        Some(STATE.lock())
+    };
+    let Some(mut state) = state else { return };
     state.interrupts = false;
     state.drain();
     if let Some(uart) = &state.uart {
