@@ -44,6 +44,10 @@ static STATE: SpinLock<State> = SpinLock::new(State {
     owner: None,
 });
 
+/// Held while input that waits is offered and taken off, so that no two CPUs offer the same. Taken before the
+/// lock of a guest's UART or ring, and before `STATE`.
+static DELIVERY: SpinLock<()> = SpinLock::new(());
+
 /// The UART's description, for a second driver that the panic path may use past all locks.
 static DESCRIBED: sync::Once<devtree::Uart> = sync::Once::new();
 
@@ -222,6 +226,7 @@ fn deliver(domain: &'static Domain) {
     if !domain.is_running() {
         return;
     }
+    let _turn = DELIVERY.lock();
     let mut bytes = [0; INPUT];
     let count = peek(domain, &mut bytes);
     let Some(input) = bytes.get(..count).filter(|input| !input.is_empty()) else {
@@ -262,6 +267,7 @@ fn discard(domain: &Domain, count: usize) {
 
 /// Takes input for `console_io`.
 pub(crate) fn take_input(domain: &Domain, into: &mut [u8]) -> usize {
+    let _turn = DELIVERY.lock();
     let mut bytes = [0; INPUT];
     let count = peek(domain, &mut bytes).min(into.len());
     if let (Some(target), Some(from)) = (into.get_mut(..count), bytes.get(..count)) {
