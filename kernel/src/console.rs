@@ -21,7 +21,10 @@ pub(crate) use shell::SourceId as Source;
 const SHARE: usize = 4096;
 /// Bytes given to the UART at once: EL2 works in short pieces.
 const BURST: usize = 64;
-/// Input that waits for a guest at most, in bytes.
+/// Input that waits for a guest at most, in bytes: a pasted line, as an emulated UART takes 32 bytes
+/// at a time. What comes on top is lost, as on any UART: the key that switches must get through.
+const WAITING: usize = 1024;
+/// Bytes of it that are offered at once.
 const INPUT: usize = 64;
 
 struct State {
@@ -30,7 +33,7 @@ struct State {
     /// Interrupts feed the ring to the UART; before, it is drained by who writes.
     interrupts: bool,
     /// Input of the guest that has it, which found no room yet.
-    input: [u8; INPUT],
+    input: [u8; WAITING],
     waiting: usize,
     owner: Option<Source>,
 }
@@ -39,7 +42,7 @@ static STATE: SpinLock<State> = SpinLock::new(State {
     uart: None,
     console: None,
     interrupts: false,
-    input: [0; INPUT],
+    input: [0; WAITING],
     waiting: 0,
     owner: None,
 });
@@ -252,15 +255,21 @@ fn peek(domain: &Domain, into: &mut [u8; INPUT]) -> usize {
     if state.owner != Some(domain.console) {
         return 0;
     }
-    *into = state.input;
-    state.waiting
+    let count = state.waiting.min(INPUT);
+    if let (Some(target), Some(from)) = (into.get_mut(..count), state.input.get(..count)) {
+        target.copy_from_slice(from);
+    }
+    count
 }
 
 fn discard(domain: &Domain, count: usize) {
     let mut state = STATE.lock();
     if state.owner == Some(domain.console) {
-        let count = count.min(state.waiting);
-        state.input.rotate_left(count);
+        let waiting = state.waiting;
+        let count = count.min(waiting);
+        if let Some(input) = state.input.get_mut(..waiting) {
+            input.copy_within(count.., 0);
+        }
         state.waiting -= count;
     }
 }

@@ -58,3 +58,24 @@ fn input_goes_where_it_was_switched_to() {
         ["linux"]
     );
 }
+
+/// A long line, pasted: nothing of it is lost on the way through a FIFO of 32 bytes.
+#[test]
+fn a_pasted_line_arrives_whole() {
+    for (name, guest) in [
+        ("paste-ring", Guest::probe("probe", "test=input")),
+        (
+            "paste-uart",
+            Guest::probe("probe", "test=input").vpl011().enhanced(None),
+        ),
+    ] {
+        let bundle = Bundle::new(name)
+            .guest(guest.extra("viaduct,console-focus;"))
+            .write();
+        let mut console = Machine::virt(Gic::V3).bundle(bundle).start(name);
+        console.expect("probe| READY input", seconds(30));
+        let line: String = (0..60).map(|number| format!("{number:03}.")).collect();
+        console.send(&format!("{line}\r"));
+        console.expect(&format!("probe| GOT {line}"), seconds(20));
+    }
+}
