@@ -25,6 +25,9 @@ const STOP: u32 = 1;
 const TIMER_MASK: u64 = 0b111;
 const TIMER_HIGH: u64 = 0b101;
 
+/// Fraction of a second after which a timer interrupt that an emulator forgot is found: 2 ms.
+const FORGETFUL_DIVISOR: u64 = 500;
+
 static GIC: Once<Gic> = Once::new();
 static VIRTUAL_TIMER: AtomicU32 = AtomicU32::new(27);
 static HYPERVISOR_TIMER: AtomicU32 = AtomicU32::new(26);
@@ -247,6 +250,11 @@ fn dispatch(
         if let Some(vcpu) = loaded {
             // It stays active until the guest ends it through its list register.
             virtual_timer(vcpu, number);
+            if gic.forgets_after_virtual_end() {
+                // Any interrupt of our own makes the emulator look again.
+                let soon = platform::timer::frequency() / FORGETFUL_DIVISOR;
+                platform::timer::arm_no_later(platform::timer::now() + soon);
+            }
             return;
         }
         gic.deactivate(acknowledged);

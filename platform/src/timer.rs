@@ -34,6 +34,14 @@ pub fn arm(deadline: u64) {
     barrier::synchronize();
 }
 
+/// Makes this CPU's timer interrupt come at `deadline` ticks, unless it comes before that anyway.
+pub fn arm_no_later(deadline: u64) {
+    let armed = CNTHP_CTL_EL2.is_set(aarch64_cpu::registers::CNTHP_CTL_EL2::ENABLE);
+    if !armed || CNTHP_CVAL_EL2.get() > deadline {
+        arm(deadline);
+    }
+}
+
 /// Turns this CPU's timer off. Its line is low when this returns, so that the interrupt can be ended.
 pub fn disarm() {
     CNTHP_CTL_EL2.set(0);

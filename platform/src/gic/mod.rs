@@ -396,6 +396,18 @@ impl Gic {
         either!(self.send_sgi(cpu, sgi & 15))
     }
 
+    /// Whether an interrupt that a guest ends through a list register, and that is pending again by then,
+    /// may not be signalled before something else happens to the interrupt controller: a fault of an
+    /// emulator, which whoever relies on such interrupts must make up for.
+    #[inline]
+    #[must_use]
+    pub fn forgets_after_virtual_end(&self) -> bool {
+        match self {
+            Self::V2(gic) => gic.forgets_after_virtual_end(),
+            Self::V3(_) => false,
+        }
+    }
+
     /// List registers of each CPU, at most [`MAX_LISTS`].
     #[inline]
     #[must_use]

@@ -23,6 +23,9 @@ use super::{
 use crate::mmio::Mmio;
 use crate::{MAX_CPUS, barrier};
 
+/// `GICC_IIDR` of QEMU's model: no product, no revision, GICv2, Arm.
+const QEMU_IIDR: u32 = 0x0002_043b;
+
 /// A GICv2.
 pub struct Gic {
     distributor: Mmio<Bank>,
@@ -30,6 +33,8 @@ pub struct Gic {
     hypervisor_interface: Mmio<HypervisorInterface>,
     regions: ArrayVec<PaRange, MAX_REGIONS>,
     lists: u8,
+    /// See [`Self::forgets_after_virtual_end`].
+    forgetful: bool,
     /// The bit of each CPU's interface, by logical CPU number; 0 until the CPU has been here.
     interfaces: [AtomicU8; MAX_CPUS],
     /// Held while a register that several interrupts share is read and written back.
@@ -58,7 +63,7 @@ impl Gic {
         // SAFETY: the distributor, by the caller's promise; size and alignment were checked.
         let distributor_registers = unsafe { Mmio::new(gicd) };
         // SAFETY: the CPU interface, likewise.
-        let cpu_registers = unsafe { Mmio::new(gicc) };
+        let cpu_registers: Mmio<CpuInterface> = unsafe { Mmio::new(gicc) };
         // SAFETY: the hypervisor interface, likewise.
         let hypervisor_registers: Mmio<HypervisorInterface> = unsafe { Mmio::new(gich) };
         let lists = hypervisor_registers.vtr.read(GICH_VTR::ListRegs) + 1;
@@ -70,9 +75,17 @@ impl Gic {
                 .into_iter()
                 .collect(),
             lists: lists.min(MAX_LISTS as u32) as u8,
+            forgetful: cpu_registers.iidr.get() == QEMU_IIDR,
             interfaces: [const { AtomicU8::new(0) }; MAX_CPUS],
             trigger: SpinLock::new(()),
         })
+    }
+
+    /// Whether a private interrupt that became pending again while it was active is not signalled when a
+    /// guest's end of it, through a list register, takes the active state off: not before something
+    /// else happens to the interrupt controller. QEMU's model is so; hardware is not (IHI 0048B 5.2.1).
+    pub(super) fn forgets_after_virtual_end(&self) -> bool {
+        self.forgetful
     }
 
     pub(super) fn regions(&self) -> &[PaRange] {

@@ -47,6 +47,9 @@ register_structs! {
         /// Active priorities (4.4.12, 4.4.13).
         (0x00d0 => pub(super) apr: [ReadWrite<u32>; 4]),
         (0x00e0 => _reserved_00e0),
+        /// Identification (4.4.14): product and revision, architecture, implementer.
+        (0x00fc => pub(super) iidr: ReadOnly<u32>),
+        (0x0100 => _reserved_0100),
         /// Deactivate (4.4.15): takes what IAR gave.
         (0x1000 => pub(super) dir: WriteOnly<u32>),
         (0x1004 => @END),
