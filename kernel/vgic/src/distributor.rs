@@ -1,12 +1,13 @@
 //! The distributor: GICD of GICv2 (IHI0048B 4.3) and of GICv3 with affinity routing and one security
 //! state (IHI0069 12.9). What is reserved or not implemented reads as zero and ignores writes.
 
+use crate::access::AccessError;
 use crate::identity::{IntId, VcpuId, Version};
 use crate::inject::source_of;
 use crate::list::{Here, ListRegisters};
 use crate::registers::Width;
 use crate::state::{NOBODY, Shared, Word, Work};
-use crate::vgic::{AccessError, Vgic};
+use crate::vgic::Vgic;
 use crate::words;
 
 /// Distributor Control Register (IHI0048B 4.3.1, IHI0069 12.9.4).
@@ -104,7 +105,7 @@ pub(crate) fn read<L: ListRegisters + ?Sized>(
                 Version::V3 => control | CONTROL_V3,
             }
         }
-        TYPER => vgic.typer(),
+        TYPER => vgic.typer,
         IIDR => IIDR_VALUE,
         0x800..0xc00 if version == Version::V2 => {
             if width == Width::Doubleword {

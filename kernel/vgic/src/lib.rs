@@ -31,6 +31,7 @@
     )
 )]
 
+mod access;
 mod bank;
 mod distributor;
 mod fill;
@@ -45,8 +46,9 @@ mod transfer;
 mod vgic;
 mod words;
 
+pub use access::AccessError;
 pub use fill::{Candidate, Choice, choose};
 pub use identity::{IntId, Notify, VcpuId, Version};
 pub use list::{Here, Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance};
 pub use registers::{Region, Width};
-pub use vgic::{AccessError, Error, Vgic};
+pub use vgic::{Error, Vgic};

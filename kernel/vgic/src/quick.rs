@@ -2,6 +2,8 @@
 //! enable. Each is taken only where nothing else is going on; the general code behind it gives the
 //! same result, and the model test does not know which one was taken.
 
+use core::sync::atomic::Ordering;
+
 use crate::identity::{IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, Maintenance, Occupancy, with_pending};
 use crate::state::{Private, Slot, State, Word, Work};
@@ -147,6 +149,22 @@ impl Private {
 }
 
 impl Work<'_> {
+    /// Whether the list registers of a vCPU hold nothing, and nothing wants in: there is nothing to
+    /// enter, save or restore, and its attention word says so from now on.
+    #[inline]
+    pub(crate) fn is_quiet(&self, vcpu: VcpuId) -> bool {
+        let quiet = self.private(vcpu).is_none_or(|private| {
+            let bank = &private.bank;
+            let wanting = bank.wanting(self.state.forwarding) | bank.hardware;
+            let nothing = private.used | wanting | self.state.busy == 0;
+            nothing && private.maintenance == Maintenance::NONE
+        });
+        if let (true, Some(flags)) = (quiet, self.attention.get(vcpu.index())) {
+            flags.store(0, Ordering::Relaxed);
+        }
+        quiet
+    }
+
     /// Adds the pending state to the list register, of a CPU on which `vcpu` is loaded, that holds the
     /// interrupt already. `false` if that takes a whole fold and fill.
     pub(crate) fn merge<L: ListRegisters + ?Sized>(

@@ -1,12 +1,13 @@
 //! The redistributors and the SGI system register of GICv3: GICR (IHI0069 12.11) and ICC_SGI1R_EL1
 //! (12.2.24). No LPIs; what is reserved or not implemented reads as zero and ignores writes.
 
+use crate::access::AccessError;
 use crate::distributor::{IIDR_VALUE, identification};
 use crate::identity::{IntId, VcpuId, Version};
 use crate::list::{Here, ListRegisters};
 use crate::registers::Width;
 use crate::state::{Word, Work};
-use crate::vgic::{AccessError, Vgic};
+use crate::vgic::Vgic;
 use crate::words;
 
 /// Redistributor Implementer Identification Register.

@@ -1,6 +1,6 @@
 //! Where an access goes and how wide it is.
 
-use crate::vgic::AccessError;
+use crate::access::AccessError;
 
 /// The memory-mapped parts of a vGIC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,10 +13,7 @@ use crate::distributor;
 use crate::identity::{Bits, IntId, Notify, VcpuId, Version};
 use crate::list::{Here, Link, ListRegisters, Maintenance};
 use crate::quick::Arrival;
-use crate::redistributor;
-use crate::registers::{Region, Width};
-use crate::state::{DIRTY, Private, Shared, State, Word, Work, linked, only_linked};
-use crate::words;
+use crate::state::{DIRTY, Private, Shared, State, Work, linked, only_linked};
 
 /// Why a vGIC cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,27 +36,6 @@ impl fmt::Display for Error {
     }
 }
 
-/// Why an access to a register cannot be performed: the guest gets a data abort.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccessError {
-    /// The register is not accessible with this width.
-    Width,
-    /// The address is not a multiple of the width.
-    Misaligned,
-    /// The offset lies outside the frames that the guest has.
-    Outside,
-}
-
-impl fmt::Display for AccessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Width => "the register cannot be accessed with this width",
-            Self::Misaligned => "the access is not aligned to its width",
-            Self::Outside => "no register frame here",
-        })
-    }
-}
-
 /// The interrupt controller of one domain.
 ///
 /// All calls are safe from any CPU. Those that take a [`Here`] use the list registers of the CPU that
@@ -71,13 +47,13 @@ impl fmt::Display for AccessError {
 /// was when they were written; register reads by a third vCPU may show it so.
 #[derive(Debug)]
 pub struct Vgic {
-    version: Version,
+    pub(crate) version: Version,
     vcpus: u32,
     /// GICD_TYPER.
-    typer: u32,
+    pub(crate) typer: u32,
     /// By vCPU: dirty and linked (see `state`). Written under the lock, read without.
     attention: Box<[AtomicU32]>,
-    state: SpinLock<State>,
+    pub(crate) state: SpinLock<State>,
 }
 
 impl Vgic {
@@ -120,11 +96,6 @@ impl Vgic {
         self.vcpus
     }
 
-    /// GICD_TYPER.
-    pub(crate) const fn typer(&self) -> u32 {
-        self.typer
-    }
-
     /// Whether [`enter`](Self::enter) must be called before this vCPU runs on. No lock: a load and a
     /// test.
     #[inline]
@@ -159,7 +130,7 @@ impl Vgic {
     /// The short way for a private interrupt of the vCPU here. The lock is given back before the long
     /// way takes it again, so that this needs no stack.
     #[inline(always)]
-    fn deliver<L: ListRegisters + ?Sized>(
+    pub(crate) fn deliver<L: ListRegisters + ?Sized>(
         &self,
         here: Here<'_, L>,
         intid: IntId,
@@ -208,6 +179,9 @@ impl Vgic {
     pub fn enter<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         self.work(Some(vcpu), |work| {
+            if work.is_quiet(vcpu) {
+                return;
+            }
             let used = work.private(vcpu).map_or(0, |private| private.used);
             work.fold_all(vcpu, lists);
             work.fill(vcpu, used, lists);
@@ -237,6 +211,9 @@ impl Vgic {
     pub fn save<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         let ((), notify) = self.work(Some(vcpu), |work| {
+            if work.is_quiet(vcpu) {
+                return;
+            }
             let used = work.private(vcpu).map_or(0, |private| private.used);
             work.fold_all(vcpu, lists);
             for slot in Bits(used) {
@@ -252,7 +229,9 @@ impl Vgic {
     pub fn restore<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         let ((), notify) = self.work(Some(vcpu), |work| {
-            work.fill(vcpu, 0, lists);
+            if !work.is_quiet(vcpu) {
+                work.fill(vcpu, 0, lists);
+            }
         });
         notify
     }
@@ -356,156 +335,6 @@ impl Vgic {
             work.hardware(vcpu, intid, physical, here);
         })
         .1
-    }
-
-    /// The guest on `here` writes ICC_SGI1R_EL1 (IHI0069 12.2.24). ICC_SGI0R_EL1 and ICC_ASGI1R_EL1
-    /// are for groups that no interrupt of ours is in: such writes have no effect.
-    pub fn write_sgi1r<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
-        let own = redistributor::sgi1r_to_one(here.vcpu, value);
-        if let Some(sgi) = own
-            && self.version == Version::V3
-            && self.deliver(here, sgi, Link::VIRTUAL)
-        {
-            return Notify::NONE;
-        }
-        self.sgi1r_slowly(here, value)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn sgi1r_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
-        self.work(Some(here.vcpu), |work| {
-            redistributor::sgi1r(work, here, value);
-        })
-        .1
-    }
-
-    /// A read of the distributor or of the redistributors by the vCPU here; `offset` is from the
-    /// start of the region. GICD_SGIR is a write like any other.
-    ///
-    /// # Errors
-    /// [`AccessError`]: the guest gets a data abort.
-    pub fn read<L: ListRegisters + ?Sized>(
-        &self,
-        here: Here<'_, L>,
-        region: Region,
-        offset: u64,
-        width: Width,
-    ) -> Result<u64, AccessError> {
-        let offset = width.check(offset)?;
-        if width == Width::Word {
-            if region == Region::Distributor && offset == distributor::TYPER {
-                return Ok(u64::from(self.typer));
-            }
-            if let Some((word, _)) = self.enable_word(here.vcpu, region, offset) {
-                return Ok(u64::from(self.state.lock().enabled(word)));
-            }
-        }
-        self.read_slowly(here, region, offset, width)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn read_slowly<L: ListRegisters + ?Sized>(
-        &self,
-        here: Here<'_, L>,
-        region: Region,
-        offset: u32,
-        width: Width,
-    ) -> Result<u64, AccessError> {
-        match region {
-            Region::Distributor => distributor::read(self, here, offset, width),
-            Region::Redistributor => redistributor::read(self, here, offset, width),
-        }
-    }
-
-    /// The 32 interrupts whose enable bits an offset shows, and whether a write there sets them.
-    #[inline(always)]
-    fn enable_word(&self, vcpu: VcpuId, region: Region, offset: u32) -> Option<(Word, bool)> {
-        let own = match region {
-            Region::Distributor => 0,
-            Region::Redistributor => redistributor::own_frame(vcpu),
-        };
-        let place = offset ^ own ^ words::SET_ENABLE;
-        if place & !0xfc != 0 {
-            return None;
-        }
-        let number = (place >> 2) & 31;
-        let word = match (region, self.version, number) {
-            (Region::Distributor, Version::V2, 0) | (Region::Redistributor, Version::V3, 0) => {
-                Word::Private(vcpu)
-            }
-            (Region::Distributor, _, 1..) => Word::Shared(number.wrapping_sub(1) as usize),
-            _ => return None,
-        };
-        Some((word, place & 0x80 == 0))
-    }
-
-    /// A write, as [`read`](Self::read).
-    ///
-    /// # Errors
-    /// [`AccessError`]: the guest gets a data abort.
-    pub fn write<L: ListRegisters + ?Sized>(
-        &self,
-        here: Here<'_, L>,
-        region: Region,
-        offset: u64,
-        width: Width,
-        value: u64,
-    ) -> Result<Notify, AccessError> {
-        let offset = width.check(offset)?;
-        if width == Width::Word {
-            if let Some((word, enable)) = self.enable_word(here.vcpu, region, offset) {
-                let lanes = words::writable_enables(self.version, word) & value as u32;
-                if self.state.lock().enable(word, lanes, enable) {
-                    return Ok(Notify::NONE);
-                }
-            } else if offset == distributor::SGIR && region == Region::Distributor {
-                return Ok(self.write_sgir(here, value as u32));
-            }
-        }
-        self.write_slowly(here, region, (offset, width), value)
-    }
-
-    /// The guest writes GICD_SGIR, or what is reserved there on GICv3.
-    #[inline(never)]
-    fn write_sgir<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
-        if self.version == Version::V3 {
-            return Notify::NONE;
-        }
-        let link = Link::Software {
-            source: here.vcpu.get() as u8,
-            end_notice: false,
-        };
-        if let Some(sgi) = distributor::sgir_to_self(here.vcpu, value)
-            && self.deliver(here, sgi, link)
-        {
-            return Notify::NONE;
-        }
-        self.sgir_slowly(here, value)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn sgir_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
-        self.work(Some(here.vcpu), |work| distributor::sgir(work, here, value))
-            .1
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn write_slowly<L: ListRegisters + ?Sized>(
-        &self,
-        here: Here<'_, L>,
-        region: Region,
-        (offset, width): (u32, Width),
-        value: u64,
-    ) -> Result<Notify, AccessError> {
-        let (result, notify) = self.work(Some(here.vcpu), |work| match region {
-            Region::Distributor => distributor::write(work, here, offset, width, value),
-            Region::Redistributor => redistributor::write(work, here, offset, width, value),
-        });
-        result.map(|()| notify)
     }
 
     /// CPU_ON, or the end of a vCPU: its SGIs, PPIs and redistributor are reset. It must be saved,

@@ -3,12 +3,12 @@
 //!
 //! GICD_* of GICv2: IHI0048B 4.3.4 to 4.3.13. Of GICv3: IHI0069 12.9; GICR_*: 12.11.
 
+use crate::access::AccessError;
 use crate::bank::{configuration_word, edge_bits};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Here, ListRegisters, Occupancy};
 use crate::registers::Width;
 use crate::state::{SGIS, Word, Work};
-use crate::vgic::AccessError;
 
 /// Offset of the first ISENABLER; the ICENABLERs follow at once.
 pub(crate) const SET_ENABLE: u32 = 0x100;

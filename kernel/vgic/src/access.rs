@@ -1,0 +1,185 @@
+//! What a guest does with its GIC's registers: the way in, and the short ways for what guests do most.
+
+use core::fmt;
+
+use crate::distributor;
+use crate::identity::{Notify, VcpuId, Version};
+use crate::list::{Here, Link, ListRegisters};
+use crate::redistributor;
+use crate::registers::{Region, Width};
+use crate::state::Word;
+use crate::vgic::Vgic;
+use crate::words;
+
+/// Why an access to a register cannot be performed: the guest gets a data abort.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccessError {
+    /// The register is not accessible with this width.
+    Width,
+    /// The address is not a multiple of the width.
+    Misaligned,
+    /// The offset lies outside the frames that the guest has.
+    Outside,
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Width => "the register cannot be accessed with this width",
+            Self::Misaligned => "the access is not aligned to its width",
+            Self::Outside => "no register frame here",
+        })
+    }
+}
+
+impl Vgic {
+    /// The guest on `here` writes ICC_SGI1R_EL1 (IHI0069 12.2.24). ICC_SGI0R_EL1 and ICC_ASGI1R_EL1
+    /// are for groups that no interrupt of ours is in: such writes have no effect.
+    pub fn write_sgi1r<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
+        let own = redistributor::sgi1r_to_one(here.vcpu, value);
+        if let Some(sgi) = own
+            && self.version == Version::V3
+            && self.deliver(here, sgi, Link::VIRTUAL)
+        {
+            return Notify::NONE;
+        }
+        self.sgi1r_slowly(here, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn sgi1r_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
+        self.work(Some(here.vcpu), |work| {
+            redistributor::sgi1r(work, here, value);
+        })
+        .1
+    }
+
+    /// A read of the distributor or of the redistributors by the vCPU here; `offset` is from the
+    /// start of the region. GICD_SGIR is a write like any other.
+    ///
+    /// # Errors
+    /// [`AccessError`]: the guest gets a data abort.
+    pub fn read<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        region: Region,
+        offset: u64,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        let offset = width.check(offset)?;
+        if width == Width::Word {
+            if region == Region::Distributor && offset == distributor::TYPER {
+                return Ok(u64::from(self.typer));
+            }
+            if let Some((word, _)) = self.enable_word(here.vcpu, region, offset) {
+                return Ok(u64::from(self.state.lock().enabled(word)));
+            }
+        }
+        self.read_slowly(here, region, offset, width)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_slowly<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        region: Region,
+        offset: u32,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        match region {
+            Region::Distributor => distributor::read(self, here, offset, width),
+            Region::Redistributor => redistributor::read(self, here, offset, width),
+        }
+    }
+
+    /// The 32 interrupts whose enable bits an offset shows, and whether a write there sets them.
+    #[inline(always)]
+    fn enable_word(&self, vcpu: VcpuId, region: Region, offset: u32) -> Option<(Word, bool)> {
+        let own = match region {
+            Region::Distributor => 0,
+            Region::Redistributor => redistributor::own_frame(vcpu),
+        };
+        let place = offset ^ own ^ words::SET_ENABLE;
+        if place & !0xfc != 0 {
+            return None;
+        }
+        let number = (place >> 2) & 31;
+        let word = match (region, self.version, number) {
+            (Region::Distributor, Version::V2, 0) | (Region::Redistributor, Version::V3, 0) => {
+                Word::Private(vcpu)
+            }
+            (Region::Distributor, _, 1..) => Word::Shared(number.wrapping_sub(1) as usize),
+            _ => return None,
+        };
+        Some((word, place & 0x80 == 0))
+    }
+
+    /// A write, as [`read`](Self::read).
+    ///
+    /// # Errors
+    /// [`AccessError`]: the guest gets a data abort.
+    pub fn write<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        region: Region,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<Notify, AccessError> {
+        let offset = width.check(offset)?;
+        if width == Width::Word {
+            if let Some((word, enable)) = self.enable_word(here.vcpu, region, offset) {
+                let lanes = words::writable_enables(self.version, word) & value as u32;
+                if self.state.lock().enable(word, lanes, enable) {
+                    return Ok(Notify::NONE);
+                }
+            } else if offset == distributor::SGIR && region == Region::Distributor {
+                return Ok(self.write_sgir(here, value as u32));
+            }
+        }
+        self.write_slowly(here, region, (offset, width), value)
+    }
+
+    /// The guest writes GICD_SGIR, or what is reserved there on GICv3.
+    #[inline(never)]
+    fn write_sgir<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
+        if self.version == Version::V3 {
+            return Notify::NONE;
+        }
+        let link = Link::Software {
+            source: here.vcpu.get() as u8,
+            end_notice: false,
+        };
+        if let Some(sgi) = distributor::sgir_to_self(here.vcpu, value)
+            && self.deliver(here, sgi, link)
+        {
+            return Notify::NONE;
+        }
+        self.sgir_slowly(here, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn sgir_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
+        self.work(Some(here.vcpu), |work| distributor::sgir(work, here, value))
+            .1
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_slowly<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        region: Region,
+        (offset, width): (u32, Width),
+        value: u64,
+    ) -> Result<Notify, AccessError> {
+        let (result, notify) = self.work(Some(here.vcpu), |work| match region {
+            Region::Distributor => distributor::write(work, here, offset, width, value),
+            Region::Redistributor => redistributor::write(work, here, offset, width, value),
+        });
+        result.map(|()| notify)
+    }
+}
