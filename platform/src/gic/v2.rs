@@ -67,6 +67,7 @@ impl Gic {
         // SAFETY: the hypervisor interface, likewise.
         let hypervisor_registers: Mmio<HypervisorInterface> = unsafe { Mmio::new(gich) };
         let lists = hypervisor_registers.vtr.read(GICH_VTR::ListRegs) + 1;
+        let forgetful = cpu_registers.iidr.get() == QEMU_IIDR;
         Ok(Self {
             distributor: distributor_registers,
             cpu_interface: cpu_registers,
@@ -75,7 +76,7 @@ impl Gic {
                 .into_iter()
                 .collect(),
             lists: lists.min(MAX_LISTS as u32) as u8,
-            forgetful: cpu_registers.iidr.get() == QEMU_IIDR,
+            forgetful,
             interfaces: [const { AtomicU8::new(0) }; MAX_CPUS],
             trigger: SpinLock::new(()),
         })
