@@ -41,7 +41,9 @@ impl fmt::Display for Error {
 /// All calls are safe from any CPU. Those that take a [`Here`] use the list registers of the CPU that
 /// executes; it may name a vCPU only between that vCPU's [`restore`](Self::restore) and its
 /// [`save`](Self::save) on this CPU. A [`Notify`] names other vCPUs: a running one must be made to
-/// pass a guest exit, a waiting one be woken, any other be left alone.
+/// pass a guest exit, a waiting one be woken, any other be left alone. It never names the vCPU here:
+/// a caller that keeps a vCPU loaded while it waits asks [`has_deliverable`](Self::has_deliverable)
+/// for that one itself.
 ///
 /// The state of interrupts in the list registers of a vCPU that runs on another CPU is known as it
 /// was when they were written; register reads by a third vCPU may show it so.
