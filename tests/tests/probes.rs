@@ -8,7 +8,7 @@ const MAY_SKIP: [&str; 0] = [];
 /// Runs every test of the probe that ends by itself.
 fn passes(name: &str, machine: Machine, vcpus: u32) {
     let bundle = Bundle::new(name)
-        .guest(Guest::probe("probe", "test=all").cpus(vcpus))
+        .guest(Guest::probe("probe", "test=all").cpus(vcpus).vpl011())
         .write();
     let mut console = machine
         .bundle(bundle)
