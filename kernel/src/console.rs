@@ -4,7 +4,7 @@
 //! ring that the UART drains as it can, so that a guest's output never holds EL2 up.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use devtree::{Board, UartKind};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -51,6 +51,8 @@ static STATE: SpinLock<State> = SpinLock::new(State {
 /// lock of a guest's UART or ring, and before `STATE`.
 static DELIVERY: SpinLock<()> = SpinLock::new(());
 
+static INPUT_TO_GUEST: AtomicBool = AtomicBool::new(true);
+
 /// The UART's description, for a second driver that the panic path may use past all locks.
 static DESCRIBED: sync::Once<devtree::Uart> = sync::Once::new();
 
@@ -88,6 +90,7 @@ pub(crate) fn start(switch_key: Option<&str>) {
         Some(Ok(switch)) => switch,
         _ => Switch::default(),
     };
+    INPUT_TO_GUEST.store(switch.to_guest_at_boot, Ordering::Relaxed);
     match Console::new("viaduct", SHARE, switch) {
         Ok(console) => STATE.lock().console = Some(console),
         Err(error) => log::error!("console: {error}"),
@@ -95,6 +98,11 @@ pub(crate) fn start(switch_key: Option<&str>) {
     if let Some(Err(error)) = parsed {
         log::warn!("boot argument conswitch: {error}");
     }
+}
+
+/// Whether the input is a guest's from the start (`conswitch=` may say otherwise).
+pub(crate) fn input_goes_to_guest() -> bool {
+    INPUT_TO_GUEST.load(Ordering::Relaxed)
 }
 
 /// From now on the UART's interrupt drains the ring and brings input.

@@ -163,6 +163,8 @@ pub(crate) fn start(board: &Board) -> Option<()> {
     let boot = this_cpu()?;
     let root = memory_map::root()?;
     let mut cpus = Vec::new();
+    // All are prepared before any is started: firmware may let several wait at one word.
+    let mut others = Vec::new();
     for (index, described) in board.cpus.iter().enumerate().take(entry::MAX_CPUS) {
         if index == boot.index {
             cpus.push(boot);
@@ -180,22 +182,25 @@ pub(crate) fn start(board: &Board) -> Option<()> {
             root,
             core::ptr::from_ref(cpu).addr(),
         );
+        others.push((cpu, described));
+    }
+    for (cpu, described) in others {
+        let affinity = described.mpidr;
         if let Err(error) = start_one(board, described) {
             warn!(
-                "CPU {index} (affinity {:#x}) does not start: {error}",
-                described.mpidr
+                "CPU {} (affinity {affinity:#x}) does not start: {error}",
+                cpu.index
             );
-            continue;
-        }
-        if wait_for(cpu) {
+        } else if wait_for(cpu) {
             cpus.push(cpu);
         } else {
             warn!(
-                "CPU {index} (affinity {:#x}) was started and did not come",
-                described.mpidr
+                "CPU {} (affinity {affinity:#x}) was started and did not come",
+                cpu.index
             );
         }
     }
+    cpus.sort_by_key(|cpu| cpu.index);
     info!(
         "CPUs: {} of {} up",
         cpus.len(),

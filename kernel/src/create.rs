@@ -160,7 +160,7 @@ impl Builder<'_> {
                     .find(|domain| usize::from(domain.id.0) == number + 1)
             })
             .or_else(|| domains.first());
-        if let Some(domain) = focus {
+        if let Some(domain) = focus.filter(|_| console::input_goes_to_guest()) {
             console::focus(domain.console);
         }
         machine::publish(domains);
@@ -314,7 +314,11 @@ impl Builder<'_> {
             vgic: Vgic::new(
                 self.virtual_gic.version,
                 config.vcpus,
-                config.spis.unwrap_or(DEFAULT_SPIS),
+                // The UART's interrupt is the first shared one.
+                config
+                    .spis
+                    .unwrap_or(DEFAULT_SPIS)
+                    .max(u32::from(config.vpl011)),
             )
             .map_err(Error::Vgic)?,
             xen: XenState::new(&xen_config).map_err(Error::Xen)?,

@@ -373,7 +373,12 @@ fn stray_access(vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort, far: u
         vectors::skip_instruction();
         return;
     }
+    let is_absent = matches!(
+        abort.fault(),
+        Fault::Translation(_) | Fault::AddressSize(_) | Fault::AccessFlag(_)
+    );
     if !vcpu.domain.trap_unmapped
+        && is_absent
         && let Some(access) = abort.access(ipa)
     {
         if !access.write {

@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arch::context;
 use arch::vectors::Resume;
-use devtree::Board;
 use devtree::board::Gic as Described;
+use devtree::{Board, Options};
 use log::{debug, warn};
 use platform::gic::{Acknowledged, Gic, IntId, Trigger, VirtualState};
 use sync::Once;
@@ -34,6 +34,7 @@ static HYPERVISOR_TIMER: AtomicU32 = AtomicU32::new(26);
 static MAINTENANCE: AtomicU32 = AtomicU32::new(25);
 static UART: AtomicU32 = AtomicU32::new(u32::MAX);
 static NATIVE_WAIT: AtomicBool = AtomicBool::new(false);
+static NO_SLICES: AtomicBool = AtomicBool::new(false);
 
 /// What the board's interrupt controller makes of the guests'.
 #[derive(Clone, Copy)]
@@ -115,8 +116,13 @@ fn open(board: &Board) -> Result<Gic, platform::gic::Error> {
     }
 }
 
+/// Whether the boot argument leaves the CPU to whoever has it, until it waits or yields.
+pub(crate) fn no_slices() -> bool {
+    NO_SLICES.load(Ordering::Relaxed)
+}
+
 /// Starts the distributor and this CPU's interface, and EL2's own interrupts.
-pub(crate) fn start(board: &Board, native_wait: bool) -> Result<(), platform::gic::Error> {
+pub(crate) fn start(board: &Board, options: &Options<'_>) -> Result<(), platform::gic::Error> {
     let gic = match GIC.set(open(board)?) {
         Ok(gic) => gic,
         // It has been started before.
@@ -128,7 +134,8 @@ pub(crate) fn start(board: &Board, native_wait: bool) -> Result<(), platform::gi
     MAINTENANCE.store(maintenance, Ordering::Relaxed);
     VIRTUAL_TIMER.store(board.timer.virtual_timer.intid, Ordering::Relaxed);
     HYPERVISOR_TIMER.store(board.timer.hypervisor.intid, Ordering::Relaxed);
-    NATIVE_WAIT.store(native_wait, Ordering::Relaxed);
+    NATIVE_WAIT.store(options.native_wait, Ordering::Relaxed);
+    NO_SLICES.store(options.no_slices, Ordering::Relaxed);
     gic.init_distributor()?;
     start_cpu();
     Ok(())

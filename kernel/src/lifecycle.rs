@@ -68,7 +68,7 @@ fn finish(domain: &'static Domain) {
         if domain.vcpus().iter().any(Vcpu::is_loaded) {
             return;
         }
-        *phase = Phase::Stopped(reason);
+        *phase = Phase::Releasing(reason);
         reason
     };
     // From here on nobody translates through its stage 2, and nobody copies to or from its memory: the
@@ -80,15 +80,21 @@ fn finish(domain: &'static Domain) {
         arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
         drop(holdings.stage2);
         memory_map::pool().lock().give_back(&holdings.chunks);
+        // Another CPU may have found the domain before it was gone, and be about to write a word of its
+        // shared pages: they stay what they are.
+        core::mem::forget(holdings.pages);
     }
     console::close(domain.console);
     info!("{}: stopped ({reason})", domain.name);
-    if all_stopped() {
+    if is_last(domain, reason) {
         last_stop();
     }
 }
 
-fn all_stopped() -> bool {
+/// Books the end of a domain; whether it was the last one. One domain at a time, so that one of them is.
+fn is_last(domain: &Domain, reason: ShutdownReason) -> bool {
+    let _one_at_a_time = ON_LAST_STOP.lock();
+    *domain.phase.lock() = Phase::Stopped(reason);
     machine::domains()
         .iter()
         .all(|domain| matches!(*domain.phase.lock(), Phase::Stopped(_)))
@@ -101,7 +107,8 @@ pub(crate) fn last_stop() {
     } else {
         info!("all guests have stopped:");
         for domain in machine::domains() {
-            if let Phase::Stopped(reason) = *domain.phase.lock() {
+            let phase = *domain.phase.lock();
+            if let Phase::Stopped(reason) = phase {
                 info!("  {}: {reason}", domain.name);
             }
         }

@@ -73,6 +73,8 @@ pub(crate) enum Phase {
     Running,
     /// It is to end for this reason; some CPU still has state of it.
     Stopping(ShutdownReason),
+    /// No CPU has state of it any more; what it holds is being given back.
+    Releasing(ShutdownReason),
     /// It has ended, and holds nothing any more.
     Stopped(ShutdownReason),
 }

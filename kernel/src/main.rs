@@ -76,7 +76,7 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
     console::start(options.console_switch);
     cpus::adopt_boot_cpu(&board).ok_or(Error::Missing("memory for the boot CPU"))?;
     trace::set(options.trace);
-    interrupts::start(&board, options.native_wait)?;
+    interrupts::start(&board, &options)?;
     #[cfg(feature = "faults")]
     faults::run(options.fault);
     cpus::start(&board).ok_or(Error::Missing("memory for the other CPUs"))?;

@@ -45,7 +45,7 @@ pub(crate) fn leave(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
 /// Brings the list registers of the loaded vCPU up to date.
 #[cold]
 fn refresh(vcpu: &'static Vcpu) {
-    let notify = vcpu.domain.vgic.enter(here(vcpu));
+    let notify = vcpu.domain.vgic.enter_if_needed(here(vcpu));
     notify_all(vcpu.domain, notify);
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             Some(vcpu) => {
                 if let Some(resume) = load(cpu, vcpu) {
                     // After the switch, which leaves an alarm for the vCPU that went.
-                    timer::program(cpu, choice.slice_end);
+                    timer::program(cpu, choice.slice_end.filter(|_| !interrupts::no_slices()));
                     context::trap_waiting(!choice.alone && !interrupts::native_wait());
                     return resume;
                 }

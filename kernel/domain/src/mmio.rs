@@ -80,7 +80,8 @@ impl Access {
             Width::Byte => value as u8 as i8 as u64,
             Width::Half => value as u16 as i16 as u64,
             Width::Word => value as u32 as i32 as u64,
-            Width::Double => value,
+            // There is nothing to extend, whatever the syndrome says of the register.
+            Width::Double => return value,
         };
         if self.sixty_four {
             extended

@@ -165,7 +165,7 @@ fn dispatch(machine: &impl Machine, arguments: [u64; 4]) -> Outcome {
             system_suspend(machine, first, second)
         }
         smccc::ARCH_FEATURES => Outcome::code(arch_features(machine, first as u32)),
-        // What there is to do is done on every entry to EL2; the call itself changes no register.
+        // Not offered (ARCH_FEATURES says so); whoever calls all the same gets its registers back.
         smccc::ARCH_WORKAROUND_1 | smccc::ARCH_WORKAROUND_3 => Outcome::Unchanged,
         smccc::ARCH_WORKAROUND_2 => {
             if machine.mitigation(Flaw::StoreBypass) == Mitigation::Available {

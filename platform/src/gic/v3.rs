@@ -390,6 +390,10 @@ impl Gic {
     }
 
     pub(super) fn load_virtual(&self, state: &VirtualState) {
+        // Where the legacy interface exists a guest can turn the system registers off for itself; the
+        // next one finds them on (IHI 0069 12.2.25). VMCR means what it says only then.
+        ICC_SRE_EL1.set(0b111);
+        barrier::synchronize();
         self.set_vmcr(state.vmcr);
         for index in self.priority_words() {
             let word = u64::from(state.active_priorities[index]);
