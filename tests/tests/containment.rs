@@ -29,7 +29,9 @@ fn contained(subject: &str, end: &End) {
         if let End::Reason(reason) = end {
             console.expect(&lines::stopped("bad", reason), seconds(30));
         }
-        let beat = console.expect("good| hello: heartbeat", seconds(20));
+        let beat = console.expect_that("a heartbeat", seconds(20), |line| {
+            line.starts_with("good| hello: heartbeat") && line.ends_with(" ms")
+        });
         let number = |line: &str| {
             let word = line
                 .split_whitespace()
