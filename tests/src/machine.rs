@@ -43,6 +43,7 @@ pub struct Machine {
     load_address: Option<u64>,
     el2: bool,
     icount: bool,
+    alone: bool,
 }
 
 impl Machine {
@@ -66,6 +67,7 @@ impl Machine {
             load_address: None,
             el2: true,
             icount: false,
+            alone: false,
         }
     }
 
@@ -165,6 +167,13 @@ impl Machine {
         self
     }
 
+    /// Runs while no other QEMU does: for tests with an eye on the clock.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Starts it. `name` is that of the test; the console is kept as `target/tests/NAME.log`.
     #[must_use]
     pub fn start(&self, name: &str) -> Console {
@@ -177,7 +186,7 @@ impl Machine {
             command.args(["-serial", "null"]);
         }
         command.args(["-serial", "stdio"]);
-        let slots = slots::take(self.icount);
+        let slots = slots::take(self.icount || self.alone);
         Console::start(name, command, slots)
     }
 

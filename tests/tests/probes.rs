@@ -11,6 +11,7 @@ fn passes(name: &str, machine: Machine, vcpus: u32) {
         .guest(Guest::probe("probe", "test=all").cpus(vcpus).vpl011())
         .write();
     let mut console = machine
+        .alone()
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start(name);
