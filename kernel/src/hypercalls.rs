@@ -9,7 +9,7 @@ use arch::{cache, tlb};
 use xen::{Caller, GuestMemory, Host, MemoryFigures, SharedPage, XenState};
 
 use crate::machine::{self, MAX_SHARED_PAGES, Vcpu};
-use crate::{console, memory_map, schedule};
+use crate::{console, lifecycle, memory_map, schedule};
 
 /// The machine, as any domain's Xen side sees it.
 pub(crate) struct Machine;
@@ -57,6 +57,12 @@ impl Host for Machine {
         if let Some(domain) = machine::find(domain) {
             domain.speaks_by_uart.store(false, Ordering::Relaxed);
             console::write(domain.console, bytes);
+        }
+    }
+
+    fn condemn(&self, domain: DomainId) {
+        if let Some(domain) = machine::find(domain) {
+            lifecycle::condemn(domain);
         }
     }
 }
@@ -157,6 +163,10 @@ impl Host for Calling {
     fn console_write(&self, _domain: DomainId, bytes: &[u8]) {
         self.0.domain.speaks_by_uart.store(false, Ordering::Relaxed);
         console::write(self.0.domain.console, bytes);
+    }
+
+    fn condemn(&self, domain: DomainId) {
+        Machine.condemn(domain);
     }
 }
 

@@ -53,6 +53,14 @@ pub(crate) fn crash(vcpu: &'static Vcpu, why: &str) {
     shut_down(vcpu.domain, ShutdownReason::Crash);
 }
 
+/// The guest is to end for what it does to others; the CPUs that run it do that when they look next.
+pub(crate) fn condemn(domain: &'static Domain) {
+    domain.condemned.store(true, Ordering::Release);
+    for vcpu in domain.vcpus() {
+        schedule::look(vcpu.home);
+    }
+}
+
 /// A CPU has unloaded a vCPU of a domain that is ending.
 pub(crate) fn left(domain: &'static Domain) {
     finish(domain);

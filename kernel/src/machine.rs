@@ -121,6 +121,8 @@ pub(crate) struct Domain {
     pub(crate) holdings: SpinLock<Option<Holdings>>,
     /// It has ended and is disconnected: others do not find it any more.
     pub(crate) gone: AtomicBool,
+    /// It is to end for what it does to others.
+    pub(crate) condemned: AtomicBool,
     /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB.
     last_vcpu: [AtomicU8; MAX_CPUS],
     /// Lines about this guest's mistakes that were printed: they are limited.
@@ -166,6 +168,7 @@ impl Domain {
             phase: SpinLock::new(Phase::Running),
             holdings: SpinLock::new(Some(parts.holdings)),
             gone: AtomicBool::new(false),
+            condemned: AtomicBool::new(false),
             last_vcpu: [const { AtomicU8::new(0) }; MAX_CPUS],
             complaints: AtomicU32::new(0),
         }

@@ -69,6 +69,12 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
     loop {
         cpu.look.store(false, Ordering::Relaxed);
         if let Some(loaded) = cpu.loaded()
+            && loaded.domain.condemned.load(Ordering::Acquire)
+            && loaded.domain.is_running()
+        {
+            lifecycle::crash(loaded, "it keeps a word that others must change");
+        }
+        if let Some(loaded) = cpu.loaded()
             && !loaded.domain.is_running()
         {
             unload(cpu, loaded);

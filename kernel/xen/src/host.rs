@@ -49,6 +49,10 @@ pub trait Host {
     /// Takes bytes that a domain writes to its console. Always takes all; what cannot be kept is dropped
     /// and counted there.
     fn console_write(&self, domain: DomainId, bytes: &[u8]);
+
+    /// A domain keeps writing a word that it shares with the hypervisor, so that an event could not be set:
+    /// it is to end. May be called with locks of this crate held, so nothing is ended at once.
+    fn condemn(&self, domain: DomainId);
 }
 
 /// How much memory the calling domain has; all in 4 KiB pages.

@@ -33,6 +33,7 @@
 extern crate alloc;
 
 mod console_io;
+mod contended;
 mod events;
 mod grants;
 mod host;

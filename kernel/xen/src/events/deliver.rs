@@ -6,6 +6,7 @@
 //! perhaps bound anew, the new owner sees one event that nobody sent, as it may after any bind.
 
 use super::channel::{Binding, Channel, Service};
+use crate::contended::{self, Contended};
 use crate::vcpu::VcpuState;
 use crate::{Host, XenState};
 use abi::shared_info::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
@@ -31,8 +32,10 @@ impl XenState {
         ) else {
             return;
         };
-        if pending.fetch_or(bit, SeqCst) & bit != 0 {
-            return;
+        match contended::or(pending, bit) {
+            Ok(before) if before & bit == 0 => {}
+            Ok(_) => return,
+            Err(Contended) => return host.condemn(self.id()),
         }
         if mask.load(SeqCst) & bit == 0 {
             self.select(host, port, vcpu);
@@ -54,8 +57,14 @@ impl XenState {
             return;
         };
         let bit = 1_u64.wrapping_shl(port >> 6);
-        if selector.fetch_or(bit, SeqCst) & bit == 0 && flag.swap(1, SeqCst) == 0 {
-            host.upcall(self.id(), id);
+        let before = contended::or(selector, bit).and_then(|before| match before & bit {
+            0 => contended::swap(flag, 1),
+            _ => Ok(1),
+        });
+        match before {
+            Ok(0) => host.upcall(self.id(), id),
+            Ok(_) => {}
+            Err(Contended) => host.condemn(self.id()),
         }
     }
 
@@ -67,7 +76,8 @@ impl XenState {
 
     pub(crate) fn clear_pending(&self, port: u32) {
         if let Some(word) = self.word(SHARED_INFO_EVTCHN_PENDING, port) {
-            word.fetch_and(!1_u64.wrapping_shl(port), SeqCst);
+            // A guest that does not let go of the word keeps an event that nobody sent.
+            let _ = contended::and(word, !1_u64.wrapping_shl(port));
         }
     }
 
@@ -113,11 +123,15 @@ impl XenState {
             return Err(Errno::Invalid);
         }
         let bit = 1_u64.wrapping_shl(port);
-        if let Some(mask) = self.word(SHARED_INFO_EVTCHN_MASK, port)
-            && mask.fetch_and(!bit, SeqCst) & bit != 0
-            && self.is_pending(port)
-        {
-            self.select(host, port, channel.vcpu());
+        let Some(mask) = self.word(SHARED_INFO_EVTCHN_MASK, port) else {
+            return Ok(());
+        };
+        match contended::and(mask, !bit) {
+            Ok(before) if before & bit != 0 && self.is_pending(port) => {
+                self.select(host, port, channel.vcpu());
+            }
+            Ok(_) => {}
+            Err(Contended) => host.condemn(self.id()),
         }
         Ok(())
     }

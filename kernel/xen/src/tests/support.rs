@@ -128,6 +128,10 @@ impl Host for Machine {
         self.domains.get(index).map(|(state, _)| state)
     }
 
+    fn condemn(&self, domain: DomainId) {
+        panic!("{domain:?} is condemned");
+    }
+
     fn console_write(&self, domain: DomainId, bytes: &[u8]) {
         let (_, physical) = &self.domains[usize::from(domain.0) - 1];
         physical.output.borrow_mut().extend_from_slice(bytes);
@@ -252,6 +256,10 @@ impl Host for Guest<'_> {
     fn peer(&self, id: DomainId) -> Option<&XenState> {
         self.machine.peer(id)
     }
+    fn condemn(&self, domain: DomainId) {
+        panic!("{domain:?} is condemned");
+    }
+
     fn console_write(&self, domain: DomainId, bytes: &[u8]) {
         self.machine.console_write(domain, bytes);
     }
