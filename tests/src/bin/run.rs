@@ -29,7 +29,7 @@ fn main() -> ExitCode {
                 .ramdisk(initrd)
                 .memory_mib(256)
                 .cpus(2)
-                .boot_arguments("console=hvc0")
+                .boot_arguments("console=hvc0 quiet")
                 .extra("viaduct,console-focus;");
             unikernels(Bundle::new("demo").guest(linux), "demo.itb")
         }
@@ -63,9 +63,10 @@ fn main() -> ExitCode {
 /// Adds the two heartbeats and writes the bundle.
 fn unikernels(bundle: Bundle, file: &str) -> PathBuf {
     let path = target().join(file);
+    let heartbeat = |name| Guest::hello(name).boot_arguments("period=5s");
     bundle
-        .guest(Guest::hello("hello-1"))
-        .guest(Guest::hello("hello-2"))
+        .guest(heartbeat("hello-1"))
+        .guest(heartbeat("hello-2"))
         .write_to(&path);
     path
 }
