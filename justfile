@@ -35,7 +35,8 @@ lint:
 # Unit and property tests, and the examples in the documentation
 unit:
     tools/cargo test --workspace --exclude viaduct-tests --exclude viaduct --exclude viaduct-arch --exclude viaduct-runtime --exclude hello --exclude probe
-    tools/cargo test -p viaduct-tests --lib --bins --doc
+    tools/cargo test -p viaduct-tests --lib --bins
+    tools/cargo test -p viaduct-tests --doc
 
 # Locks and state machines under the model checker
 loom:
