@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use ::memory::{
-    CHUNK_SIZE, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, Stage2, Stage2Kind,
+    CHUNK_SIZE, Ipa, IpaRange, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind,
 };
 use abi::{DomainId, guest_layout as layout};
 use arch::entry::MAX_CPUS;
@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use devtree::fit::Fit;
 use devtree::guest::{self, Container, DomainConfig, Enhanced, Limits, ModuleSource};
 use devtree::guest_tree::{GuestGic, GuestTree, Hypervisor};
-use devtree::kernel::{self, Kernel};
+use devtree::kernel;
 use devtree::placement::{self, Placement};
 use devtree::{Board, Problem, Severity, Tree};
 use domain::sched::Parameters;
@@ -26,6 +26,7 @@ use xen::{Config, ConsoleConfig, XenState};
 use crate::console;
 use crate::cpus::{self, Cpu};
 use crate::interrupts::Virtual;
+use crate::load::{self, Files};
 use crate::machine::{self, Domain, Holdings, Parts, Start, Vcpu};
 use crate::{devices, exits, memory_map, schedule};
 
@@ -258,11 +259,11 @@ impl Builder<'_> {
         place: &Placement,
         files: &Files<'_>,
     ) -> Result<&'static Domain, Error> {
-        let ram = lay_out(banks, chunks);
+        let ram = load::lay_out(banks, chunks);
         for chunk in chunks {
             memory_map::scrub(*chunk);
         }
-        load(&ram, place, files);
+        load::copy_files(&ram, place, files);
 
         let mut stage2 = Stage2::new().ok_or(Error::Heap)?;
         for (range, to) in &ram {
@@ -415,14 +416,6 @@ impl GuestMachine {
     }
 }
 
-/// What is copied into a new guest.
-struct Files<'f> {
-    kernel: &'f Kernel<'f>,
-    kernel_file: &'f [u8],
-    ramdisk: &'f [u8],
-    tree: &'f [u8],
-}
-
 fn homes(domain: &Domain) -> String {
     let mut text = String::new();
     for vcpu in domain.vcpus() {
@@ -430,66 +423,6 @@ fn homes(domain: &Domain) -> String {
         text.push_str(&vcpu.home.index.to_string());
     }
     text
-}
-
-/// Which piece of memory each part of the banks is. Pieces come largest first, so that each is aligned in the
-/// guest as it is in the machine, and large blocks map it.
-fn lay_out(banks: &[IpaRange], chunks: &[PaRange]) -> Vec<(IpaRange, Pa)> {
-    let mut ram = Vec::new();
-    let mut pieces = chunks.iter().copied();
-    let mut piece = pieces.next();
-    for bank in banks {
-        let mut at = bank.start();
-        while at < bank.end() {
-            let Some(current) = piece else { break };
-            let size = current.size().min(bank.end().get() - at.get());
-            ram.extend(IpaRange::new(at, size).map(|range| (range, current.start())));
-            let rest = current.start().checked_add(size);
-            piece = rest
-                .and_then(|start| PaRange::between(start, current.end()))
-                .filter(|rest| !rest.is_empty())
-                .or_else(|| pieces.next());
-            at = Ipa::new(at.get() + size);
-        }
-    }
-    ram
-}
-
-/// Copies the files to their places, down to the point of coherency.
-fn load(ram: &[(IpaRange, Pa)], place: &Placement, files: &Files<'_>) {
-    match files.kernel {
-        Kernel::Image(_) => copy(ram, place.kernel.start(), files.kernel_file),
-        Kernel::Elf(elf) => {
-            for segment in &elf.segments {
-                copy(ram, segment.range.start(), segment.data);
-            }
-        }
-    }
-    copy(ram, place.tree.start(), files.tree);
-    if let Some(initrd) = place.initrd {
-        copy(ram, initrd.start(), files.ramdisk);
-    }
-}
-
-fn copy(ram: &[(IpaRange, Pa)], to: Ipa, bytes: &[u8]) {
-    let Some(target) = IpaRange::new(to, bytes.len() as u64) else {
-        return;
-    };
-    for (range, at) in ram {
-        let start = range.start().max(target.start());
-        let end = range.end().min(target.end());
-        if start >= end {
-            continue;
-        }
-        let from = (start.get() - to.get()) as usize;
-        let until = (end.get() - to.get()) as usize;
-        if let Some(part) = bytes.get(from..until) {
-            memory_map::write(
-                Pa::new(at.get() + (start.get() - range.start().get())),
-                part,
-            );
-        }
-    }
 }
 
 /// The interrupt controller as the guest's tree has it.

@@ -16,6 +16,7 @@ mod faults;
 mod hypercalls;
 mod interrupts;
 mod lifecycle;
+mod load;
 mod machine;
 mod memory_map;
 mod power;

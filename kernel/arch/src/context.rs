@@ -4,7 +4,6 @@
 //! everything else stays in the machine: x19-x29 in the callee-saved registers of the handlers, EL1
 //! system registers, FP and the virtual timer where they are. Only [`switch_to`] moves them.
 
-use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -20,9 +19,10 @@ use aarch64_cpu::registers::{
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::cpu::Header;
+use crate::float::Float;
 use crate::registers::{
-    AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, FPCR, FPSR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, MDCR,
-    PMCR_EL0, VPIDR_EL2, hcr,
+    AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, MDCR, PMCR_EL0,
+    VPIDR_EL2, hcr,
 };
 use crate::{tlb, vectors};
 
@@ -114,14 +114,6 @@ struct System {
     timer_compare: u64,
     /// `HCR_EL2.VSE`: a virtual SError that it has not taken yet.
     virtual_error: u64,
-}
-
-/// FP and SIMD registers.
-#[repr(C, align(16))]
-struct Float {
-    q: [[u64; 2]; 32],
-    fpcr: u64,
-    fpsr: u64,
 }
 
 /// A vCPU's state. Exactly one party owns it at a time: the CPU that has it loaded, or the holder of an
@@ -321,82 +313,6 @@ impl System {
         CNTV_CTL_EL0.set(self.timer_control);
         HCR_EL2.set(HCR_EL2.get() & !hcr::VSE | self.virtual_error);
     }
-}
-
-impl Float {
-    const fn zero() -> Self {
-        Self {
-            q: [[0; 2]; 32],
-            fpcr: 0,
-            fpsr: 0,
-        }
-    }
-
-    fn save(&mut self) {
-        self.fpcr = FPCR.get();
-        self.fpsr = FPSR.get();
-        // SAFETY: `q` has room for 32 registers of 16 bytes.
-        unsafe { save_q(self.q.as_mut_ptr()) }
-    }
-
-    fn load(&self) {
-        FPCR.set(self.fpcr);
-        FPSR.set(self.fpsr);
-        // SAFETY: `q` holds 32 registers of 16 bytes, which EL2 itself does not use.
-        unsafe { load_q(self.q.as_ptr()) }
-    }
-}
-
-/// # Safety
-/// `to` has room for 512 bytes, aligned to 16.
-#[unsafe(naked)]
-unsafe extern "C" fn save_q(to: *mut [u64; 2]) {
-    naked_asm!(
-        ".arch_extension fp",
-        "stp     q0, q1, [x0]",
-        "stp     q2, q3, [x0, #32]",
-        "stp     q4, q5, [x0, #64]",
-        "stp     q6, q7, [x0, #96]",
-        "stp     q8, q9, [x0, #128]",
-        "stp     q10, q11, [x0, #160]",
-        "stp     q12, q13, [x0, #192]",
-        "stp     q14, q15, [x0, #224]",
-        "stp     q16, q17, [x0, #256]",
-        "stp     q18, q19, [x0, #288]",
-        "stp     q20, q21, [x0, #320]",
-        "stp     q22, q23, [x0, #352]",
-        "stp     q24, q25, [x0, #384]",
-        "stp     q26, q27, [x0, #416]",
-        "stp     q28, q29, [x0, #448]",
-        "stp     q30, q31, [x0, #480]",
-        "ret",
-    )
-}
-
-/// # Safety
-/// `from` holds 512 bytes, aligned to 16.
-#[unsafe(naked)]
-unsafe extern "C" fn load_q(from: *const [u64; 2]) {
-    naked_asm!(
-        ".arch_extension fp",
-        "ldp     q0, q1, [x0]",
-        "ldp     q2, q3, [x0, #32]",
-        "ldp     q4, q5, [x0, #64]",
-        "ldp     q6, q7, [x0, #96]",
-        "ldp     q8, q9, [x0, #128]",
-        "ldp     q10, q11, [x0, #160]",
-        "ldp     q12, q13, [x0, #192]",
-        "ldp     q14, q15, [x0, #224]",
-        "ldp     q16, q17, [x0, #256]",
-        "ldp     q18, q19, [x0, #288]",
-        "ldp     q20, q21, [x0, #320]",
-        "ldp     q22, q23, [x0, #352]",
-        "ldp     q24, q25, [x0, #384]",
-        "ldp     q26, q27, [x0, #416]",
-        "ldp     q28, q29, [x0, #448]",
-        "ldp     q30, q31, [x0, #480]",
-        "ret",
-    )
 }
 
 /// Sets what is the same for every guest on this CPU, and the vectors. Once per CPU.

@@ -16,6 +16,7 @@ pub mod cache;
 pub mod context;
 pub mod cpu;
 pub mod entry;
+mod float;
 pub mod guest;
 pub mod inject;
 pub mod mmu;

@@ -1,0 +1,78 @@
+//! Guest memory as it is filled: which piece of the machine's memory is which part of the guest's, and the
+//! files copied to their places.
+
+use alloc::vec::Vec;
+
+use ::memory::{Ipa, IpaRange, Pa, PaRange};
+use devtree::kernel::Kernel;
+use devtree::placement::Placement;
+
+use crate::memory_map;
+
+/// What is copied into a new guest.
+pub(crate) struct Files<'f> {
+    pub(crate) kernel: &'f Kernel<'f>,
+    pub(crate) kernel_file: &'f [u8],
+    pub(crate) ramdisk: &'f [u8],
+    pub(crate) tree: &'f [u8],
+}
+
+/// Which piece of memory each part of the banks is. Pieces come largest first, so that each is aligned in the
+/// guest as it is in the machine, and large blocks map it.
+pub(crate) fn lay_out(banks: &[IpaRange], chunks: &[PaRange]) -> Vec<(IpaRange, Pa)> {
+    let mut ram = Vec::new();
+    let mut pieces = chunks.iter().copied();
+    let mut piece = pieces.next();
+    for bank in banks {
+        let mut at = bank.start();
+        while at < bank.end() {
+            let Some(current) = piece else { break };
+            let size = current.size().min(bank.end().get() - at.get());
+            ram.extend(IpaRange::new(at, size).map(|range| (range, current.start())));
+            let rest = current.start().checked_add(size);
+            piece = rest
+                .and_then(|start| PaRange::between(start, current.end()))
+                .filter(|rest| !rest.is_empty())
+                .or_else(|| pieces.next());
+            at = Ipa::new(at.get() + size);
+        }
+    }
+    ram
+}
+
+/// Copies the files to their places, down to the point of coherency.
+pub(crate) fn copy_files(ram: &[(IpaRange, Pa)], place: &Placement, files: &Files<'_>) {
+    match files.kernel {
+        Kernel::Image(_) => copy(ram, place.kernel.start(), files.kernel_file),
+        Kernel::Elf(elf) => {
+            for segment in &elf.segments {
+                copy(ram, segment.range.start(), segment.data);
+            }
+        }
+    }
+    copy(ram, place.tree.start(), files.tree);
+    if let Some(initrd) = place.initrd {
+        copy(ram, initrd.start(), files.ramdisk);
+    }
+}
+
+fn copy(ram: &[(IpaRange, Pa)], to: Ipa, bytes: &[u8]) {
+    let Some(target) = IpaRange::new(to, bytes.len() as u64) else {
+        return;
+    };
+    for (range, at) in ram {
+        let start = range.start().max(target.start());
+        let end = range.end().min(target.end());
+        if start >= end {
+            continue;
+        }
+        let from = (start.get() - to.get()) as usize;
+        let until = (end.get() - to.get()) as usize;
+        if let Some(part) = bytes.get(from..until) {
+            memory_map::write(
+                Pa::new(at.get() + (start.get() - range.start().get())),
+                part,
+            );
+        }
+    }
+}
