@@ -24,7 +24,7 @@ test: lint unit loom system
 
 # The full matrix as well
 test-long: lint unit loom
-    VIADUCT_LONG=1 tools/cargo test -p viaduct-tests --tests -- --test-threads 4 --include-ignored
+    tools/cargo test -p viaduct-tests --tests -- --test-threads 4 --include-ignored
 
 # Formatting, and clippy for host and metal
 lint:
