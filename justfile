@@ -24,7 +24,7 @@ test: lint unit loom system
 
 # The full matrix as well
 test-long: lint unit loom
-    tools/cargo test -p viaduct-tests --tests -- --test-threads 4 --include-ignored
+    tools/cargo test -p viaduct-tests --no-fail-fast --tests -- --test-threads 4 --include-ignored
 
 # Formatting, and clippy for host and metal
 lint:
@@ -50,7 +50,7 @@ loom:
 # System tests, two machines at a time; `just system boot` for one file
 system file="*":
     tools/build release
-    tools/cargo test -p viaduct-tests --test '{{ file }}' -- --test-threads 4
+    tools/cargo test -p viaduct-tests --no-fail-fast --test '{{ file }}' -- --test-threads 4
 
 # Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh` for newer ones
 guests-linux *how:
