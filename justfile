@@ -52,6 +52,11 @@ system file="*":
     tools/build release
     tools/cargo test -p viaduct-tests --no-fail-fast --test '{{ file }}' -- --test-threads 4
 
+# What operations cost in instructions, beside their budgets
+bench:
+    tools/build release
+    tools/cargo run --quiet -p viaduct-tests --bin bench
+
 # Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh` for newer ones
 guests-linux *how:
     guests/linux/fetch {{ how }}

@@ -18,6 +18,7 @@
 
 mod bundle;
 mod console;
+pub mod cost;
 mod guest;
 mod host_tree;
 mod images;

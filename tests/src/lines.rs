@@ -11,6 +11,8 @@ pub const FAILURES: [&str; 2] = ["PANIC: ", "FAULT in EL2: "];
 pub const HALTED: &str = "halted";
 /// The last guest has stopped.
 pub const ALL_STOPPED: &str = "viaduct| all guests have stopped";
+/// Everything is built; the line ends with the time since reset.
+pub const GUESTS_START: &str = "viaduct| guests start";
 /// Nothing to run.
 pub const NO_GUESTS: &str = "viaduct| no guest to run";
 /// Started at EL1, or at EL3: nothing to do there.
