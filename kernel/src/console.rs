@@ -4,7 +4,7 @@
 //! ring that the UART drains as it can, so that a guest's output never holds EL2 up.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use devtree::{Board, UartKind};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -14,6 +14,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
+use crate::{cpus, interrupts};
 
 pub(crate) use shell::SourceId as Source;
 
@@ -52,6 +53,9 @@ static STATE: SpinLock<State> = SpinLock::new(State {
 static DELIVERY: SpinLock<()> = SpinLock::new(());
 
 static INPUT_TO_GUEST: AtomicBool = AtomicBool::new(true);
+
+/// Domains whose PV ring waits for room.
+static STALLED: AtomicUsize = AtomicUsize::new(0);
 
 /// The UART's description, for a second driver that the panic path may use past all locks.
 static DESCRIBED: sync::Once<devtree::Uart> = sync::Once::new();
@@ -151,6 +155,44 @@ pub(crate) fn write(source: Source, bytes: &[u8]) {
         console.write(source, bytes);
     }
     state.drain();
+}
+
+/// Whether a domain's lines find much room. If not, its ring is served when they do.
+pub(crate) fn has_room(domain: &Domain) -> bool {
+    let state = STATE.lock();
+    let Some(console) = &state.console else {
+        return true;
+    };
+    let room = console.has_room(domain.console);
+    if !room {
+        wait(domain);
+    }
+    room
+}
+
+/// Serves the rings of the domains that found no room, now that the UART has taken some of what waited.
+pub(crate) fn serve_waiting() {
+    if STALLED.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    for domain in machine::domains() {
+        if domain.console_waits.swap(false, Ordering::Relaxed) {
+            STALLED.fetch_sub(1, Ordering::Relaxed);
+            // One step: what is left waits for another look, which an interrupt of our own asks for.
+            if domain.is_running() && domain.xen.serve_console(&Machine) {
+                wait(domain);
+                if let Some(cpu) = cpus::this_cpu() {
+                    interrupts::send_look(cpu);
+                }
+            }
+        }
+    }
+}
+
+fn wait(domain: &Domain) {
+    if !domain.console_waits.swap(true, Ordering::Relaxed) {
+        STALLED.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Writes out all that waits, polled: before the machine ends. After a failure only if the lock is free: the
@@ -333,6 +375,11 @@ impl State {
         }
         if self.interrupts {
             uart.set_transmit_interrupt(!console.output().is_empty());
+        }
+        if STALLED.load(Ordering::Relaxed) != 0
+            && let Some(cpu) = cpus::this_cpu()
+        {
+            cpu.look.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -60,6 +60,10 @@ impl Host for Machine {
         }
     }
 
+    fn console_has_room(&self, domain: DomainId) -> bool {
+        machine::find(domain).is_none_or(console::has_room)
+    }
+
     fn condemn(&self, domain: DomainId) {
         if let Some(domain) = machine::find(domain) {
             lifecycle::condemn(domain);
@@ -163,6 +167,10 @@ impl Host for Calling {
     fn console_write(&self, _domain: DomainId, bytes: &[u8]) {
         self.0.domain.speaks_by_uart.store(false, Ordering::Relaxed);
         console::write(self.0.domain.console, bytes);
+    }
+
+    fn console_has_room(&self, _domain: DomainId) -> bool {
+        console::has_room(self.0.domain)
     }
 
     fn condemn(&self, domain: DomainId) {

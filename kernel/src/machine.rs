@@ -109,6 +109,8 @@ pub(crate) struct Domain {
     pub(crate) console: Source,
     /// It wrote to its UART last, and not to the ring: input goes the same way.
     pub(crate) speaks_by_uart: AtomicBool,
+    /// Its PV console ring waits for room on the console.
+    pub(crate) console_waits: AtomicBool,
     /// Guest RAM: where each piece of it lies. Fixed while the domain lives.
     pub(crate) ram: Vec<(IpaRange, Pa)>,
     pub(crate) trap_unmapped: bool,
@@ -160,6 +162,7 @@ impl Domain {
             uart: parts.uart,
             console: parts.console,
             speaks_by_uart: AtomicBool::new(false),
+            console_waits: AtomicBool::new(false),
             ram: parts.ram,
             trap_unmapped: parts.trap_unmapped,
             bus: parts.bus,

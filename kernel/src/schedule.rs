@@ -19,7 +19,7 @@ use crate::cpus::{self, Cpu};
 use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
-use crate::{lifecycle, timer};
+use crate::{console, lifecycle, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -81,6 +81,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             lifecycle::left(loaded.domain);
         }
         timer::wake_expired(cpu);
+        console::serve_waiting();
         let choice = choose(cpu);
         match choice.vcpu {
             Some(vcpu) => {

@@ -50,6 +50,11 @@ pub trait Host {
     /// and counted there.
     fn console_write(&self, domain: DomainId, bytes: &[u8]);
 
+    /// Whether the console has much room for what a domain writes. If not, its PV ring is left as it is, so
+    /// that the domain waits instead of losing lines; the image calls
+    /// [`XenState::serve_console`] when there is room again.
+    fn console_has_room(&self, domain: DomainId) -> bool;
+
     /// A domain keeps writing a word that it shares with the hypervisor, so that an event could not be set:
     /// it is to end. May be called with locks of this crate held, so nothing is ended at once.
     fn condemn(&self, domain: DomainId);

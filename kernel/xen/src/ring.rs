@@ -165,6 +165,9 @@ impl XenState {
         let Some((ring, port)) = &self.console else {
             return false;
         };
+        if !host.console_has_room(self.id()) {
+            return false;
+        }
         let drained = ring.drain(|bytes| host.console_write(self.id(), bytes));
         if drained.moved() {
             self.raise_service(host, *port);

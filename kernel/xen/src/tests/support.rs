@@ -128,6 +128,10 @@ impl Host for Machine {
         self.domains.get(index).map(|(state, _)| state)
     }
 
+    fn console_has_room(&self, _: DomainId) -> bool {
+        true
+    }
+
     fn condemn(&self, domain: DomainId) {
         panic!("{domain:?} is condemned");
     }
@@ -256,6 +260,10 @@ impl Host for Guest<'_> {
     fn peer(&self, id: DomainId) -> Option<&XenState> {
         self.machine.peer(id)
     }
+    fn console_has_room(&self, _: DomainId) -> bool {
+        true
+    }
+
     fn condemn(&self, domain: DomainId) {
         panic!("{domain:?} is condemned");
     }
