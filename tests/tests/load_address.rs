@@ -38,7 +38,8 @@ fn high_in_ram() {
 #[test]
 #[ignore = "long"]
 fn sixty_four_places() {
-    for step in 0..64 {
+    // QEMU's own first instructions lie at the start of RAM.
+    for step in 1..=64 {
         let address = 0x4000_0000 + step * 0x31_0000;
         if !(0x4ee0_0000..0x5a00_0000).contains(&address) {
             boots_at(&format!("load-{address:x}"), address);

@@ -84,3 +84,22 @@ fn input_arrives() {
         console.expect("probe| PASS input", seconds(20));
     }
 }
+
+/// A guest that only moves its timer's compare value gets every tick, also when one comes while the
+/// last is not yet ended: the emulated GICv2 forgets such an interrupt until it is made to look.
+#[test]
+fn no_tick_is_lost() {
+    let names = ["timer-compare-only"; 40].join(",");
+    for (name, machine) in [
+        ("ticks-v2", Machine::virt(Gic::V2).cpus(1)),
+        ("ticks-v3", Machine::virt(Gic::V3).cpus(1)),
+    ] {
+        let bundle = Bundle::new(name)
+            .guest(Guest::probe("probe", &format!("test={names}")))
+            .write();
+        let mut console = machine.alone().bundle(bundle).start(name);
+        console.expect("probe| DONE", seconds(60));
+        let failed = console.lines_with("probe| FAIL");
+        assert!(failed.is_empty(), "{name}: {failed:#?}");
+    }
+}
