@@ -143,10 +143,11 @@ pub(crate) struct Builder<'t> {
 impl Builder<'_> {
     /// Builds every guest that can be built, and makes all known and ready to run.
     pub(crate) fn build_all(&self, configs: &[DomainConfig]) {
+        let mut checked = Vec::new();
         let mut domains: Vec<&'static Domain> = Vec::new();
         for (number, config) in configs.iter().enumerate() {
             let id = DomainId(number as u16 + 1);
-            match self.build(id, config) {
+            match self.build(id, config, &mut checked) {
                 Ok(domain) => domains.push(domain),
                 Err(error) => error!("{}: {error}; guest left out", config.name),
             }
@@ -167,12 +168,18 @@ impl Builder<'_> {
         machine::publish(domains);
     }
 
-    fn build(&self, id: DomainId, config: &DomainConfig) -> Result<&'static Domain, Error> {
+    /// Builds one guest. `checked` names the images of the bundle whose hashes were found right.
+    fn build(
+        &self,
+        id: DomainId,
+        config: &DomainConfig,
+        checked: &mut Vec<String>,
+    ) -> Result<&'static Domain, Error> {
         memory_map::grow_heap().ok_or(Error::Heap)?;
-        let kernel_file = self.file(&config.kernel)?;
+        let kernel_file = self.file(&config.kernel, checked)?;
         let kernel = kernel::probe(kernel_file)?;
         let ramdisk = match &config.ramdisk {
-            Some(source) => self.file(source)?,
+            Some(source) => self.file(source, checked)?,
             None => &[],
         };
         let banks =
@@ -204,14 +211,17 @@ impl Builder<'_> {
         }
     }
 
-    /// The bytes of a module; those of the bundle are checked against their hashes.
-    fn file(&self, source: &ModuleSource) -> Result<&[u8], Error> {
+    /// The bytes of a module; those of the bundle are checked against their hashes, once each.
+    fn file(&self, source: &ModuleSource, checked: &mut Vec<String>) -> Result<&[u8], Error> {
         match source {
             ModuleSource::Memory(range) => Ok(memory_map::bytes(*range)),
             ModuleSource::Image(name) => {
                 let bundle = self.bundle.ok_or(devtree::Error::NoSuchImage)?;
                 let image = bundle.image(name)?;
-                image.verify()?;
+                if !checked.contains(name) {
+                    image.verify()?;
+                    checked.push(name.clone());
+                }
                 Ok(image.data)
             }
         }
