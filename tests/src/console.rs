@@ -219,8 +219,7 @@ impl Console {
             "echo start''-of-command; {command}; echo end''-of-command-$?.\n"
         ));
         let end = self.expect_that(&format!("the end of {command:?}"), within, |line| {
-            line.strip_prefix(&prefix)
-                .is_some_and(|line| line.starts_with("end-of-command-") && line.ends_with('.'))
+            line.strip_prefix(&prefix).is_some_and(is_end)
         });
         let printed = {
             let received = self.shared.lock();
@@ -339,4 +338,11 @@ impl Drop for Console {
             let _ = file.write_all(received.transcript.raw());
         }
     }
+}
+
+/// The mark behind a command's output, alone: what is typed ahead may be echoed behind it.
+fn is_end(line: &str) -> bool {
+    line.strip_prefix("end-of-command-")
+        .and_then(|rest| rest.strip_suffix('.'))
+        .is_some_and(|code| !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit()))
 }
