@@ -148,7 +148,28 @@ impl Source {
             self.line.extend(&self.prefix);
         }
         self.line.push(byte);
+        self.forget_question();
         kept
+    }
+
+    /// Drops a question to the terminal (device status or attributes, ECMA-48 8.3.35 and 8.3.24) from
+    /// the end of the unfinished line: it has been asked, and drawn again it would be asked again.
+    fn forget_question(&mut self) {
+        let Some((b'n' | b'c', before)) = self.line.split_last() else {
+            return;
+        };
+        let parameters = before
+            .iter()
+            .rev()
+            .take_while(|byte| matches!(byte, 0x20..=0x3f))
+            .count();
+        let introducer = before.len().saturating_sub(parameters);
+        if let Some(start) = before
+            .get(..introducer)
+            .and_then(|before| before.strip_suffix(b"\x1b["))
+        {
+            self.line.truncate(start.len());
+        }
     }
 
     /// Leaves the rest of the line out, since there was no room.

@@ -133,6 +133,27 @@ fn the_unfinished_line_of_who_has_the_input_is_drawn_again() {
 }
 
 #[test]
+fn a_question_to_the_terminal_is_asked_once() {
+    let (mut console, one, two) = three();
+    console.give_input(one);
+    drain(&mut console, usize::MAX);
+    console.write(one, b"# \x1b[6n");
+    let asked = drain(&mut console, usize::MAX);
+    assert!(asked.ends_with(b"# \x1b[6n"));
+    console.write(two, b"beat\n");
+    let drawn = drain(&mut console, usize::MAX);
+    assert!(
+        drawn.ends_with(b"# "),
+        "{:?}",
+        drawn.escape_ascii().to_string()
+    );
+    // Letters alone are no question.
+    console.write(one, b"run");
+    console.write(two, b"beat\n");
+    assert!(drain(&mut console, usize::MAX).ends_with(b"# run"));
+}
+
+#[test]
 fn a_carriage_return_goes_behind_the_name() {
     let (mut console, linux, hello) = three();
     console.give_input(linux);
