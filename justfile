@@ -46,6 +46,7 @@ loom:
     export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
     tools/cargo test --release -p viaduct-sync --features model --test loom
     tools/cargo test --release -p viaduct-domain --test loom
+    tools/cargo test --release -p viaduct-vgic --features model --test loom
 
 # System tests, two machines at a time; `just system boot` for one file
 system file="*":

@@ -7,7 +7,7 @@ use abi::guest_layout as layout;
 use arch::context::Registers;
 use domain::mmio::{Access, Bus, Device};
 use log::warn;
-use vgic::{IntId, Region, Version, Width};
+use vgic::{AccessError, IntId, Notify, Region, Version, Width};
 use xen::{Vpl011, Wires};
 
 use crate::console;
@@ -89,8 +89,37 @@ pub(crate) fn bus(version: Version, vcpus: u32, uart: bool) -> Bus {
     bus
 }
 
-/// The device refused the access.
-pub(crate) struct Refused;
+/// Why an access was not carried out.
+pub(crate) enum NotDone {
+    /// The device refused it.
+    Refused,
+    /// Another CPU has not said yet what is to be read: the guest executes the instruction again.
+    Again,
+}
+
+/// How often a CPU looks for another one's answer before it lets its guest go on. A look takes some 50 to 100
+/// instructions: more than the longest stretch that EL2 executes with interrupts masked.
+const PATIENCE: u32 = 1000;
+
+/// The other vCPUs of a domain, for the one that accesses the interrupt controller.
+struct Neighbours(&'static Domain);
+
+impl vgic::Others for Neighbours {
+    fn notify(&self, vcpus: Notify) {
+        schedule::notify_all(self.0, vcpus);
+    }
+
+    fn ask(&self, vcpus: Notify) {
+        for vcpu in vcpus.filter_map(|id| self.0.vcpu(id)) {
+            schedule::disturb(vcpu);
+        }
+    }
+
+    fn wait(&self, turn: u32) -> bool {
+        core::hint::spin_loop();
+        turn < PATIENCE
+    }
+}
 
 /// Carries out an access that hit a device; the guest's register is read or written.
 #[inline]
@@ -100,7 +129,7 @@ pub(crate) fn access(
     offset: u64,
     access: &Access,
     registers: &mut Registers,
-) -> Result<(), Refused> {
+) -> Result<(), NotDone> {
     match device {
         Device::Distributor => gic(vcpu, Region::Distributor, offset, access, registers),
         Device::Redistributor => gic(vcpu, Region::Redistributor, offset, access, registers),
@@ -115,23 +144,26 @@ fn gic(
     offset: u64,
     access: &Access,
     registers: &mut Registers,
-) -> Result<(), Refused> {
-    let width = Width::from_bytes(access.width.bytes()).ok_or(Refused)?;
+) -> Result<(), NotDone> {
+    let width = Width::from_bytes(access.width.bytes()).ok_or(NotDone::Refused)?;
     let vgic = &vcpu.domain.vgic;
     let here = schedule::here(vcpu);
+    let others = Neighbours(vcpu.domain);
+    let refused = |error| match error {
+        AccessError::Unanswered => NotDone::Again,
+        AccessError::Width | AccessError::Misaligned | AccessError::Outside => NotDone::Refused,
+    };
     if access.write {
         let value = access.stored(registers.get(access.register));
-        let notify = vgic
-            .write(here, region, offset, width, value)
-            .map_err(|_| Refused)?;
-        schedule::notify_all(vcpu.domain, notify);
+        vgic.write(here, region, offset, width, value, &others)
+            .map_err(refused)
     } else {
         let raw = vgic
-            .read(here, region, offset, width)
-            .map_err(|_| Refused)?;
+            .read(here, region, offset, width, &others)
+            .map_err(refused)?;
         registers.set(access.register, access.loaded(raw));
+        Ok(())
     }
-    Ok(())
 }
 
 fn uart(
@@ -139,8 +171,8 @@ fn uart(
     offset: u64,
     access: &Access,
     registers: &mut Registers,
-) -> Result<(), Refused> {
-    let uart = vcpu.domain.uart.as_ref().ok_or(Refused)?;
+) -> Result<(), NotDone> {
+    let uart = vcpu.domain.uart.as_ref().ok_or(NotDone::Refused)?;
     let size = access.width.bytes() as u32;
     let mut wires = UartWires(vcpu.domain);
     let result = if access.write {
@@ -155,5 +187,5 @@ fn uart(
     if !access.write {
         console::room(vcpu.domain);
     }
-    result.map_err(|_| Refused)
+    result.map_err(|_| NotDone::Refused)
 }

@@ -335,7 +335,8 @@ fn data_abort(
                     vectors::skip_instruction();
                     schedule::leave(cpu, vcpu)
                 }
-                Err(devices::Refused) => {
+                Err(devices::NotDone::Again) => schedule::leave(cpu, vcpu),
+                Err(devices::NotDone::Refused) => {
                     complain_access(vcpu, ipa.get(), "the device does not answer");
                     inject::inject(Exception::DataAbort {
                         address: far,

@@ -80,6 +80,12 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             unload(cpu, loaded);
             lifecycle::left(loaded.domain);
         }
+        // Somebody may wait for what its list registers hold, also while it sleeps here.
+        if let Some(loaded) = cpu.loaded()
+            && loaded.domain.vgic.needs_enter(loaded.id)
+        {
+            refresh(loaded);
+        }
         timer::wake_expired(cpu);
         console::serve_waiting();
         let choice = choose(cpu);
@@ -301,7 +307,14 @@ pub(crate) fn kick(vcpu: &'static Vcpu) {
     }
 }
 
-/// The same for the vCPU that is loaded here: it sleeps, or it sees for itself.
+/// Has the CPU pass an exit on which a vCPU is loaded, running or asleep, without waking it.
+pub(crate) fn disturb(vcpu: &'static Vcpu) {
+    if vcpu.is_loaded() && !is_here(vcpu.home) {
+        interrupts::send_look(vcpu.home);
+    }
+}
+
+/// As [`kick`], for the vCPU that is loaded here: it sleeps, or it sees for itself.
 #[inline]
 pub(crate) fn wake_if_blocked(vcpu: &'static Vcpu) {
     if vcpu.run.power() == Power::Blocked {

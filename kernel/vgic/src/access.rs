@@ -7,11 +7,12 @@ use crate::identity::{Notify, VcpuId, Version};
 use crate::list::{Here, Link, ListRegisters};
 use crate::redistributor;
 use crate::registers::{Region, Width};
+use crate::remote::Others;
 use crate::state::Word;
 use crate::vgic::Vgic;
 use crate::words;
 
-/// Why an access to a register cannot be performed: the guest gets a data abort.
+/// Why an access to a register is not performed: the guest gets a data abort, but for the last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AccessError {
     /// The register is not accessible with this width.
@@ -20,6 +21,8 @@ pub enum AccessError {
     Misaligned,
     /// The offset lies outside the frames that the guest has.
     Outside,
+    /// No data abort: another CPU has not answered yet. The guest is to execute the instruction again.
+    Unanswered,
 }
 
 impl fmt::Display for AccessError {
@@ -28,6 +31,7 @@ impl fmt::Display for AccessError {
             Self::Width => "the register cannot be accessed with this width",
             Self::Misaligned => "the access is not aligned to its width",
             Self::Outside => "no register frame here",
+            Self::Unanswered => "another CPU has not answered yet",
         })
     }
 }
@@ -59,13 +63,14 @@ impl Vgic {
     /// start of the region. GICD_SGIR is a write like any other.
     ///
     /// # Errors
-    /// [`AccessError`]: the guest gets a data abort.
+    /// [`AccessError`]: the guest gets a data abort, or executes the instruction again.
     pub fn read<L: ListRegisters + ?Sized>(
         &self,
         here: Here<'_, L>,
         region: Region,
         offset: u64,
         width: Width,
+        others: &impl Others,
     ) -> Result<u64, AccessError> {
         let offset = width.check(offset)?;
         if width == Width::Word {
@@ -76,7 +81,7 @@ impl Vgic {
                 return Ok(u64::from(self.state.lock().enabled(word)));
             }
         }
-        self.read_slowly(here, region, offset, width)
+        self.read_slowly(here, region, (offset, width), others)
     }
 
     #[cold]
@@ -85,12 +90,12 @@ impl Vgic {
         &self,
         here: Here<'_, L>,
         region: Region,
-        offset: u32,
-        width: Width,
+        (offset, width): (u32, Width),
+        others: &impl Others,
     ) -> Result<u64, AccessError> {
         match region {
-            Region::Distributor => distributor::read(self, here, offset, width),
-            Region::Redistributor => redistributor::read(self, here, offset, width),
+            Region::Distributor => distributor::read(self, here, others, offset, width),
+            Region::Redistributor => redistributor::read(self, here, others, offset, width),
         }
     }
 
@@ -116,7 +121,7 @@ impl Vgic {
         Some((word, place & 0x80 == 0))
     }
 
-    /// A write, as [`read`](Self::read).
+    /// A write, as [`read`](Self::read). Whom it concerns is notified through `others`.
     ///
     /// # Errors
     /// [`AccessError`]: the guest gets a data abort.
@@ -127,19 +132,24 @@ impl Vgic {
         offset: u64,
         width: Width,
         value: u64,
-    ) -> Result<Notify, AccessError> {
+        others: &impl Others,
+    ) -> Result<(), AccessError> {
         let offset = width.check(offset)?;
         if width == Width::Word {
             if let Some((word, enable)) = self.enable_word(here.vcpu, region, offset) {
                 let lanes = words::writable_enables(self.version, word) & value as u32;
                 if self.state.lock().enable(word, lanes, enable) {
-                    return Ok(Notify::NONE);
+                    return Ok(());
                 }
             } else if offset == distributor::SGIR && region == Region::Distributor {
-                return Ok(self.write_sgir(here, value as u32));
+                let notify = self.write_sgir(here, value as u32);
+                if !notify.is_empty() {
+                    others.notify(notify);
+                }
+                return Ok(());
             }
         }
-        self.write_slowly(here, region, (offset, width), value)
+        self.write_slowly(here, region, (offset, width), value, others)
     }
 
     /// The guest writes GICD_SGIR, or what is reserved there on GICv3.
@@ -175,11 +185,11 @@ impl Vgic {
         region: Region,
         (offset, width): (u32, Width),
         value: u64,
-    ) -> Result<Notify, AccessError> {
-        let (result, notify) = self.work(Some(here.vcpu), |work| match region {
+        others: &impl Others,
+    ) -> Result<(), AccessError> {
+        self.change(here, others, |work| match region {
             Region::Distributor => distributor::write(work, here, offset, width, value),
             Region::Redistributor => redistributor::write(work, here, offset, width, value),
-        });
-        result.map(|()| notify)
+        })
     }
 }

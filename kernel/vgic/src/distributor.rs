@@ -6,6 +6,7 @@ use crate::identity::{IntId, VcpuId, Version};
 use crate::inject::source_of;
 use crate::list::{Here, ListRegisters};
 use crate::registers::Width;
+use crate::remote::Others;
 use crate::state::{NOBODY, Shared, Word, Work};
 use crate::vgic::Vgic;
 use crate::words;
@@ -83,6 +84,7 @@ const fn require_word(width: Width) -> Result<(), AccessError> {
 pub(crate) fn read<L: ListRegisters + ?Sized>(
     vgic: &Vgic,
     here: Here<'_, L>,
+    others: &impl Others,
     offset: u32,
     width: Width,
 ) -> Result<u64, AccessError> {
@@ -93,10 +95,7 @@ pub(crate) fn read<L: ListRegisters + ?Sized>(
             let Some(word) = words::distributor_word(version, here.vcpu, offset) else {
                 return Ok(0);
             };
-            let (value, _) = vgic.work(Some(here.vcpu), |work| {
-                words::read(work, here, word, offset, width)
-            });
-            return value;
+            return vgic.read_word(here, others, word, offset, width);
         }
         CTLR => {
             let (control, _) = vgic.work(None, |work| work.state.control);

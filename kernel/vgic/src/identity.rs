@@ -195,6 +195,11 @@ impl Notify {
         Self(self.0 | other.0)
     }
 
+    /// All but one.
+    pub(crate) const fn without(self, vcpu: VcpuId) -> Self {
+        Self(self.0 & !1_u128.wrapping_shl(vcpu.get()))
+    }
+
     pub(crate) fn insert(&mut self, vcpu: VcpuId) {
         self.0 |= 1_u128.wrapping_shl(vcpu.get());
     }

@@ -13,6 +13,8 @@
 //!   [`Vgic::needs_enter`] (after a trap), one load; only if that says so,
 //!   [`Vgic::enter_if_needed`].
 //! * Maintenance interrupt: [`Vgic::enter`], always.
+//! * What a guest reads or writes may be about an interrupt in the list registers of another CPU: the image
+//!   says through [`Others`] how that CPU is reached.
 //! * Every call that returns a [`Notify`] names vCPUs other than the one here that must be kicked or
 //!   woken.
 //! * CPU_ON: [`Vgic::reset_vcpu`]; restart of the domain: [`Vgic::reset`].
@@ -38,9 +40,11 @@ mod fill;
 mod identity;
 mod inject;
 mod list;
+mod primitives;
 mod quick;
 mod redistributor;
 mod registers;
+mod remote;
 mod state;
 mod transfer;
 mod vgic;
@@ -51,4 +55,5 @@ pub use fill::{Candidate, Choice, choose};
 pub use identity::{IntId, Notify, VcpuId, Version};
 pub use list::{Here, Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance};
 pub use registers::{Region, Width};
+pub use remote::Others;
 pub use vgic::{Error, Vgic};

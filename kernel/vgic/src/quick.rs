@@ -2,7 +2,7 @@
 //! enable. Each is taken only where nothing else is going on; the general code behind it gives the
 //! same result, and the model test does not know which one was taken.
 
-use core::sync::atomic::Ordering;
+use crate::primitives::Ordering;
 
 use crate::identity::{IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, Maintenance, Occupancy, with_pending};

@@ -6,6 +6,7 @@ use crate::distributor::{IIDR_VALUE, identification};
 use crate::identity::{IntId, VcpuId, Version};
 use crate::list::{Here, ListRegisters};
 use crate::registers::Width;
+use crate::remote::Others;
 use crate::state::{Word, Work};
 use crate::vgic::Vgic;
 use crate::words;
@@ -51,6 +52,7 @@ pub(crate) const fn own_frame(vcpu: VcpuId) -> u32 {
 pub(crate) fn read<L: ListRegisters + ?Sized>(
     vgic: &Vgic,
     here: Here<'_, L>,
+    others: &impl Others,
     offset: u32,
     width: Width,
 ) -> Result<u64, AccessError> {
@@ -61,10 +63,7 @@ pub(crate) fn read<L: ListRegisters + ?Sized>(
             if words::number(offset) != 0 {
                 return Ok(0);
             }
-            let (value, _) = vgic.work(Some(here.vcpu), |work| {
-                words::read(work, here, Word::Private(vcpu), offset, width)
-            });
-            return value;
+            return vgic.read_word(here, others, Word::Private(vcpu), offset, width);
         }
         TYPER | TYPER_HIGH => {
             let typer = typer(vcpu, vgic.vcpu_count());

@@ -3,8 +3,8 @@
 
 extern crate alloc;
 
+use crate::primitives::{AtomicU32, Ordering};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bank::Bank;
 use crate::identity::{Bits, IntId, Notify, VcpuId, Version, bit};
@@ -104,6 +104,12 @@ pub(crate) struct Private {
     pub(crate) maintenance: Maintenance,
     /// GICR_WAKER.ProcessorSleep, as written.
     pub(crate) asleep: bool,
+    /// It is on a CPU, between restore and save.
+    pub(crate) loaded: bool,
+    /// [`State::clock`] when its list registers were last looked at.
+    pub(crate) folded: u64,
+    /// Hardware interrupts whose line was high then.
+    pub(crate) asserted: u32,
 }
 
 impl Private {
@@ -117,6 +123,9 @@ impl Private {
             places: [0; 32],
             maintenance: Maintenance::NONE,
             asleep: false,
+            loaded: false,
+            folded: 0,
+            asserted: 0,
         }
     }
 
@@ -229,6 +238,8 @@ pub(crate) struct State {
     pub(crate) forwarding: bool,
     /// Shared banks that hold something pending or active beside what the list registers hold.
     pub(crate) busy: u32,
+    /// How many questions have been asked (see `remote`).
+    pub(crate) clock: u64,
     pub(crate) private: Box<[Private]>,
     pub(crate) shared: Box<[Shared]>,
 }
@@ -242,6 +253,8 @@ pub(crate) struct Work<'a> {
     pub(crate) here: Option<VcpuId>,
     /// Whom the caller must kick or wake.
     pub(crate) notify: Notify,
+    /// Whose list registers, on other CPUs, hold what a register write changed.
+    pub(crate) holding: Notify,
 }
 
 impl Work<'_> {
@@ -311,8 +324,9 @@ impl Work<'_> {
         }
     }
 
-    /// These interrupts changed in a way that may change what is listed.
+    /// A register write changed these interrupts in a way that may change what is listed.
     pub(crate) fn touch(&mut self, word: Word, lanes: u32) {
+        self.holding = self.holding.union(self.holders(word, lanes));
         match word {
             Word::Private(vcpu) => {
                 if lanes != 0 {
@@ -391,6 +405,10 @@ impl Work<'_> {
                 .is_some_and(|private| private.used != 0 || private.bank.signalled(true) != 0);
             if concerned {
                 self.mark(vcpu);
+                let holds = |private: &Private| private.loaded && private.used != 0;
+                if self.here != Some(vcpu) && self.private(vcpu).is_some_and(holds) {
+                    self.holding.insert(vcpu);
+                }
             }
         }
         for index in Bits(self.state.busy) {

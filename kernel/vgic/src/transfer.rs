@@ -3,7 +3,7 @@
 //!
 //! Only the CPU on which a vCPU is loaded folds and composes for it.
 
-use core::sync::atomic::Ordering;
+use crate::primitives::Ordering;
 
 use crate::fill::{Candidate, Choice};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
@@ -30,6 +30,15 @@ impl Work<'_> {
         for slot in Bits(used) {
             let occupancy = Occupancy::of(lists.read(slot as usize), self.version);
             self.fold(vcpu, slot, occupancy, lists);
+        }
+        if let Some(private) = self.private_mut(vcpu) {
+            private.asserted = 0;
+            for lane in Bits(private.bank.hardware) {
+                let line = private.bank.physical(lane);
+                if line.is_some_and(|physical| lists.is_asserted(physical)) {
+                    private.asserted |= bit(lane);
+                }
+            }
         }
     }
 

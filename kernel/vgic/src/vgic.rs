@@ -2,10 +2,10 @@
 
 extern crate alloc;
 
+use crate::primitives::{AtomicU32, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use sync::SpinLock;
 
@@ -44,9 +44,6 @@ impl fmt::Display for Error {
 /// pass a guest exit, a waiting one be woken, any other be left alone. It never names the vCPU here:
 /// a caller that keeps a vCPU loaded while it waits asks [`has_deliverable`](Self::has_deliverable)
 /// for that one itself.
-///
-/// The state of interrupts in the list registers of a vCPU that runs on another CPU is known as it
-/// was when they were written; register reads by a third vCPU may show it so.
 #[derive(Debug)]
 pub struct Vgic {
     pub(crate) version: Version,
@@ -80,6 +77,7 @@ impl Vgic {
                 control: 0,
                 forwarding: false,
                 busy: 0,
+                clock: 0,
                 private: boxed(vcpus, Private::new)?,
                 shared: boxed(banks, || Shared::new(version))?,
             }),
@@ -170,6 +168,7 @@ impl Vgic {
             version: self.version,
             here,
             notify: Notify::NONE,
+            holding: Notify::NONE,
         };
         let result = operation(&mut work);
         (result, work.notify)
@@ -181,6 +180,7 @@ impl Vgic {
     pub fn enter<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         self.work(Some(vcpu), |work| {
+            work.answer(vcpu);
             if work.is_quiet(vcpu) {
                 return;
             }
@@ -213,6 +213,7 @@ impl Vgic {
     pub fn save<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         let ((), notify) = self.work(Some(vcpu), |work| {
+            work.set_loaded(vcpu, false);
             if work.is_quiet(vcpu) {
                 return;
             }
@@ -231,6 +232,7 @@ impl Vgic {
     pub fn restore<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         let ((), notify) = self.work(Some(vcpu), |work| {
+            work.set_loaded(vcpu, true);
             if !work.is_quiet(vcpu) {
                 work.fill(vcpu, 0, lists);
             }

@@ -66,6 +66,11 @@ const fn existing(word: Word) -> u32 {
     }
 }
 
+/// Whether the register at this offset shows what list registers hold.
+pub(crate) const fn is_state(offset: u32) -> bool {
+    matches!(offset >> 7, kind::SET_PENDING..=kind::CLEAR_ACTIVE)
+}
+
 /// Reads such a register.
 pub(crate) fn read<L: ListRegisters + ?Sized>(
     work: &Work<'_>,
@@ -240,24 +245,24 @@ impl Work<'_> {
                 look.active |= mask;
             }
         }
-        let timed = match word {
-            Word::Private(vcpu) if vcpu == here.vcpu => bank.hardware,
-            _ => 0,
-        };
-        for lane in Bits(timed) {
-            let mask = bit(lane);
-            if let Some(physical) = bank.physical(lane) {
-                look.pending &= !mask;
-                if here.lists.is_asserted(physical) {
-                    look.pending |= mask;
-                }
-            }
+        if let Word::Private(vcpu) = word {
+            let high = if vcpu == here.vcpu {
+                Bits(bank.hardware)
+                    .filter(|&lane| {
+                        let physical = bank.physical(lane);
+                        physical.is_some_and(|physical| here.lists.is_asserted(physical))
+                    })
+                    .fold(0, |high, lane| high | bit(lane))
+            } else {
+                self.private(vcpu).map_or(0, |private| private.asserted)
+            };
+            look.pending = look.pending & !bank.hardware | high & bank.hardware;
         }
         look
     }
 
     /// Whether an interrupt is pending from a latch, and whether it is active, by its list register:
-    /// as that stands, if it is one of the vCPU here; else as it was filled.
+    /// as that stands, if it is one of the vCPU here; else as it was filled after its vCPU was asked.
     fn listed_state<L: ListRegisters + ?Sized>(
         &self,
         here: Here<'_, L>,

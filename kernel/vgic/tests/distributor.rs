@@ -8,14 +8,11 @@ use viaduct_vgic::{AccessError, Region, Version, Width};
 const GICD: Region = Region::Distributor;
 
 fn access(domain: &Domain, offset: u64, width: Width) -> Result<u64, AccessError> {
-    domain.vgic.read(domain.here(0), GICD, offset, width)
+    domain.access(0, GICD, offset, width)
 }
 
 fn store(domain: &Domain, offset: u64, width: Width, value: u64) -> Result<(), AccessError> {
-    domain
-        .vgic
-        .write(domain.here(0), GICD, offset, width, value)
-        .map(|_| ())
+    domain.put(0, GICD, offset, width, value).map(|_| ())
 }
 
 /// IHI0048B 4.3.2; IHI0069 12.9.38.
@@ -83,7 +80,7 @@ fn widths() {
         Err(AccessError::Outside)
     );
     let far = Region::Redistributor;
-    let result = domain.vgic.read(domain.here(0), far, 0, Width::Word);
+    let result = domain.access(0, far, 0, Width::Word);
     assert_eq!(
         result,
         Err(AccessError::Outside),

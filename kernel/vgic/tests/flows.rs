@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Domain, NOWHERE, intid, vcpu};
-use viaduct_vgic::{Error, Here, Link, Region, Version, Vgic};
+use viaduct_vgic::{AccessError, Error, Here, Link, Notify, Others, Region, Version, Vgic, Width};
 
 const VERSIONS: [Version; 2] = [Version::V2, Version::V3];
 
@@ -224,12 +224,77 @@ fn priority_and_target_of_the_listed() {
     domain.enter_dirty();
     assert_eq!(domain.cpus[0].find(40).unwrap().priority, 0x20);
     let notify = domain.tell(1, Region::Distributor, 0x828, 0b10);
-    assert!(notify.contains(vcpu(0)));
-    let notify = domain.vgic.enter(domain.here(0));
-    assert!(notify.contains(vcpu(1)));
+    // The write is done when vCPU 0 has given it up, which tells the other.
+    assert!(notify.contains(vcpu(0)) && notify.contains(vcpu(1)));
+    assert!(domain.cpus[0].held().is_empty());
     domain.enter_dirty();
     assert!(domain.cpus[0].held().is_empty());
     assert_eq!(domain.acknowledge(1), Some(40));
+}
+
+/// What a guest writes about an interrupt that another CPU has listed is done when the write returns.
+#[test]
+fn writes_about_what_is_listed_elsewhere() {
+    for version in VERSIONS {
+        for (base, acknowledged) in [(0x180, false), (0x280, false), (0x380, true)] {
+            let domain = Domain::ready(version, 2, 64, 4, 2);
+            let _ = domain.vgic.pulse(vcpu(0), intid(40), NOWHERE);
+            domain.enter_dirty();
+            if acknowledged {
+                assert_eq!(domain.cpus[0].acknowledge(), Some((40, 0)));
+            }
+            assert!(domain.tell_word(1, 1, base, 1 << 8).contains(vcpu(0)));
+            assert!(domain.cpus[0].held().is_empty(), "{base:#x}");
+            let active = domain.read_word(1, 1, 0x300);
+            let pending = domain.read_word(1, 1, 0x200);
+            assert_eq!((pending, active), (u32::from(base == 0x180) << 8, 0));
+        }
+    }
+}
+
+/// Nobody answers: the read gives up, to be tried again, and the write is done a little later.
+#[test]
+fn no_answer() {
+    struct Deaf;
+    impl Others for Deaf {
+        fn notify(&self, _: Notify) {}
+        fn ask(&self, _: Notify) {}
+        fn wait(&self, _: u32) -> bool {
+            false
+        }
+    }
+    let domain = Domain::ready(Version::V3, 2, 64, 4, 2);
+    let _ = domain.vgic.pulse(vcpu(0), intid(40), NOWHERE);
+    domain.enter_dirty();
+    let read = || {
+        let (here, region) = (domain.here(1), Region::Distributor);
+        domain.vgic.read(here, region, 0x204, Width::Word, &Deaf)
+    };
+    assert_eq!(read(), Err(AccessError::Unanswered));
+    let here = domain.here(1);
+    let written = domain
+        .vgic
+        .write(here, Region::Distributor, 0x284, Width::Word, 1 << 8, &Deaf);
+    assert_eq!(written, Ok(()));
+    domain.enter_dirty();
+    assert_eq!(read(), Ok(0));
+}
+
+/// The timer of a vCPU on another CPU: pending as its line was when that CPU was asked.
+#[test]
+fn a_timer_elsewhere() {
+    let domain = Domain::ready(Version::V3, 2, 64, 4, 2);
+    timer_fires(&domain, 0);
+    let pending = || domain.read(1, Region::Redistributor, 0x1_0200);
+    assert_eq!(pending(), 1 << 27);
+    assert_eq!(domain.cpus[0].acknowledge(), Some((27, 0)));
+    assert_eq!(pending(), 1 << 27, "its line is high still");
+    domain.cpus[0].low.borrow_mut().insert(27);
+    assert_eq!(pending(), 0);
+    let active = domain.read(1, Region::Redistributor, 0x1_0300);
+    assert_eq!(active, 1 << 27);
+    let _ = domain.leave(0);
+    assert_eq!(domain.read(1, Region::Redistributor, 0x1_0300), 1 << 27);
 }
 
 /// More pending than list registers: all come, in the order of their priorities.
@@ -242,8 +307,7 @@ fn more_than_fits() {
             let priority = u64::from(number * 40 % 256) & 0xf8;
             let byte = viaduct_vgic::Width::Byte;
             let offset = offset + u64::from(number % 32);
-            let here = domain.here(0);
-            let _ = domain.vgic.write(here, region, offset, byte, priority);
+            let _ = domain.put(0, region, offset, byte, priority);
         }
         domain.write_word(0, 1, 0x200, u32::MAX);
         let mut last = 0;

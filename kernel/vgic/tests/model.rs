@@ -13,6 +13,9 @@ use reference::{Model, VCPUS, WORDS};
 use steps::{Step, steps};
 use viaduct_vgic::{Here, Link, Region, Version, Width};
 
+/// More than there are vCPUs, which move.
+const CPUS: usize = 3;
+
 struct Run {
     domain: Domain,
     model: Model,
@@ -21,7 +24,7 @@ struct Run {
 
 impl Run {
     fn new(version: Version, lists: usize, overflow: bool) -> Self {
-        let domain = Domain::new(version, VCPUS, (WORDS - 1) * 32, lists);
+        let domain = Domain::on(version, VCPUS, (WORDS - 1) * 32, lists, CPUS);
         Self {
             domain,
             model: Model::new(version),
@@ -30,8 +33,13 @@ impl Run {
     }
 
     fn step(&mut self, step: &Step) {
-        let before: Vec<bool> = (0..VCPUS).map(|n| self.dirty(n)).collect();
-        assert!(before.iter().all(|dirty| !dirty));
+        if let Some(by) = step.actor()
+            && !self.domain.is_loaded(by)
+        {
+            // What no CPU runs does nothing.
+            return;
+        }
+        assert!((0..VCPUS).all(|number| !self.dirty(number)));
         let version = self.model.version;
         let mut quiet = false;
         let mut actor = None;
@@ -73,17 +81,14 @@ impl Run {
                 let (region, offset) = self.domain.place(by, intid / 32, 0x400, 32);
                 let offset = offset + u64::from(intid % 32);
                 let value = u64::from(level) << 3;
-                let here = self.domain.here(by);
                 notified = self
                     .domain
-                    .vgic
-                    .write(here, region, offset, Width::Byte, value)
+                    .put(by, region, offset, Width::Byte, value)
                     .unwrap();
                 self.model.prioritise(by, intid, level << 3);
             }
             Step::Route { by, intid, to } => {
                 actor = Some(by);
-                let here = self.domain.here(by);
                 let (offset, width, value) = match version {
                     // Nobody is an empty list; vCPU 0 is tried together with the other.
                     Version::V2 => {
@@ -97,8 +102,7 @@ impl Run {
                 };
                 notified = self
                     .domain
-                    .vgic
-                    .write(here, Region::Distributor, offset, width, value)
+                    .put(by, Region::Distributor, offset, width, value)
                     .unwrap();
                 self.model.route(intid, (to < VCPUS).then_some(to));
             }
@@ -147,11 +151,9 @@ impl Run {
                 }
                 actor = Some(by);
                 let offset = if on { 0xf20 } else { 0xf10 } + u64::from(number);
-                let here = self.domain.here(by);
                 notified = self
                     .domain
-                    .vgic
-                    .write(here, Region::Distributor, offset, Width::Byte, 1 << source)
+                    .put(by, Region::Distributor, offset, Width::Byte, 1 << source)
                     .unwrap();
                 self.model.source(by, number, source, on);
             }
@@ -163,8 +165,8 @@ impl Run {
                 if number < 16 {
                     return;
                 }
-                actor = at;
-                let here = at.map(|at| self.domain.here(at));
+                actor = at.filter(|&at| self.domain.is_loaded(at));
+                let here = actor.map(|at| self.domain.here(at));
                 notified = self.domain.vgic.pulse(vcpu(to), intid(number), here);
                 self.model.pulse(to, number);
             }
@@ -173,9 +175,9 @@ impl Run {
                 intid: number,
                 high,
             } => {
-                actor = at;
+                actor = at.filter(|&at| self.domain.is_loaded(at));
                 quiet = !high;
-                let here = at.map(|at| self.domain.here(at));
+                let here = actor.map(|at| self.domain.here(at));
                 notified = self
                     .domain
                     .vgic
@@ -185,7 +187,7 @@ impl Run {
             Step::Timer { of, high } => {
                 // The guest programs its timer without a trap; the next exit finds the line low.
                 actor = Some(of);
-                let cpu = &self.domain.cpus[of as usize];
+                let cpu = self.domain.cpu(of);
                 if high {
                     cpu.low.borrow_mut().remove(&27);
                 } else {
@@ -198,18 +200,20 @@ impl Run {
             }
             Step::Acknowledge { by } => self.acknowledge(by),
             Step::End { by } => self.end(by),
-            Step::Migrate { who } => {
-                let here = self.domain.here(who);
-                notified = self.domain.vgic.save(here);
-                let cpu = &self.domain.cpus[who as usize];
-                assert!(cpu.held().is_empty());
+            Step::Leave { who } => {
+                notified = self.domain.leave(who);
                 assert_eq!(
                     self.domain
                         .vgic
                         .has_deliverable(vcpu(who), None::<Here<'_, common::Cpu>>),
                     self.model.deliverable(who).is_some()
                 );
-                notified = notified.union(self.domain.vgic.restore(here));
+            }
+            Step::Arrive { who, cpu } => {
+                if self.domain.is_loaded(who) || !self.domain.is_free(cpu) {
+                    return;
+                }
+                notified = self.domain.arrive(who, cpu);
             }
         }
         for number in 0..VCPUS {
@@ -225,8 +229,13 @@ impl Run {
         self.settle();
     }
 
+    /// Loaded, and its list registers wait for its next entry.
     fn dirty(&self, number: u32) -> bool {
-        self.domain.vgic.is_dirty(vcpu(number))
+        self.domain.is_loaded(number) && self.domain.vgic.is_dirty(vcpu(number))
+    }
+
+    fn loaded(&self) -> impl Iterator<Item = u32> {
+        (0..VCPUS).filter(|&number| self.domain.is_loaded(number))
     }
 
     /// Entries, maintenance interrupts and timer interrupts until nothing moves.
@@ -234,8 +243,8 @@ impl Run {
         loop {
             self.domain.enter_dirty();
             let mut again = false;
-            for number in 0..VCPUS {
-                let cpu = &self.domain.cpus[number as usize];
+            for number in self.loaded() {
+                let cpu = self.domain.cpu(number);
                 let high = !cpu.low.borrow().contains(&27);
                 if self.model.timer_line(number)
                     && high
@@ -258,7 +267,7 @@ impl Run {
     }
 
     fn acknowledge(&mut self, by: u32) {
-        let cpu = &self.domain.cpus[by as usize];
+        let cpu = self.domain.cpu(by);
         let running = cpu.running.borrow().last().copied().unwrap_or(0xff);
         let expected = self.model.most_urgent(by, running);
         let acknowledged = cpu.acknowledge();
@@ -278,7 +287,7 @@ impl Run {
     }
 
     fn end(&mut self, by: u32) {
-        let cpu = &self.domain.cpus[by as usize];
+        let cpu = self.domain.cpu(by);
         let Some(intid) = self.model.stack[by as usize].pop() else {
             return;
         };
@@ -290,8 +299,8 @@ impl Run {
 
     fn check(&self) {
         let mut shared = std::collections::BTreeSet::new();
-        for number in 0..VCPUS {
-            let cpu = &self.domain.cpus[number as usize];
+        for number in self.loaded() {
+            let cpu = self.domain.cpu(number);
             let mut seen = std::collections::BTreeSet::new();
             for (_, list) in cpu.held() {
                 let intid = list.intid.get();
@@ -323,13 +332,31 @@ impl Run {
             );
             for word in 0..WORDS {
                 let look = self.model.look(number, word);
-                // Of another vCPU's list registers only what was written is known.
-                let known = self.model.known(number, word);
-                let read = |base| self.domain.read_word(number, word, base) & known;
-                assert_eq!(read(0x100), look.enabled & known, "enabled");
-                assert_eq!(read(0x200), look.pending & known, "pending, word {word}");
-                assert_eq!(read(0x380), look.active & known, "active, word {word}");
+                let read = |base| self.domain.read_word(number, word, base);
+                assert_eq!(read(0x100), look.enabled, "enabled");
+                assert_eq!(read(0x200), look.pending, "pending, word {word}");
+                assert_eq!(read(0x380), look.active, "active, word {word}");
             }
+            if self.model.version == Version::V3 {
+                self.check_neighbours(number);
+            }
+        }
+        // What one asked the other has been answered, and nothing is left to do.
+        assert!((0..VCPUS).all(|number| !self.dirty(number)));
+    }
+
+    /// GICv3: the redistributors of the others, be these on a CPU or not.
+    fn check_neighbours(&self, number: u32) {
+        for other in (0..VCPUS).filter(|&other| other != number) {
+            let look = self.model.look(other, 0);
+            let frame = u64::from(other) * 0x2_0000 + 0x1_0000;
+            let read = |base| {
+                self.domain
+                    .read(number, Region::Redistributor, frame + base)
+            };
+            assert_eq!(read(0x100), look.enabled, "enabled on {other}");
+            assert_eq!(read(0x200), look.pending, "pending on {other}");
+            assert_eq!(read(0x380), look.active, "active on {other}");
         }
     }
 }

@@ -15,7 +15,7 @@ fn typer() {
     let domain = Domain::new(Version::V3, 18, 32, 4);
     let typer = |number: u64, width| {
         let offset = number * FRAME + 8;
-        domain.vgic.read(domain.here(3), GICR, offset, width)
+        domain.access(3, GICR, offset, width)
     };
     assert_eq!(typer(0, Width::Doubleword), Ok(0));
     assert_eq!(typer(5, Width::Doubleword), Ok((5 << 32) | (5 << 8)));
@@ -48,27 +48,15 @@ fn identification_and_reserved() {
     assert_eq!(domain.read(0, GICR, FRAME + 4), 0x43b);
     for offset in (0..2 * FRAME).step_by(4) {
         let word = Width::Word;
-        let here = domain.here(0);
-        assert!(domain.vgic.read(here, GICR, offset, word).is_ok());
-        assert!(
-            domain
-                .vgic
-                .write(here, GICR, offset, word, u64::MAX)
-                .is_ok()
-        );
-        assert!(domain.vgic.write(here, GICR, offset, word, 0).is_ok());
+        assert!(domain.access(0, GICR, offset, word).is_ok());
+        assert!(domain.put(0, GICR, offset, word, u64::MAX).is_ok());
+        assert!(domain.put(0, GICR, offset, word, 0).is_ok());
     }
     // No LPIs: their table registers are there with 64 bits, and zero.
     for offset in [0x70, 0x78] {
         let wide = Width::Doubleword;
-        let here = domain.here(0);
-        assert!(
-            domain
-                .vgic
-                .write(here, GICR, offset, wide, u64::MAX)
-                .is_ok()
-        );
-        assert_eq!(domain.vgic.read(here, GICR, offset, wide), Ok(0));
+        assert!(domain.put(0, GICR, offset, wide, u64::MAX).is_ok());
+        assert_eq!(domain.access(0, GICR, offset, wide), Ok(0));
     }
 }
 

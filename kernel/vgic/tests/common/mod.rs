@@ -10,8 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use viaduct_vgic::{
-    Here, IntId, Link, ListRegister, ListRegisters, Maintenance, Notify, Region, VcpuId, Version,
-    Vgic, Width,
+    AccessError, Here, IntId, Link, ListRegister, ListRegisters, Maintenance, Notify, Others,
+    Region, VcpuId, Version, Vgic, Width,
 };
 
 /// One CPU.
@@ -217,24 +217,109 @@ pub(crate) fn intid(number: u32) -> IntId {
     IntId::new(number).unwrap()
 }
 
-/// A domain whose vCPU n is loaded on CPU n.
+/// What the image keeps for a vCPU while no CPU has it: the active state and the line of its timer, and the
+/// active priorities of its CPU interface.
+#[derive(Default)]
+struct Parked {
+    physically_active: BTreeSet<u32>,
+    low: BTreeSet<u32>,
+    running: Vec<u8>,
+}
+
+/// A domain. At first vCPU n is loaded on CPU n; there may be more CPUs.
 pub(crate) struct Domain {
     pub(crate) vgic: Vgic,
     pub(crate) cpus: Vec<Cpu>,
+    /// Where each vCPU is loaded.
+    at: Vec<Cell<Option<usize>>>,
+    parked: Vec<RefCell<Parked>>,
+}
+
+/// The other vCPUs of one that accesses a register: those told or asked pass an exit while it waits.
+struct Neighbours<'a> {
+    domain: &'a Domain,
+    me: u32,
+    told: Cell<Notify>,
+    asked: Cell<Notify>,
+}
+
+impl Others for Neighbours<'_> {
+    fn notify(&self, vcpus: Notify) {
+        self.told.set(self.told.get().union(vcpus));
+    }
+
+    fn ask(&self, vcpus: Notify) {
+        self.asked.set(self.asked.get().union(vcpus));
+    }
+
+    fn wait(&self, turn: u32) -> bool {
+        assert!(turn < 10, "an answer that does not come");
+        for number in self.told.get().union(self.asked.get()) {
+            if number != vcpu(self.me) && self.domain.is_loaded(number.get()) {
+                let here = self.domain.here(number.get());
+                self.notify(self.domain.vgic.enter(here));
+            }
+        }
+        true
+    }
 }
 
 impl Domain {
     pub(crate) fn new(version: Version, vcpus: u32, spis: u32, lists: usize) -> Self {
-        let vgic = Vgic::new(version, vcpus, spis).unwrap();
-        let cpus: Vec<Cpu> = (0..vcpus).map(|_| Cpu::new(version, lists)).collect();
-        for (number, cpu) in (0..).zip(&cpus) {
-            let here = Here {
-                vcpu: vcpu(number),
-                lists: cpu,
-            };
-            assert!(vgic.restore(here).is_empty());
+        Self::on(version, vcpus, spis, lists, vcpus as usize)
+    }
+
+    /// With so many CPUs.
+    pub(crate) fn on(version: Version, vcpus: u32, spis: u32, lists: usize, cpus: usize) -> Self {
+        let domain = Self {
+            vgic: Vgic::new(version, vcpus, spis).unwrap(),
+            cpus: (0..cpus).map(|_| Cpu::new(version, lists)).collect(),
+            at: (0..vcpus).map(|_| Cell::new(None)).collect(),
+            parked: (0..vcpus).map(|_| RefCell::default()).collect(),
+        };
+        for number in 0..vcpus {
+            assert!(domain.arrive(number, number as usize).is_empty());
         }
-        Self { vgic, cpus }
+        domain
+    }
+
+    pub(crate) fn is_loaded(&self, number: u32) -> bool {
+        self.at[number as usize].get().is_some()
+    }
+
+    /// Whether no vCPU is loaded on this CPU.
+    pub(crate) fn is_free(&self, cpu: usize) -> bool {
+        self.at.iter().all(|at| at.get() != Some(cpu))
+    }
+
+    /// The CPU that has this vCPU.
+    pub(crate) fn cpu(&self, number: u32) -> &Cpu {
+        &self.cpus[self.at[number as usize].get().expect("not loaded")]
+    }
+
+    /// The vCPU comes to a CPU.
+    pub(crate) fn arrive(&self, number: u32, cpu: usize) -> Notify {
+        self.at[number as usize].set(Some(cpu));
+        let cpu = self.cpu(number);
+        let parked = self.parked[number as usize].take();
+        cpu.physically_active.replace(parked.physically_active);
+        cpu.low.replace(parked.low);
+        cpu.running.replace(parked.running);
+        self.vgic.restore(self.here(number))
+    }
+
+    /// The vCPU leaves its CPU.
+    pub(crate) fn leave(&self, number: u32) -> Notify {
+        let cpu = self.cpu(number);
+        let notify = self.vgic.save(self.here(number));
+        assert!(cpu.held().is_empty());
+        self.parked[number as usize].replace(Parked {
+            physically_active: cpu.physically_active.take(),
+            low: cpu.low.take(),
+            running: cpu.running.take(),
+        });
+        self.at[number as usize].set(None);
+        notify
     }
 
     /// The same, distributor on, the first `words` words of 32 interrupts enabled at priority 0xa0.
@@ -257,8 +342,46 @@ impl Domain {
     pub(crate) fn here(&self, number: u32) -> Here<'_, Cpu> {
         Here {
             vcpu: vcpu(number),
-            lists: &self.cpus[number as usize],
+            lists: self.cpu(number),
         }
+    }
+
+    fn neighbours(&self, number: u32) -> Neighbours<'_> {
+        Neighbours {
+            domain: self,
+            me: number,
+            told: Cell::new(Notify::NONE),
+            asked: Cell::new(Notify::NONE),
+        }
+    }
+
+    /// A guest's read, and the answers that it takes.
+    pub(crate) fn access(
+        &self,
+        number: u32,
+        region: Region,
+        offset: u64,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        let others = self.neighbours(number);
+        self.vgic
+            .read(self.here(number), region, offset, width, &others)
+    }
+
+    /// A guest's write, and whom it concerns.
+    pub(crate) fn put(
+        &self,
+        number: u32,
+        region: Region,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<Notify, AccessError> {
+        let others = self.neighbours(number);
+        let here = self.here(number);
+        self.vgic
+            .write(here, region, offset, width, value, &others)
+            .map(|()| others.told.get())
     }
 
     /// Where the register of a word of interrupts is that starts at `base` and has `bytes` for each
@@ -293,21 +416,12 @@ impl Domain {
 
     /// A guest's write of a word, and whom it concerns.
     pub(crate) fn tell(&self, number: u32, region: Region, offset: u64, value: u32) -> Notify {
-        self.vgic
-            .write(
-                self.here(number),
-                region,
-                offset,
-                Width::Word,
-                u64::from(value),
-            )
+        self.put(number, region, offset, Width::Word, u64::from(value))
             .unwrap()
     }
 
     pub(crate) fn read(&self, number: u32, region: Region, offset: u64) -> u32 {
-        let value = self
-            .vgic
-            .read(self.here(number), region, offset, Width::Word);
+        let value = self.access(number, region, offset, Width::Word);
         u32::try_from(value.unwrap()).unwrap()
     }
 
@@ -315,8 +429,8 @@ impl Domain {
     pub(crate) fn enter_dirty(&self) {
         loop {
             let mut again = false;
-            for number in 0..self.vgic.vcpu_count() {
-                let cpu = &self.cpus[number as usize];
+            for number in (0..self.vgic.vcpu_count()).filter(|&number| self.is_loaded(number)) {
+                let cpu = self.cpu(number);
                 if self.vgic.is_dirty(vcpu(number)) || cpu.wants_maintenance() {
                     let _ = self.vgic.enter(self.here(number));
                     again = true;

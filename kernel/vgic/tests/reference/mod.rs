@@ -241,16 +241,4 @@ impl Model {
         let interrupt = self.at(0, intid);
         interrupt.target.map(|target| 1 << target) != Some(interrupt.homes)
     }
-
-    /// The interrupts whose state a vCPU sees exactly: not those that may be in another's list
-    /// registers.
-    pub(crate) fn known(&self, vcpu: u32, word: u32) -> u32 {
-        let mut known = 0;
-        for lane in 0..32 {
-            let intid = word * 32 + lane;
-            let elsewhere = intid >= 32 && self.at(vcpu, intid).homes & !(1 << vcpu) != 0;
-            known |= u32::from(!elsewhere) << lane;
-        }
-        known
-    }
 }

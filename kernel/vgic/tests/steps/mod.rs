@@ -72,9 +72,34 @@ pub(crate) enum Step {
     End {
         by: u32,
     },
-    Migrate {
+    Leave {
         who: u32,
     },
+    Arrive {
+        who: u32,
+        cpu: usize,
+    },
+}
+
+impl Step {
+    /// The vCPU that must be on a CPU to do this.
+    pub(crate) fn actor(&self) -> Option<u32> {
+        match *self {
+            Self::Enable { by, .. }
+            | Self::Pend { by, .. }
+            | Self::Activate { by, .. }
+            | Self::Priority { by, .. }
+            | Self::Route { by, .. }
+            | Self::Configure { by, .. }
+            | Self::Control { by, .. }
+            | Self::Sgi { by, .. }
+            | Self::Source { by, .. }
+            | Self::Acknowledge { by }
+            | Self::End { by } => Some(by),
+            Self::Timer { of: who, .. } | Self::Leave { who } => Some(who),
+            Self::Pulse { .. } | Self::Level { .. } | Self::Arrive { .. } => None,
+        }
+    }
 }
 
 const SPIS: [u32; 6] = [32, 33, 40, 63, 64, 95];
@@ -122,7 +147,8 @@ pub(crate) fn steps(overflow: bool) -> impl Strategy<Value = Vec<Step>> {
     let guest = prop_oneof![
         3 => by().prop_map(|by| Step::Acknowledge { by }),
         3 => by().prop_map(|by| Step::End { by }),
-        1 => by().prop_map(|who| Step::Migrate { who }),
+        1 => by().prop_map(|who| Step::Leave { who }),
+        2 => (by(), 0_usize..3).prop_map(|(who, cpu)| Step::Arrive { who, cpu }),
     ];
     // An end without a list register names no interrupt: which one it was is only certain while
     // ends nest, so where list registers are few the guest does not touch active states itself.

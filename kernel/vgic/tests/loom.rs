@@ -1,0 +1,192 @@
+//! Two vCPUs on two CPUs that want to know of each other's list registers at the same time, or change what is
+//! there: both get on, and both get the truth. Run with
+//! `RUSTFLAGS="--cfg loom" cargo test -p viaduct-vgic --features model --release --test loom`.
+#![cfg(all(loom, feature = "model"))]
+
+mod common;
+
+use common::{Cpu, vcpu};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+use viaduct_vgic::{Here, Notify, Others, Region, Version, Vgic, Width};
+
+/// What is under way to a CPU.
+#[derive(Default)]
+struct Mail {
+    /// EL2's SGI.
+    look: bool,
+    /// The other has got on.
+    done: bool,
+}
+
+/// What the two CPUs share.
+struct Machine {
+    vgic: Vgic,
+    mail: [(Mutex<Mail>, Condvar); 2],
+}
+
+impl Machine {
+    fn poke(&self, vcpus: Notify) {
+        for number in 0..2 {
+            if vcpus.contains(vcpu(number)) {
+                self.send(number, |mail| mail.look = true);
+            }
+        }
+    }
+
+    fn send(&self, to: u32, what: impl FnOnce(&mut Mail)) {
+        let (mail, arrived) = &self.mail[to as usize];
+        what(&mut mail.lock().unwrap());
+        arrived.notify_one();
+    }
+}
+
+impl Others for &Machine {
+    fn notify(&self, vcpus: Notify) {
+        self.poke(vcpus);
+    }
+
+    fn ask(&self, vcpus: Notify) {
+        self.poke(vcpus);
+    }
+
+    fn wait(&self, _: u32) -> bool {
+        thread::yield_now();
+        true
+    }
+}
+
+/// One CPU, with the vCPU of the same number.
+struct Core<'a> {
+    machine: &'a Machine,
+    number: u32,
+    cpu: Cpu,
+}
+
+impl<'a> Core<'a> {
+    fn new(machine: &'a Machine, number: u32) -> Self {
+        let cpu = Cpu::new(Version::V3, 2);
+        let core = Self {
+            machine,
+            number,
+            cpu,
+        };
+        machine.poke(machine.vgic.restore(core.here()));
+        core
+    }
+
+    fn here(&self) -> Here<'_, Cpu> {
+        Here {
+            vcpu: vcpu(self.number),
+            lists: &self.cpu,
+        }
+    }
+
+    fn read(&self, offset: u64) -> u64 {
+        let width = Width::Word;
+        let vgic = &self.machine.vgic;
+        vgic.read(
+            self.here(),
+            Region::Redistributor,
+            offset,
+            width,
+            &self.machine,
+        )
+        .unwrap()
+    }
+
+    fn write(&self, region: Region, offset: u64, value: u64) {
+        let width = Width::Word;
+        let vgic = &self.machine.vgic;
+        vgic.write(self.here(), region, offset, width, value, &self.machine)
+            .unwrap();
+    }
+
+    /// The guest runs for as long as the other wants something of it: its CPU takes the SGIs.
+    fn run_on(&self) {
+        let (mail, arrived) = &self.machine.mail[self.number as usize];
+        loop {
+            let mut now = mail.lock().unwrap();
+            while !now.look && !now.done {
+                now = arrived.wait(now).unwrap();
+            }
+            if now.done {
+                return;
+            }
+            now.look = false;
+            drop(now);
+            self.machine
+                .poke(self.machine.vgic.enter_if_needed(self.here()));
+        }
+    }
+
+    /// SGI 1 came, and the guest is in its handler: only the list register says so.
+    fn in_handler(&self) {
+        self.machine.poke(
+            self.machine
+                .vgic
+                .write_sgi1r(self.here(), 1 << 24 | 1 << self.number),
+        );
+        self.machine
+            .poke(self.machine.vgic.enter_if_needed(self.here()));
+        assert_eq!(self.cpu.acknowledge(), Some((1, 0)));
+    }
+}
+
+const ACTIVE: u64 = 0x1_0300;
+const CLEAR_ACTIVE: u64 = 0x1_0380;
+
+fn machine() -> Arc<Machine> {
+    Arc::new(Machine {
+        vgic: Vgic::new(Version::V3, 2, 32).unwrap(),
+        mail: Default::default(),
+    })
+}
+
+/// Each core does its part, then runs on until both are done.
+fn both(limit: usize, part: fn(&Core<'_>)) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(limit);
+    model.max_branches = 20_000;
+    model.check(move || {
+        let machine = machine();
+        let run = move |machine: &Machine, number: u32| {
+            let core = Core::new(machine, number);
+            core.write(Region::Distributor, 0, 3);
+            core.in_handler();
+            part(&core);
+            machine.send(1 - number, |mail| mail.done = true);
+            core.run_on();
+            machine.poke(machine.vgic.save(core.here()));
+        };
+        let other = {
+            let machine = Arc::clone(&machine);
+            thread::spawn(move || run(&machine, 1))
+        };
+        run(&machine, 0);
+        other.join().unwrap();
+    });
+}
+
+/// Both are in a handler and look whether the other is: neither waits for ever.
+#[test]
+fn two_that_ask_each_other_are_answered() {
+    both(2, |core| {
+        let other = u64::from(1 - core.number) * 0x2_0000;
+        let active = core.read(other + ACTIVE);
+        assert!(active == 0 || active == 2);
+        assert_eq!(core.read(u64::from(core.number) * 0x2_0000 + ACTIVE), 2);
+    });
+}
+
+/// A write that takes the active state off is done when it returns.
+#[test]
+fn a_write_has_taken_effect() {
+    both(2, |core| {
+        if core.number == 0 {
+            core.write(Region::Redistributor, 0x2_0000 + CLEAR_ACTIVE, 2);
+            let pending = core.machine.vgic.is_dirty(vcpu(1));
+            assert!(!pending || core.read(0x2_0000 + ACTIVE) == 0);
+        }
+    });
+}
