@@ -53,6 +53,10 @@ system file="*":
     tools/build release
     tools/cargo test -p viaduct-tests --no-fail-fast --test '{{ file }}' -- --test-threads 4
 
+# A Raspberry Pi 4's SD card: target/sdcard/ (copy it) and target/sdcard.img (write it). bundle=unikernels|FILE firmware=DIRECTORY cmdline='WORDS'
+@sdcard *settings:
+    tools/cargo run --quiet -p viaduct-tests --bin sdcard -- "$@"
+
 # What operations cost in instructions, beside their budgets
 bench:
     tools/build release

@@ -73,6 +73,12 @@ pub fn pi4_tree() -> PathBuf {
     linux("bcm2711-rpi-4-b.dtb")
 }
 
+/// The folder with the Pi 4's firmware, from Debian's package.
+pub(crate) fn pi4_firmware() -> PathBuf {
+    once(&root().join("platform/rpi4/fetch"), "");
+    target().join("rpi4")
+}
+
 fn linux(file: &str) -> PathBuf {
     once(&root().join("guests/linux/fetch"), "");
     target().join("guests/linux").join(file)

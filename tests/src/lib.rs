@@ -19,12 +19,14 @@
 mod bundle;
 mod console;
 pub mod cost;
+pub mod demo;
 mod guest;
 mod host_tree;
 mod images;
 pub mod lines;
 mod machine;
 mod paths;
+pub mod sdcard;
 pub mod settings;
 mod skip;
 mod slots;

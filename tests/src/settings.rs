@@ -2,19 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::demo::Contents;
 use crate::images::Image;
 use crate::machine::{Board, Gic};
-
-/// What boots on the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Contents {
-    /// Linux and two unikernels.
-    Demo,
-    /// The two unikernels alone: nothing is downloaded.
-    Unikernels,
-    /// This bundle.
-    File(PathBuf),
-}
 
 /// The settings, with what holds where nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,13 +65,7 @@ impl Settings {
                 }
                 "cpus" => settings.cpus = Some(value.parse().map_err(|_| bad())?),
                 "mem" => settings.memory_mib = Some(mebibytes(value).ok_or_else(bad)?),
-                "bundle" => {
-                    settings.contents = match value {
-                        "demo" => Contents::Demo,
-                        "unikernels" => Contents::Unikernels,
-                        _ => Contents::File(PathBuf::from(value)),
-                    }
-                }
+                "bundle" => settings.contents = Contents::parse(value),
                 "linux" => settings.linux = Some(PathBuf::from(value)),
                 "initrd" => settings.initrd = Some(PathBuf::from(value)),
                 "profile" => {

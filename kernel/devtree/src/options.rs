@@ -62,6 +62,12 @@ const SILENT: [&str; 5] = [
     "dom0_max_vcpus",
 ];
 
+/// What the Raspberry Pi's firmware writes before the card's `cmdline.txt`, for Linux: parameters of its
+/// modules, `module.name=value`, which no option of ours looks like, and a few of its own.
+fn is_linux_own(name: &str) -> bool {
+    name.contains('.') || matches!(name, "coherent_pool" | "video" | "numa_policy" | "numa")
+}
+
 impl<'l> Options<'l> {
     /// Reads a command line. `unknown` is told of each option that has no effect, and why.
     pub fn parse(line: &'l str, mut unknown: impl FnMut(&str, &'static str)) -> Self {
@@ -102,7 +108,7 @@ impl<'l> Options<'l> {
                     options.fault = Some(value);
                     true
                 }
-                name if SILENT.contains(&name) => true,
+                name if SILENT.contains(&name) || is_linux_own(name) => true,
                 _ => {
                     unknown(word, "no such option");
                     continue;
@@ -155,6 +161,14 @@ mod tests {
         assert!(options.no_slices && options.native_wait && options.trace && options.scrub);
         assert_eq!(options.on_last_stop, Action::PowerOff);
         assert_eq!(options.on_panic, Action::Exit);
+    }
+
+    #[test]
+    fn what_firmware_writes_for_linux_is_passed_over() {
+        let line = "coherent_pool=1M 8250.nr_uarts=1 snd_bcm2835.enable_hdmi=1 video=HDMI-A-1:1920x1080M@60 \
+                    smsc95xx.macaddr=DC:A6:32:01:02:03 vc_mem.mem_base=0x3ec00000 on-panic=reboot";
+        let options = Options::parse(line, |word, why| panic!("{word}: {why}"));
+        assert_eq!(options.on_panic, Action::Reboot);
     }
 
     #[test]

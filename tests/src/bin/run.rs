@@ -1,11 +1,10 @@
 //! `just run`: boots Viaduct on QEMU with the demo bundle, in this terminal.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use viaduct_tests::settings::{Contents, Settings};
-use viaduct_tests::{Board, Bundle, Guest, Machine, linux_initramfs, linux_kernel, target};
+use viaduct_tests::settings::Settings;
+use viaduct_tests::{Board, Machine};
 
 fn main() -> ExitCode {
     let settings = match Settings::parse(std::env::args().skip(1)) {
@@ -15,23 +14,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let bundle = match &settings.contents {
-        Contents::File(path) if path.is_file() => path.clone(),
-        Contents::File(path) => {
-            eprintln!("just run: there is no file {}", path.display());
+    let bundle = settings
+        .contents
+        .bundle(settings.linux.as_deref(), settings.initrd.as_deref());
+    let bundle = match bundle {
+        Ok(bundle) => bundle,
+        Err(message) => {
+            eprintln!("just run: {message}");
             return ExitCode::FAILURE;
-        }
-        Contents::Unikernels => unikernels(Bundle::new("unikernels"), "unikernels.itb"),
-        Contents::Demo => {
-            let kernel = settings.linux.clone().unwrap_or_else(linux_kernel);
-            let initrd = settings.initrd.clone().unwrap_or_else(linux_initramfs);
-            let linux = Guest::new("linux", kernel)
-                .ramdisk(initrd)
-                .memory_mib(256)
-                .cpus(2)
-                .boot_arguments("console=hvc0 quiet")
-                .extra("viaduct,console-focus;");
-            unikernels(Bundle::new("demo").guest(linux), "demo.itb")
         }
     };
     let mut machine = Machine::new(settings.board)
@@ -58,15 +48,4 @@ fn main() -> ExitCode {
     let error = command.exec();
     eprintln!("just run: cannot start qemu-system-aarch64: {error} (./setup installs it)");
     ExitCode::FAILURE
-}
-
-/// Adds the two heartbeats and writes the bundle.
-fn unikernels(bundle: Bundle, file: &str) -> PathBuf {
-    let path = target().join(file);
-    let heartbeat = |name| Guest::hello(name).boot_arguments("period=5s");
-    bundle
-        .guest(heartbeat("hello-1"))
-        .guest(heartbeat("hello-2"))
-        .write_to(&path);
-    path
 }
