@@ -20,6 +20,8 @@ use crate::{exits, interrupts, memory_map, power, schedule, trace};
 
 /// How long a CPU may take to come up, in milliseconds.
 const START_TIMEOUT_MS: u64 = 500;
+// What plans count on is what is started.
+const _: () = assert!(devtree::board::MAX_CPUS == entry::MAX_CPUS);
 
 /// A physical CPU.
 #[repr(C)]
@@ -165,7 +167,7 @@ pub(crate) fn start(board: &Board) -> Option<()> {
     let mut cpus = Vec::new();
     // All are prepared before any is started: firmware may let several wait at one word.
     let mut others = Vec::new();
-    for (index, described) in board.cpus.iter().enumerate().take(entry::MAX_CPUS) {
+    for (index, described) in board.cpus.iter().enumerate() {
         if index == boot.index {
             cpus.push(boot);
             continue;

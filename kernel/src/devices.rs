@@ -2,25 +2,17 @@
 
 use core::sync::atomic::Ordering;
 
-use ::memory::{Ipa, IpaRange};
-use abi::guest_layout as layout;
 use arch::context::Registers;
+use devtree::guest_tree::GuestGic;
+use devtree::plan::GuestMachine;
 use domain::mmio::{Access, Bus, Device};
 use log::warn;
-use vgic::{AccessError, IntId, Notify, Region, Version, Width};
+use vgic::{AccessError, IntId, Notify, Region, Width};
 use xen::{Vpl011, Wires};
 
 use crate::console;
 use crate::machine::{Domain, Vcpu};
 use crate::schedule;
-
-/// A range of the guest's memory map; the map's constants never wrap.
-pub(crate) fn range(start: u64, size: u64) -> IpaRange {
-    let empty = IpaRange::new(Ipa::new(0), 0);
-    IpaRange::new(Ipa::new(start), size)
-        .or(empty)
-        .unwrap_or_else(|| unreachable!("an empty range does not wrap"))
-}
 
 /// A guest's SBSA UART and the console that it is wired to.
 pub(crate) struct Uart {
@@ -56,35 +48,25 @@ impl Wires for UartWires {
 }
 
 /// The devices of a guest. None overlap, and there is room for all.
-pub(crate) fn bus(version: Version, vcpus: u32, uart: bool) -> Bus {
+pub(crate) fn bus(machine: &GuestMachine) -> Bus {
     let mut bus = Bus::new();
-    let mut attach = |start, size, device| {
-        let range = range(start, size);
+    let mut attach = |range, device| {
         if let Err(error) = bus.attach(range, device) {
             warn!("device at {range}: {error}");
         }
     };
-    match version {
-        Version::V2 => attach(
-            layout::GICV2_DISTRIBUTOR,
-            layout::GICV2_DISTRIBUTOR_SIZE,
-            Device::Distributor,
-        ),
-        Version::V3 => {
-            attach(
-                layout::GICV3_DISTRIBUTOR,
-                layout::GICV3_DISTRIBUTOR_SIZE,
-                Device::Distributor,
-            );
-            attach(
-                layout::GICV3_REDISTRIBUTORS,
-                layout::GICV3_REDISTRIBUTOR_STRIDE * u64::from(vcpus),
-                Device::Redistributor,
-            );
+    match machine.gic {
+        GuestGic::V2 { distributor, .. } => attach(distributor, Device::Distributor),
+        GuestGic::V3 {
+            distributor,
+            redistributors,
+        } => {
+            attach(distributor, Device::Distributor);
+            attach(redistributors, Device::Redistributor);
         }
     }
-    if uart {
-        attach(layout::VPL011, layout::VPL011_SIZE, Device::Vpl011);
+    if let Some((registers, _)) = machine.uart {
+        attach(registers, Device::Vpl011);
     }
     bus
 }

@@ -5,17 +5,9 @@ use alloc::vec::Vec;
 
 use ::memory::{Ipa, IpaRange, Pa, PaRange};
 use devtree::kernel::Kernel;
-use devtree::placement::Placement;
+use devtree::plan::Plan;
 
 use crate::memory_map;
-
-/// What is copied into a new guest.
-pub(crate) struct Files<'f> {
-    pub(crate) kernel: &'f Kernel<'f>,
-    pub(crate) kernel_file: &'f [u8],
-    pub(crate) ramdisk: &'f [u8],
-    pub(crate) tree: &'f [u8],
-}
 
 /// Which piece of memory each part of the banks is. Pieces come largest first, so that each is aligned in the
 /// guest as it is in the machine, and large blocks map it.
@@ -41,18 +33,19 @@ pub(crate) fn lay_out(banks: &[IpaRange], chunks: &[PaRange]) -> Vec<(IpaRange, 
 }
 
 /// Copies the files to their places, down to the point of coherency.
-pub(crate) fn copy_files(ram: &[(IpaRange, Pa)], place: &Placement, files: &Files<'_>) {
-    match files.kernel {
-        Kernel::Image(_) => copy(ram, place.kernel.start(), files.kernel_file),
+pub(crate) fn copy_files(ram: &[(IpaRange, Pa)], plan: &Plan<'_>) {
+    let place = &plan.place;
+    match &plan.kernel {
+        Kernel::Image(_) => copy(ram, place.kernel.start(), plan.kernel_file),
         Kernel::Elf(elf) => {
             for segment in &elf.segments {
                 copy(ram, segment.range.start(), segment.data);
             }
         }
     }
-    copy(ram, place.tree.start(), files.tree);
+    copy(ram, place.tree.start(), &plan.tree);
     if let Some(initrd) = place.initrd {
-        copy(ram, initrd.start(), files.ramdisk);
+        copy(ram, initrd.start(), plan.ramdisk);
     }
 }
 

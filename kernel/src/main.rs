@@ -29,6 +29,7 @@ use core::fmt::Write;
 use ::memory::{Pa, PaRange};
 use alloc::vec::Vec;
 use devtree::fit::Fit;
+use devtree::plan::{self, Planner};
 use devtree::{Board, Options, Problem, Tree};
 use log::{error, info, warn};
 
@@ -92,24 +93,13 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
                 None
             }
         });
-    let virtual_gic = interrupts::virtual_of(&board);
-    let taken = memory_map::taken();
-    let configs = create::describe(
-        &board,
-        Tree::new(tree)?,
-        &taken,
-        bundle.as_ref(),
-        virtual_gic,
-        &mut |problem| problems.push(problem),
-    );
+    let planner = Planner::new(&board, bundle);
+    let configs = planner.describe(Tree::new(tree)?, &memory_map::taken(), &mut |problem| {
+        problems.push(problem);
+    });
     problems.iter().for_each(create::tell);
-    memory_map::fill_pool(&board, &create::modules(&configs))?;
-    let builder = create::Builder {
-        board: &board,
-        bundle: bundle.as_ref(),
-        virtual_gic,
-    };
-    builder.build_all(&configs);
+    memory_map::fill_pool(&board, &plan::modules(&configs))?;
+    create::build_all(interrupts::virtual_of(&board), planner, &configs);
     info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     if let Err(error) = interrupts::start_uart(&board) {
         warn!("console input: {error}");

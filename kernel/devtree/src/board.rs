@@ -11,7 +11,7 @@ use memory::{Pa, PaRange};
 use crate::{Error, Uart};
 
 /// CPUs that are used; further ones are counted and left alone.
-pub const MAX_CPUS: usize = 16;
+pub const MAX_CPUS: usize = 8;
 /// Ranges of RAM.
 pub const MAX_MEMORY: usize = 16;
 /// Ranges that must not be used.

@@ -39,6 +39,15 @@ pub enum Error {
     DoesNotFit(&'static str),
     /// The guest's tree could not be written; what.
     Writing(&'static str),
+    /// Less memory is free than the guest needs.
+    NotEnoughMemory {
+        /// Bytes that it needs, whole chunks.
+        wanted: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// No CPU that a vCPU may run on is up.
+    NoCpu,
 }
 
 impl fmt::Display for Error {
@@ -63,6 +72,13 @@ impl fmt::Display for Error {
             Self::Kernel(what) => write!(f, "kernel file: bad {what}"),
             Self::DoesNotFit(what) => write!(f, "{what} does not fit into the guest's memory"),
             Self::Writing(what) => write!(f, "guest tree: {what}"),
+            Self::NotEnoughMemory { wanted, free } => write!(
+                f,
+                "memory: found {} KiB free, expected {} KiB",
+                free >> 10,
+                wanted >> 10
+            ),
+            Self::NoCpu => f.write_str("hard-affinity: no CPU of it is up"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //!   binding; what is wrong in one is told as a [`Problem`] and leaves out that guest alone.
 //! * [`fit`]: the bundle, a FIT image; [`kernel`]: what a guest's kernel file is.
 //! * [`placement`] and [`guest_tree`]: where things go in guest RAM, and the tree that the guest gets.
+//! * [`plan`]: all that together, for each guest: what the image carries out and the checker prints.
 //! * [`free`]: the physical memory that nobody has taken yet.
 //!
 //! Trees and bundles come from outside: whatever bytes they hold, nothing here panics, runs for longer
@@ -39,6 +40,7 @@ pub mod kernel;
 mod mutation_tests;
 pub mod options;
 pub mod placement;
+pub mod plan;
 mod problem;
 #[cfg(test)]
 mod random;

@@ -1,0 +1,297 @@
+//! Guests on paper: all that is decided about them and needs no hardware. The image carries a [`Plan`] out,
+//! the checker on a workstation prints it; since both come here, what the one says is what the other does.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::{DomainId, guest_layout as layout};
+use arrayvec::ArrayVec;
+use memory::{CHUNK_SIZE, Ipa, IpaRange, PaRange};
+
+use crate::board::Gic;
+use crate::fit::Fit;
+use crate::guest::{self, Container, CpuSet, DomainConfig, Enhanced, Limits, ModuleSource};
+use crate::guest_tree::{GuestGic, GuestTree, Hypervisor};
+use crate::kernel::{self, Kernel};
+use crate::placement::{self, Banks, Placement};
+use crate::{Board, Error, Problem, Tree};
+
+/// The version of Xen whose ABI guests are told of.
+pub const XEN_VERSION: (u16, u16) = (4, 20);
+/// SPIs of a guest whose description says nothing: one bank, in which the UART's is the first.
+const DEFAULT_SPIS: u32 = 32;
+
+/// Reads the descriptions of all guests, and plans each.
+pub struct Planner<'t> {
+    board: &'t Board,
+    bundle: Option<Fit<'t>>,
+    /// Images of the bundle whose hashes were found right.
+    checked: Vec<String>,
+}
+
+/// What a guest's machine is, whatever runs on it.
+#[derive(Clone, Debug)]
+pub struct GuestMachine {
+    /// RAM.
+    pub banks: Banks,
+    /// 2 MiB chunks of the board's memory that it takes.
+    pub chunks: u64,
+    /// Affinity of each vCPU.
+    pub affinities: Vec<u64>,
+    /// The interrupt controller.
+    pub gic: GuestGic,
+    /// Shared interrupts.
+    pub spis: u32,
+    /// Its UART's registers and INTID.
+    pub uart: Option<(IpaRange, u32)>,
+    /// It is told of the hypervisor, and has a PV console ring.
+    pub enhanced: bool,
+    /// Where it may map grants and foreign frames, besides the window of the grant table.
+    pub extended_regions: ArrayVec<IpaRange, 2>,
+}
+
+/// A guest, ready to be made.
+#[derive(Clone, Debug)]
+pub struct Plan<'t> {
+    /// Its id, which is its VMID too.
+    pub id: DomainId,
+    /// Its machine.
+    pub machine: GuestMachine,
+    /// The kernel, and the file that it was read from.
+    pub kernel: Kernel<'t>,
+    /// See `kernel`.
+    pub kernel_file: &'t [u8],
+    /// The initial RAM disk; empty for none.
+    pub ramdisk: &'t [u8],
+    /// Where they go.
+    pub place: Placement,
+    /// The tree that it gets.
+    pub tree: Vec<u8>,
+}
+
+impl<'t> Planner<'t> {
+    /// For a board, and the bundle if there is one.
+    pub fn new(board: &'t Board, bundle: Option<Fit<'t>>) -> Self {
+        Self {
+            board,
+            bundle,
+            checked: Vec::new(),
+        }
+    }
+
+    /// Reads all descriptions, those of the host's tree first. `taken` is what no module may touch. What is
+    /// wrong goes to `report`.
+    pub fn describe(
+        &self,
+        tree: Tree<'t>,
+        taken: &[PaRange],
+        report: &mut dyn FnMut(Problem),
+    ) -> Vec<DomainConfig> {
+        let is_v3 = matches!(self.board.gic, Gic::V3 { .. });
+        let (vcpus, vcpus_because) = Limits::vcpu_bound(is_v3, guest::MAX_VCPUS_GIC_V3);
+        let limits = Limits {
+            vcpus,
+            vcpus_because,
+            cpus: self.board.cpus.len() as u32,
+            memory: &self.board.memory,
+            taken,
+        };
+        let mut configs = Vec::new();
+        guest::read(&Container::Host(tree), &limits, &mut configs, report);
+        if let Some(bundle) = self.bundle {
+            guest::read(&Container::Bundle(bundle), &limits, &mut configs, report);
+        }
+        configs
+    }
+
+    /// Plans the guest that was described as number `number`, from 0. `memory` gives the bytes of a module
+    /// that lies in memory; those of the bundle are checked against their hashes, once each.
+    pub fn plan(
+        &mut self,
+        number: usize,
+        config: &DomainConfig,
+        memory: &dyn Fn(PaRange) -> &'t [u8],
+    ) -> Result<Plan<'t>, Error> {
+        let kernel_file = self.file(&config.kernel, memory)?;
+        let kernel = kernel::probe(kernel_file)?;
+        let ramdisk = match &config.ramdisk {
+            Some(source) => self.file(source, memory)?,
+            None => &[],
+        };
+        let machine = GuestMachine::new(self.board, config)?;
+        let place = placement::place(&kernel, &machine.banks, ramdisk.len() as u64)?;
+        let tree = machine.tree(self.board, config, &place).write()?;
+        Ok(Plan {
+            id: id(number),
+            machine,
+            kernel,
+            kernel_file,
+            ramdisk,
+            place,
+            tree,
+        })
+    }
+
+    fn file(
+        &mut self,
+        source: &ModuleSource,
+        memory: &dyn Fn(PaRange) -> &'t [u8],
+    ) -> Result<&'t [u8], Error> {
+        match source {
+            ModuleSource::Memory(range) => Ok(memory(*range)),
+            ModuleSource::Image(name) => {
+                let image = self.bundle.ok_or(Error::NoSuchImage)?.image(name)?;
+                if !self.checked.contains(name) {
+                    image.verify()?;
+                    self.checked.push(name.clone());
+                }
+                Ok(image.data)
+            }
+        }
+    }
+}
+
+impl GuestMachine {
+    /// The machine that a description asks for.
+    pub fn new(board: &Board, config: &DomainConfig) -> Result<Self, Error> {
+        let banks = placement::banks(config.memory).ok_or(Error::DoesNotFit("the memory"))?;
+        let registers = u64::from(config.vcpus).checked_mul(layout::GICV3_REDISTRIBUTOR_STRIDE);
+        let gic = match board.gic {
+            Gic::V2 { .. } => GuestGic::V2 {
+                distributor: range(layout::GICV2_DISTRIBUTOR, layout::GICV2_DISTRIBUTOR_SIZE)?,
+                cpu_interface: range(
+                    layout::GICV2_CPU_INTERFACE,
+                    layout::GICV2_CPU_INTERFACE_SIZE,
+                )?,
+            },
+            Gic::V3 { .. } => GuestGic::V3 {
+                distributor: range(layout::GICV3_DISTRIBUTOR, layout::GICV3_DISTRIBUTOR_SIZE)?,
+                redistributors: range(
+                    layout::GICV3_REDISTRIBUTORS,
+                    registers.ok_or(Error::DoesNotFit("the redistributors"))?,
+                )?,
+            },
+        };
+        let uart = match config.vpl011 {
+            true => Some((
+                range(layout::VPL011, layout::VPL011_SIZE)?,
+                layout::VPL011_INTID,
+            )),
+            false => None,
+        };
+        Ok(Self {
+            banks,
+            chunks: config.memory.div_ceil(CHUNK_SIZE),
+            affinities: (0..config.vcpus).map(layout::affinity_of).collect(),
+            gic,
+            // The UART's interrupt is the first shared one.
+            spis: config
+                .spis
+                .unwrap_or(DEFAULT_SPIS)
+                .max(u32::from(config.vpl011)),
+            uart,
+            enhanced: config.enhanced != Enhanced::Off,
+            extended_regions: placement::extended_regions(config.memory),
+        })
+    }
+
+    /// What the guest's tree says.
+    fn tree<'c>(
+        &'c self,
+        board: &'c Board,
+        config: &'c DomainConfig,
+        place: &Placement,
+    ) -> GuestTree<'c> {
+        let grant_window = range(layout::GRANT_TABLE, layout::GRANT_TABLE_SIZE);
+        GuestTree {
+            affinities: &self.affinities,
+            cpu_compatible: &board.cpu_compatible,
+            memory: &self.banks,
+            gic: self.gic,
+            timer_frequency: board.timer.frequency,
+            timers: [
+                layout::TIMER_SECURE_PHYSICAL_INTID,
+                layout::TIMER_PHYSICAL_INTID,
+                layout::TIMER_VIRTUAL_INTID,
+                layout::TIMER_HYPERVISOR_INTID,
+            ],
+            uart: self.uart,
+            hypervisor: grant_window
+                .ok()
+                .filter(|_| self.enhanced)
+                .map(|grant_window| Hypervisor {
+                    version: XEN_VERSION,
+                    grant_window,
+                    extended_regions: &self.extended_regions,
+                    upcall: layout::EVENT_INTID,
+                }),
+            initrd: place.initrd,
+            bootargs: config.bootargs.as_deref(),
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// The line that says that the guest is there, its vCPUs on these CPUs.
+    pub fn line(&self, config: &DomainConfig, homes: impl Iterator<Item = usize>) -> String {
+        let homes: String = homes.map(|home| format!(" {home}")).collect();
+        format!(
+            "{}: domain {}, {} MiB, {} vCPU{} on CPU{homes}, entry {}",
+            config.name,
+            self.id.0,
+            config.memory >> 20,
+            config.vcpus,
+            if config.vcpus == 1 { "" } else { "s" },
+            self.place.entry,
+        )
+    }
+}
+
+fn range(start: u64, size: u64) -> Result<IpaRange, Error> {
+    IpaRange::new(Ipa::new(start), size).ok_or(Error::DoesNotFit("a device"))
+}
+
+/// The id of the guest that was described as number `number`, from 0. Ids begin at 1, and have gaps where a guest
+/// could not be built.
+fn id(number: usize) -> DomainId {
+    DomainId(u16::try_from(number).map_or(u16::MAX, |number| number.saturating_add(1)))
+}
+
+/// Where the guests' files lie in the host's memory: not to be given away before all guests are built.
+pub fn modules(configs: &[DomainConfig]) -> Vec<PaRange> {
+    let of = |source: &ModuleSource| match source {
+        ModuleSource::Memory(range) => Some(*range),
+        ModuleSource::Image(_) => None,
+    };
+    configs
+        .iter()
+        .flat_map(|config| [of(&config.kernel), config.ramdisk.as_ref().and_then(of)])
+        .flatten()
+        .collect()
+}
+
+/// The CPU that a vCPU stays on: of those that are up and that it may run on, the first of those with the fewest
+/// vCPUs. `cpus` gives each one's number in the tree and its vCPUs so far.
+pub fn home<C>(
+    allowed: Option<CpuSet>,
+    cpus: impl Iterator<Item = (C, usize, usize)>,
+) -> Result<C, Error> {
+    cpus.filter(|(_, number, _)| allowed.is_none_or(|set| set.contains(*number as u32)))
+        .min_by_key(|(_, _, vcpus)| *vcpus)
+        .map(|(cpu, _, _)| cpu)
+        .ok_or(Error::NoCpu)
+}
+
+/// The guest that has the console's input at first: the first that asks for it if it was built, else the first
+/// that was.
+pub fn focus(configs: &[DomainConfig], built: &[DomainId]) -> Option<DomainId> {
+    let asks = configs.iter().position(|config| config.console_focus);
+    asks.map(id)
+        .filter(|id| built.contains(id))
+        .or(built.first().copied())
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

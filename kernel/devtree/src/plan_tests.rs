@@ -1,0 +1,156 @@
+//! Plans: the bundle of the tests on the boards of the tests.
+
+use memory::Pa;
+
+use super::*;
+
+const BUNDLE: &[u8] = include_bytes!("../tests/data/bundle.fit");
+const GIC_V2: &[u8] = include_bytes!("../tests/data/virt-gicv2.dtb");
+const GIC_V3: &[u8] = include_bytes!("../tests/data/virt-gicv3.dtb");
+
+fn nothing_in_memory(_: PaRange) -> &'static [u8] {
+    panic!("a bundle's files are in the bundle")
+}
+
+/// Reads the bundle on a board, and hands planner and descriptions on.
+fn with_bundle(tree: &[u8], then: impl FnOnce(&mut Planner<'_>, &[DomainConfig])) {
+    let board = Board::from_tree(tree).unwrap();
+    let mut planner = Planner::new(&board, Some(Fit::new(BUNDLE).unwrap()));
+    let configs = planner.describe(Tree::new(tree).unwrap(), &[], &mut |problem| {
+        panic!("{problem}")
+    });
+    then(&mut planner, &configs);
+}
+
+#[test]
+fn a_machine_has_the_boards_gic() {
+    for (tree, is_v3) in [(GIC_V2, false), (GIC_V3, true)] {
+        with_bundle(tree, |planner, configs| {
+            let machine = GuestMachine::new(planner.board, &configs[0]).unwrap();
+            match machine.gic {
+                GuestGic::V2 { cpu_interface, .. } => {
+                    assert!(!is_v3);
+                    assert_eq!(cpu_interface.start(), Ipa::new(0x0300_2000));
+                }
+                GuestGic::V3 { redistributors, .. } => {
+                    assert!(is_v3);
+                    assert_eq!(redistributors.size(), 2 * 0x2_0000);
+                }
+            }
+            assert_eq!((machine.chunks, machine.spis), (32, 32));
+            assert_eq!(machine.affinities, [0, 1]);
+            assert_eq!(machine.uart.unwrap().1, 32);
+            assert!(machine.enhanced);
+            let small = GuestMachine::new(planner.board, &configs[1]).unwrap();
+            assert!(small.uart.is_none() && !small.enhanced);
+            assert_eq!(small.chunks, 2);
+        });
+    }
+}
+
+#[test]
+fn the_uart_has_an_interrupt_however_few_are_asked_for() {
+    with_bundle(GIC_V3, |planner, configs| {
+        let mut config = configs[0].clone();
+        for (asked, vpl011, spis) in [
+            (None, false, 32),
+            (Some(0), false, 0),
+            (Some(0), true, 1),
+            (Some(64), true, 64),
+        ] {
+            (config.spis, config.vpl011) = (asked, vpl011);
+            assert_eq!(
+                GuestMachine::new(planner.board, &config).unwrap().spis,
+                spis
+            );
+        }
+    });
+}
+
+#[test]
+fn a_plan_from_the_bundle() {
+    with_bundle(GIC_V3, |planner, configs| {
+        let mut plan = |number: usize| {
+            let plan = planner.plan(number, &configs[number], &|range| nothing_in_memory(range));
+            plan.unwrap()
+        };
+        let (web, tick) = (plan(0), plan(1));
+        assert_eq!((web.id, tick.id), (DomainId(1), DomainId(2)));
+        assert_eq!(web.place.initrd.unwrap().size(), web.ramdisk.len() as u64);
+        assert_eq!((tick.ramdisk, tick.place.initrd), (&[][..], None));
+        let tree = Tree::new(&web.tree).unwrap();
+        assert_eq!(
+            tree.find("/chosen").unwrap().str("bootargs"),
+            Some("console=hvc0")
+        );
+        assert!(tree.find("/hypervisor").is_some());
+        assert!(Tree::new(&tick.tree).unwrap().find("/hypervisor").is_none());
+        // Two guests of one image: hashed once.
+        assert_eq!(planner.checked, ["kernel-1", "ramdisk-1"]);
+    });
+}
+
+#[test]
+fn a_plan_from_memory() {
+    with_bundle(GIC_V3, |planner, configs| {
+        let fit = planner.bundle.unwrap();
+        let image = fit.image("kernel-1").unwrap().data;
+        let mut config = configs[1].clone();
+        let range = PaRange::new(Pa::new(0x4800_0000), image.len() as u64).unwrap();
+        config.kernel = ModuleSource::Memory(range);
+        assert_eq!(modules(std::slice::from_ref(&config)), [range]);
+        let mut planner = Planner::new(planner.board, None);
+        let plan = planner.plan(4, &config, &|asked| {
+            assert_eq!(asked, range);
+            image
+        });
+        let plan = plan.unwrap();
+        assert_eq!(
+            (plan.id, plan.place.entry),
+            (DomainId(5), placement::BANK_0)
+        );
+        assert_eq!(plan.kernel_file, image);
+        assert_eq!(
+            plan.line(&config, [3].into_iter()),
+            "tick: domain 5, 4 MiB, 1 vCPU on CPU 3, entry 0x40000000"
+        );
+        let text = planner.plan(4, &config, &|_| b"no kernel");
+        assert_eq!(text.unwrap_err(), Error::UnknownKernel);
+    });
+}
+
+#[test]
+fn a_damaged_file_is_no_plan() {
+    let mut bundle = BUNDLE.to_vec();
+    let data = Fit::new(BUNDLE).unwrap().image("kernel-1").unwrap().data;
+    let at = data.as_ptr().addr() - BUNDLE.as_ptr().addr();
+    bundle[at + data.len() - 1] ^= 1;
+    let board = Board::from_tree(GIC_V3).unwrap();
+    let mut planner = Planner::new(&board, Some(Fit::new(&bundle).unwrap()));
+    let configs = planner.describe(Tree::new(GIC_V3).unwrap(), &[], &mut |_| {});
+    let plan = planner.plan(0, &configs[0], &|range| nothing_in_memory(range));
+    assert_eq!(plan.unwrap_err(), Error::HashMismatch("crc32"));
+    assert!(planner.checked.is_empty());
+}
+
+#[test]
+fn a_vcpu_goes_where_the_fewest_are() {
+    let cpus = || [('a', 0, 2), ('b', 1, 1), ('c', 3, 1)].into_iter();
+    assert_eq!(home(None, cpus()), Ok('b'));
+    assert_eq!(home(Some(CpuSet::from_bits(0b1001)), cpus()), Ok('c'));
+    assert_eq!(home(Some(CpuSet::from_bits(1)), cpus()), Ok('a'));
+    // CPU 2 is not up.
+    assert_eq!(home(Some(CpuSet::from_bits(4)), cpus()), Err(Error::NoCpu));
+}
+
+#[test]
+fn the_input_goes_to_who_asks_and_is_there() {
+    with_bundle(GIC_V3, |_, configs| {
+        let [web, tick] = [DomainId(1), DomainId(2)];
+        assert_eq!(focus(configs, &[web, tick]), Some(web));
+        assert_eq!(focus(configs, &[tick]), Some(tick));
+        assert_eq!(focus(configs, &[]), None);
+        let other_order: Vec<_> = configs.iter().rev().cloned().collect();
+        assert_eq!(focus(&other_order, &[web, tick]), Some(tick));
+    });
+}
