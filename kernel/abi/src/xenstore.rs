@@ -32,6 +32,64 @@ pub const ABSOLUTE_PATH_MAX: usize = 3072;
 /// Most bytes of a relative path.
 pub const RELATIVE_PATH_MAX: usize = 2048;
 
+/// [`RING_SERVER_FEATURES`]: the guest may ask for a new start.
+pub const FEATURE_RECONNECTION: u32 = 1;
+/// [`RING_SERVER_FEATURES`]: [`RING_ERROR`] is used.
+pub const FEATURE_ERROR: u32 = 2;
+/// [`RING_CONNECTION`]: all is well.
+pub const CONNECTED: u32 = 0;
+/// [`RING_CONNECTION`]: the guest has asked for a new start.
+pub const RECONNECT: u32 = 1;
+/// [`RING_ERROR`]: an index of the guest's makes no sense.
+pub const ERROR_RING_INDEX: u32 = 2;
+/// [`RING_ERROR`]: a message is longer than [`PAYLOAD_MAX`].
+pub const ERROR_PROTOCOL: u32 = 3;
+
+/// Commands of the toolstack's.
+pub const CONTROL: u32 = 0;
+/// Names of a node's children.
+pub const DIRECTORY: u32 = 1;
+/// A node's value.
+pub const READ: u32 = 2;
+/// A node's permissions.
+pub const GET_PERMS: u32 = 3;
+/// Asks for events.
+pub const WATCH: u32 = 4;
+/// Asks for no more of them.
+pub const UNWATCH: u32 = 5;
+/// Begins a transaction.
+pub const TRANSACTION_START: u32 = 6;
+/// Ends a transaction.
+pub const TRANSACTION_END: u32 = 7;
+/// Adds a domain: the toolstack's.
+pub const INTRODUCE: u32 = 8;
+/// Removes a domain: the toolstack's.
+pub const RELEASE: u32 = 9;
+/// Where a domain has its home.
+pub const GET_DOMAIN_PATH: u32 = 10;
+/// Sets a value.
+pub const WRITE: u32 = 11;
+/// Makes a node.
+pub const MKDIR: u32 = 12;
+/// Removes a node with all below.
+pub const RM: u32 = 13;
+/// Sets permissions.
+pub const SET_PERMS: u32 = 14;
+/// From the server: something that is watched has changed.
+pub const WATCH_EVENT: u32 = 15;
+/// From the server: the request failed.
+pub const ERROR: u32 = 16;
+/// Whether a domain is known.
+pub const IS_DOMAIN_INTRODUCED: u32 = 17;
+/// After a suspend: the toolstack's.
+pub const RESUME: u32 = 18;
+/// Lets a domain act for another one: the toolstack's.
+pub const SET_TARGET: u32 = 19;
+/// Drops all watches and transactions of the caller.
+pub const RESET_WATCHES: u32 = 21;
+/// A part of the names of a node's children.
+pub const DIRECTORY_PART: u32 = 22;
+
 /// What stands before every message.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable,

@@ -1,0 +1,10 @@
+//! The store over the wire: every test is a client.
+
+mod errors;
+mod hostile;
+mod model;
+mod requests;
+mod rings;
+mod support;
+mod transactions;
+mod watches;
