@@ -22,6 +22,7 @@ extern crate alloc;
 pub mod affinity;
 pub mod exit;
 pub mod lifecycle;
+pub mod migration;
 pub mod mmio;
 pub mod psci;
 pub mod sched;

@@ -247,6 +247,13 @@ impl<T: Copy> RunQueue<T> {
         self.first.is_none()
     }
 
+    /// Those that wait, the first in line first.
+    pub fn waiting(&self) -> impl Iterator<Item = (Slot, T)> + '_ {
+        let after = |slot: &Slot| self.entries.get(usize::from(slot.0))?.next;
+        core::iter::successors(self.first, after)
+            .filter_map(|slot| self.vcpu(slot).map(|vcpu| (slot, vcpu)))
+    }
+
     fn answer(&self, slot: Slot) -> Pick<T> {
         let end = self.started.saturating_add(self.slice);
         Pick {

@@ -2,10 +2,11 @@
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p viaduct-domain --release --test loom`.
 #![cfg(loom)]
 
-use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 use viaduct_domain::lifecycle::{Block, Power, RunState, Wake};
+use viaduct_domain::migration::{self, Cpus, Load};
 use viaduct_domain::sched::{Parameters, RunQueue, Slot};
 
 /// One CPU's queue with one vCPU in it, and an interrupt that is pending for the vCPU or not.
@@ -174,5 +175,174 @@ fn a_vcpu_held_and_released_while_it_is_preempted_is_not_lost() {
         }
         other.join().unwrap();
         assert!(cpu.schedule());
+    });
+}
+
+/// Two CPUs. vCPU 0 may run on the first alone, vCPU 1 on both; both vCPUs begin at home on the first.
+struct Pair {
+    load: Load,
+    queues: [Mutex<RunQueue<usize>>; 2],
+    wanted: [AtomicU64; 2],
+    look: [AtomicBool; 2],
+    slots: [Slot; 2],
+    states: [RunState; 2],
+    home: AtomicUsize,
+    /// The registers of vCPU 1 are still in CPU 0.
+    loaded: AtomicBool,
+}
+
+impl Cpus for Pair {
+    type Vcpu = usize;
+
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn load(&self) -> &Load {
+        &self.load
+    }
+
+    fn queue<R>(
+        &self,
+        cpu: usize,
+        operation: impl FnOnce(&mut RunQueue<usize>) -> R,
+    ) -> Option<R> {
+        Some(operation(&mut self.queues[cpu].lock().unwrap()))
+    }
+
+    fn wanted(&self, cpu: usize) -> Option<&AtomicU64> {
+        Some(&self.wanted[cpu])
+    }
+
+    fn slot(&self, vcpu: usize, _: usize) -> Option<Slot> {
+        Some(self.slots[vcpu])
+    }
+
+    fn affinity(&self, vcpu: usize) -> u64 {
+        [1, 3][vcpu]
+    }
+
+    fn home(&self, vcpu: usize) -> usize {
+        [0, self.home.load(Ordering::Relaxed)][vcpu]
+    }
+
+    fn set_home(&self, vcpu: usize, cpu: usize) {
+        assert_eq!(vcpu, 1);
+        assert!(
+            !self.loaded.load(Ordering::Acquire),
+            "moved while it is loaded"
+        );
+        self.home.store(cpu, Ordering::Relaxed);
+    }
+
+    fn is_loaded(&self, vcpu: usize) -> bool {
+        vcpu == 1 && self.loaded.load(Ordering::Acquire)
+    }
+
+    fn look(&self, cpu: usize) {
+        self.look[cpu].store(true, Ordering::Release);
+    }
+}
+
+impl Pair {
+    /// `running` runs on CPU 0, the other is blocked.
+    fn new(running: usize) -> Arc<Self> {
+        let mut queues = [RunQueue::new(10), RunQueue::new(10)];
+        let mut slot = |vcpu| {
+            let slots = queues
+                .each_mut()
+                .map(|queue| queue.add(vcpu, Parameters::default()).unwrap());
+            assert_eq!(slots[0], slots[1]);
+            slots[0]
+        };
+        let slots = [slot(0), slot(1)];
+        let states = [RunState::new(), RunState::new()];
+        for (vcpu, state) in states.iter().enumerate() {
+            state.claim().unwrap();
+            assert!(state.complete() && state.start());
+            if vcpu != running {
+                assert_eq!(state.block(), Block::Blocked);
+            }
+        }
+        queues[0].wake(slots[running]);
+        assert_eq!(queues[0].pick(0).next, Some(running));
+        Arc::new(Self {
+            load: Load::default(),
+            queues: queues.map(Mutex::new),
+            wanted: Default::default(),
+            look: Default::default(),
+            slots,
+            states,
+            home: AtomicUsize::new(0),
+            loaded: AtomicBool::new(running == 1),
+        })
+    }
+
+    fn wake(&self, vcpu: usize) {
+        if self.states[vcpu].wake() == Wake::Enqueue {
+            migration::enqueue(self, vcpu);
+        }
+    }
+
+    /// CPU 1, which has nothing of its own, looks: whether vCPU 1 runs there now.
+    fn take(&self) -> bool {
+        migration::steal(self, 1) && {
+            let next = self.queues[1].lock().unwrap().pick(0).next;
+            migration::offer(self, 1, true);
+            next == Some(1) && self.states[1].start()
+        }
+    }
+
+    /// Whatever the order was: vCPU 1 runs on CPU 1, or that CPU was told to look and then takes it.
+    fn ends_well(&self, taken: bool) {
+        if !taken {
+            assert!(
+                self.look[1].load(Ordering::Acquire),
+                "nobody tells the idle CPU"
+            );
+            let next = self.queues[1].lock().unwrap().pick(0).next;
+            assert!(next == Some(1) && self.states[1].start() || self.take());
+        }
+        assert_eq!(self.home(1), 1);
+        assert!(self.queues[0].lock().unwrap().is_alone());
+    }
+}
+
+#[test]
+fn a_cpu_that_goes_idle_does_not_miss_who_wakes_elsewhere() {
+    loom::model(|| {
+        let pair = Pair::new(0);
+        let idle = {
+            let pair = Arc::clone(&pair);
+            thread::spawn(move || pair.take())
+        };
+        pair.wake(1);
+        let taken = idle.join().unwrap();
+        pair.ends_well(taken);
+    });
+}
+
+#[test]
+fn a_cpu_that_goes_idle_does_not_miss_who_has_just_lost_its_cpu() {
+    loom::model(|| {
+        let pair = Pair::new(1);
+        let idle = {
+            let pair = Arc::clone(&pair);
+            thread::spawn(move || pair.take())
+        };
+        // CPU 0: vCPU 0 wakes there, and gets the CPU.
+        pair.wake(0);
+        {
+            let mut queue = pair.queues[0].lock().unwrap();
+            assert!(pair.states[1].preempt());
+            assert_eq!(queue.pick(100).next, Some(0));
+            migration::settle(&*pair, 0, &queue, Some(1));
+            assert!(pair.states[0].start());
+        }
+        // The registers are stored.
+        pair.loaded.store(false, Ordering::Release);
+        migration::offer(&*pair, 0, false);
+        let taken = idle.join().unwrap();
+        pair.ends_well(taken);
     });
 }

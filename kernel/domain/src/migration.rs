@@ -1,0 +1,293 @@
+//! vCPUs move between CPUs, so that none waits while a CPU idles that it may run on.
+//!
+//! Every CPU has its own run queue. A vCPU has a *home*: the CPU in whose queue it is, or that runs it, or that
+//! ran it last. Only one party at a time can change it: who has just made a blocked vCPU ready
+//! ([`enqueue`]), or who took a waiting one out of another CPU's queue ([`steal`]).
+//!
+//! * What wakes goes to its home if that idles, else to another CPU that idles, else it waits at home.
+//! * A CPU that has nothing to do says so, and then looks for somebody who waits elsewhere; who puts a vCPU into a
+//!   queue does that first, and then looks for a CPU that idles. Whatever the order, one sees the other.
+//! * A vCPU whose registers are still in its home is not moved. That CPU stores them when it loads another,
+//!   and then offers who waits there ([`offer`]).
+//! * A CPU whose only vCPU sleeps by a WFI that is not trapped would never be seen to idle: it is told when somebody
+//!   waits that it could run, and traps from then on ([`is_alone`]).
+//!
+//! No two queues' locks are held at once. `tests/loom.rs` tries the orders, `migration_tests.rs` the promise.
+
+use crate::sched::{RunQueue, Slot};
+
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Some of the CPUs 0 to 63.
+pub struct CpuSet(AtomicU64);
+
+impl CpuSet {
+    /// None.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// None.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn bits(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn insert(&self, cpu: usize) {
+        self.0.fetch_or(bit(cpu), Ordering::SeqCst);
+    }
+
+    fn remove(&self, cpu: usize) -> bool {
+        self.bits() & bit(cpu) != 0 && self.0.fetch_and(!bit(cpu), Ordering::SeqCst) & bit(cpu) != 0
+    }
+
+    /// Takes one of `allowed` out.
+    fn take(&self, allowed: u64) -> Option<usize> {
+        loop {
+            let cpu = (self.bits() & allowed).trailing_zeros() as usize;
+            if cpu >= 64 {
+                return None;
+            }
+            if self.remove(cpu) {
+                return Some(cpu);
+            }
+        }
+    }
+}
+
+impl Default for CpuSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the CPUs say to each other about their load.
+#[derive(Default)]
+pub struct Load {
+    /// Have nothing to run, and sleep or are about to.
+    idle: CpuSet,
+    /// Leave the WFI of their only vCPU alone.
+    lone: CpuSet,
+}
+
+impl Load {
+    /// All are busy.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            idle: CpuSet::new(),
+            lone: CpuSet::new(),
+        }
+    }
+}
+
+/// The CPUs of the machine and the vCPUs on them. CPUs have numbers below 64.
+pub trait Cpus {
+    /// A reference to a vCPU.
+    type Vcpu: Copy;
+
+    /// CPUs have numbers below this.
+    fn count(&self) -> usize;
+
+    /// What they say about their load.
+    fn load(&self) -> &Load;
+
+    /// Calls `operation` with a CPU's queue, under its lock. `None` if there is no such CPU.
+    fn queue<R>(
+        &self,
+        cpu: usize,
+        operation: impl FnOnce(&mut RunQueue<Self::Vcpu>) -> R,
+    ) -> Option<R>;
+
+    /// A bit for each CPU that somebody may be able to run on who waits in this CPU's queue. Written under the
+    /// lock of the queue.
+    fn wanted(&self, cpu: usize) -> Option<&AtomicU64>;
+
+    /// A vCPU's place in the queue of a CPU.
+    fn slot(&self, vcpu: Self::Vcpu, cpu: usize) -> Option<Slot>;
+
+    /// A bit for each CPU that the vCPU may run on.
+    fn affinity(&self, vcpu: Self::Vcpu) -> u64;
+
+    /// The CPU that it belongs to.
+    fn home(&self, vcpu: Self::Vcpu) -> usize;
+
+    /// It belongs to another one now, its alarms too.
+    fn set_home(&self, vcpu: Self::Vcpu, cpu: usize);
+
+    /// Whether some of its state is still in its home's registers.
+    fn is_loaded(&self, vcpu: Self::Vcpu) -> bool;
+
+    /// Makes a CPU look at its queue.
+    fn look(&self, cpu: usize);
+}
+
+/// Puts a vCPU that the caller has just made ready into a queue.
+pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
+    let home = cpus.home(vcpu);
+    let affinity = cpus.affinity(vcpu);
+    let idle = &cpus.load().idle;
+    let mut found = idle.remove(home).then_some(home);
+    if found.is_none()
+        && !cpus.is_loaded(vcpu)
+        && let Some(other) = idle.take(affinity)
+    {
+        cpus.set_home(vcpu, other);
+        found = Some(other);
+    }
+    let cpu = found.unwrap_or(home);
+    let must_look = insert(cpus, vcpu, cpu);
+    if must_look || found.is_some() {
+        cpus.look(cpu);
+    }
+    if found.is_some() {
+        return;
+    }
+    // It waits, if no CPU has gone idle since.
+    fence(Ordering::SeqCst);
+    find_room(cpus, vcpu, home);
+}
+
+/// A vCPU waits on a CPU: one that idles is to take it, or else those are to notice that they do whose only vCPU may
+/// be asleep.
+fn find_room<C: Cpus>(cpus: &C, vcpu: C::Vcpu, on: usize) {
+    let elsewhere = cpus.affinity(vcpu) & !bit(on);
+    let Load { idle, lone } = cpus.load();
+    if let Some(other) = idle.take(elsewhere) {
+        cpus.look(other);
+        return;
+    }
+    while let Some(other) = lone.take(elsewhere) {
+        cpus.look(other);
+    }
+}
+
+/// Into the queue of a CPU; whether that has to look.
+fn insert<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize) -> bool {
+    cpus.queue(cpu, |queue| {
+        if let Some(wanted) = cpus.wanted(cpu) {
+            wanted.fetch_or(cpus.affinity(vcpu), Ordering::Relaxed);
+        }
+        cpus.slot(vcpu, cpu).is_some_and(|slot| queue.wake(slot))
+    })
+    .unwrap_or(false)
+}
+
+/// Says, under the lock of a CPU's queue, for whom those who wait in it might be. To be called when the queue was
+/// changed; `preempted` may have been put at its end.
+pub fn settle<C: Cpus>(
+    cpus: &C,
+    cpu: usize,
+    queue: &RunQueue<C::Vcpu>,
+    preempted: Option<C::Vcpu>,
+) {
+    let Some(wanted) = cpus.wanted(cpu) else {
+        return;
+    };
+    if queue.is_alone() {
+        wanted.store(0, Ordering::Relaxed);
+    } else if let Some(vcpu) = preempted {
+        wanted.fetch_or(cpus.affinity(vcpu), Ordering::Relaxed);
+    }
+}
+
+/// A CPU has nothing to do: it says so, and takes somebody who waits elsewhere into its queue. `false`, and it is
+/// known to idle, if there is nobody.
+pub fn steal<C: Cpus>(cpus: &C, cpu: usize) -> bool {
+    cpus.load().idle.insert(cpu);
+    fence(Ordering::SeqCst);
+    for other in (0..cpus.count()).filter(|&other| other != cpu) {
+        if !is_wanted(cpus, other, cpu) {
+            continue;
+        }
+        let taken = cpus.queue(other, |queue| {
+            let (slot, vcpu) = queue.waiting().find(|&(_, vcpu)| {
+                cpus.affinity(vcpu) & bit(cpu) != 0 && !cpus.is_loaded(vcpu)
+            })?;
+            queue.block(slot);
+            settle(cpus, other, queue, None);
+            Some(vcpu)
+        });
+        if let Some(vcpu) = taken.flatten() {
+            cpus.load().idle.remove(cpu);
+            cpus.set_home(vcpu, cpu);
+            insert(cpus, vcpu, cpu);
+            return true;
+        }
+    }
+    false
+}
+
+/// A CPU has chosen whom it runs, and stored the state of whom it ran: whoever waits in its queue may go elsewhere.
+/// If it `idled` somebody may have counted on it who waits in another queue still.
+pub fn offer<C: Cpus>(cpus: &C, cpu: usize, idled: bool) {
+    if idled {
+        cpus.load().idle.remove(cpu);
+    }
+    fence(Ordering::SeqCst);
+    if idled {
+        (0..cpus.count()).for_each(|other| offer_from(cpus, other));
+    } else {
+        offer_from(cpus, cpu);
+    }
+}
+
+fn offer_from<C: Cpus>(cpus: &C, cpu: usize) {
+    let Load { idle, lone } = cpus.load();
+    let wanted = cpus
+        .wanted(cpu)
+        .map_or(0, |wanted| wanted.load(Ordering::Relaxed));
+    if (idle.bits() | lone.bits()) & wanted & !bit(cpu) == 0 {
+        return;
+    }
+    cpus.queue(cpu, |queue| {
+        for (_, vcpu) in queue.waiting() {
+            find_room(cpus, vcpu, cpu);
+        }
+    });
+}
+
+/// Whether a CPU, in whose queue nobody waits if `alone`, need not notice when the vCPU that it runs sleeps: nobody
+/// waits elsewhere who could take its place. When that changes the CPU is told.
+pub fn is_alone<C: Cpus>(cpus: &C, cpu: usize, alone: bool) -> bool {
+    let lone = &cpus.load().lone;
+    if alone {
+        if lone.bits() & bit(cpu) == 0 {
+            lone.insert(cpu);
+        }
+        fence(Ordering::SeqCst);
+        let mut others = (0..cpus.count()).filter(|&other| other != cpu);
+        if !others.any(|other| is_wanted(cpus, other, cpu)) {
+            return true;
+        }
+    }
+    lone.remove(cpu);
+    false
+}
+
+/// Whether somebody may wait in the queue of `other` who could run on `cpu`.
+fn is_wanted<C: Cpus>(cpus: &C, other: usize, cpu: usize) -> bool {
+    cpus.wanted(other)
+        .is_some_and(|wanted| wanted.load(Ordering::Relaxed) & bit(cpu) != 0)
+}
+
+/// The bit of a CPU.
+#[must_use]
+pub const fn bit(cpu: usize) -> u64 {
+    1_u64.wrapping_shl(cpu as u32)
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "migration_tests.rs"]
+mod tests;
