@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use ::memory::{PAGE_SIZE, PaRange, Pages};
 use arch::cpu::Header;
@@ -37,9 +37,13 @@ pub(crate) struct Cpu {
     loaded: AtomicPtr<Vcpu>,
     /// Somebody changed the run queue: look at it before the guest goes on.
     pub(crate) look: AtomicBool,
-    /// vCPUs of this CPU that can run.
+    /// The vCPUs whose home it is and that can run.
     pub(crate) queue: SpinLock<RunQueue<&'static Vcpu>>,
-    /// When vCPUs of this CPU want to be woken.
+    /// CPUs that those who wait in the queue may run on (`domain::migration`).
+    pub(crate) wanted: AtomicU64,
+    /// vCPUs that began here.
+    pub(crate) natives: AtomicUsize,
+    /// When vCPUs whose home it is want to be woken.
     pub(crate) timers: SpinLock<Timers>,
     /// Binary trace.
     pub(crate) trace: trace::Ring,
@@ -49,7 +53,7 @@ pub(crate) struct Cpu {
 /// Deadlines, and which vCPU each slot is.
 pub(crate) struct Timers {
     pub(crate) queue: TimerQueue,
-    pub(crate) vcpus: Vec<Option<&'static Vcpu>>,
+    pub(crate) vcpus: Vec<&'static Vcpu>,
 }
 
 static CPUS: Once<Vec<&'static Cpu>> = Once::new();
@@ -79,6 +83,8 @@ impl Cpu {
             loaded: AtomicPtr::new(core::ptr::null_mut()),
             look: AtomicBool::new(false),
             queue: SpinLock::new(RunQueue::new(slice_ticks(arch::time::frequency()))),
+            wanted: AtomicU64::new(0),
+            natives: AtomicUsize::new(0),
             timers: SpinLock::new(Timers {
                 queue: TimerQueue::new(),
                 vcpus: Vec::new(),
@@ -115,6 +121,14 @@ impl Cpu {
 /// All CPUs that are up.
 pub(crate) fn all() -> &'static [&'static Cpu] {
     CPUS.get().map_or(&[], |cpus| cpus.as_slice())
+}
+
+/// The CPU with this number, if it is up.
+pub(crate) fn with_index(index: usize) -> Option<&'static Cpu> {
+    let all = all();
+    // Those that did not come leave gaps.
+    let place = all.binary_search_by_key(&index, |cpu| cpu.index).ok()?;
+    all.get(place).copied()
 }
 
 /// Two words of this CPU's stacks, for a backtrace.

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 use ::memory::{CHUNK_SIZE, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
 use abi::{DomainId, guest_layout as layout};
@@ -10,18 +11,18 @@ use arch::{cache, tlb};
 use devtree::guest::DomainConfig;
 use devtree::plan::{self, Plan, Planner};
 use devtree::{Problem, Severity};
-use domain::sched::Parameters;
+use domain::migration::bit;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, XenState};
 
 use crate::console;
 use crate::cpus::{self, Cpu};
-use crate::interrupts::Virtual;
+use crate::interrupts::{self, Virtual};
 use crate::machine::{
     self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
 };
-use crate::{devices, exits, load, memory_map, schedule};
+use crate::{devices, exits, load, memory_map, migration, schedule};
 
 /// Why a guest could not be built.
 #[derive(Debug)]
@@ -203,18 +204,10 @@ impl Builder<'_> {
         let vcpus = Self::vcpus(domain, config)?;
         domain.set_vcpus(vcpus);
         for vcpu in domain.vcpus() {
-            if let Some(slot) = vcpu.home.timers.lock().vcpus.get_mut(vcpu.timer_slot) {
-                *slot = Some(vcpu);
-            }
-            let slot = vcpu
-                .home
-                .queue
-                .lock()
-                .add(vcpu, Parameters::default())
-                .map_err(|_| Error::Heap)?;
-            vcpu.slot.call_once(|| slot);
+            let places = migration::add(vcpu).map_err(|_| Error::Heap)?;
+            vcpu.places.call_once(|| places);
         }
-        let homes = domain.vcpus().iter().map(|vcpu| vcpu.home.index);
+        let homes = domain.vcpus().iter().map(|vcpu| vcpu.home().index);
         info!("{}", plan.line(config, homes));
         if let Some(first) = domain.vcpus().first() {
             *first.start.lock() = Some(Start {
@@ -228,7 +221,7 @@ impl Builder<'_> {
         Ok(domain)
     }
 
-    /// Gives each vCPU the CPU of its affinity that has the fewest.
+    /// Gives each vCPU a first CPU: of its affinity the one that has the fewest.
     fn vcpus(domain: &'static Domain, config: &DomainConfig) -> Result<Box<[Vcpu]>, Error> {
         let mut vcpus = Vec::new();
         vcpus
@@ -236,16 +229,20 @@ impl Builder<'_> {
             .map_err(|_| Error::Heap)?;
         for number in 0..config.vcpus {
             let allowed = config.affinity.get(number as usize).copied();
+            let natives = |cpu: &Cpu| cpu.natives.load(Ordering::Relaxed);
             let cpus = cpus::all()
                 .iter()
-                .map(|cpu| (*cpu, cpu.index, cpu.timers.lock().vcpus.len()));
+                .map(|cpu| (*cpu, cpu.index, natives(cpu)));
             let home: &'static Cpu = plan::home(allowed, cpus)?;
+            home.natives.fetch_add(1, Ordering::Relaxed);
             let id = VcpuId::new(number).ok_or(devtree::Error::NoCpu)?;
-            let mut timers = home.timers.lock();
-            let slot = timers.queue.add_slot().map_err(|_| Error::Heap)?;
-            timers.vcpus.push(None);
-            drop(timers);
-            vcpus.push(Vcpu::new(domain, id, home, slot));
+            // The null scheduler's CPUs do not share, and its vCPUs do not move.
+            let affinity = if interrupts::no_slices() {
+                bit(home.index)
+            } else {
+                allowed.map_or(u64::MAX, |set| set.bits())
+            };
+            vcpus.push(Vcpu::new(domain, id, home, affinity));
         }
         Ok(vcpus.into_boxed_slice())
     }

@@ -273,6 +273,12 @@ fn dispatch(
 
 #[inline]
 fn virtual_timer(vcpu: &'static Vcpu, number: u32) {
+    inject_timer(vcpu, number);
+    schedule::wake_if_blocked(vcpu);
+}
+
+#[inline]
+fn inject_timer(vcpu: &'static Vcpu, number: u32) {
     let Some(physical) = vgic::IntId::new(number) else {
         return;
     };
@@ -282,7 +288,6 @@ fn virtual_timer(vcpu: &'static Vcpu, number: u32) {
             .vgic
             .inject_hardware(vcpu.id, vgic::IntId::VIRTUAL_TIMER, physical, here);
     schedule::notify_all(vcpu.domain, notify);
-    schedule::wake_if_blocked(vcpu);
 }
 
 #[cold]
@@ -363,36 +368,30 @@ impl ListRegisters for Lists {
     }
 }
 
-/// Whether the virtual timer's interrupt is active on this CPU; it is not any more.
-pub(crate) fn take_timer_active() -> bool {
-    let (Some(gic), Some(cpu)) = (gic(), cpus::this_cpu()) else {
-        return false;
-    };
-    let Some(intid) = IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed)) else {
-        return false;
-    };
-    let active = gic.is_active(cpu.index, intid).unwrap_or(false);
-    if active {
-        let _ = gic.set_active(cpu.index, intid, false);
-    }
-    active
+/// Whether the virtual timer's interrupt is active on this CPU.
+pub(crate) fn is_timer_active() -> bool {
+    with_timer(|gic, cpu, intid| gic.is_active(cpu, intid)).unwrap_or(false)
 }
 
-/// Gives this CPU the active state that the vCPU that comes left with.
+/// Sets or clears its active state on this CPU.
 pub(crate) fn set_timer_active(active: bool) {
-    if let (Some(gic), Some(cpu), Some(intid)) = (
-        gic(),
-        cpus::this_cpu(),
-        IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed)),
-    ) && active
-    {
-        let _ = gic.set_active(cpu.index, intid, true);
-    }
+    with_timer(|gic, cpu, intid| gic.set_active(cpu, intid, active));
 }
 
-/// The physical number of the virtual timer's interrupt.
-pub(crate) fn physical_timer_number() -> Option<vgic::IntId> {
-    vgic::IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed))
+fn with_timer<R>(
+    operation: impl FnOnce(&Gic, usize, IntId) -> Result<R, platform::gic::Error>,
+) -> Option<R> {
+    let intid = IntId::new(VIRTUAL_TIMER.load(Ordering::Relaxed))?;
+    operation(gic()?, cpus::this_cpu()?.index, intid).ok()
+}
+
+/// The timer of the vCPU that was just loaded expired while it was away: its interrupt is taken here at once, rather
+/// than by an exit of its own.
+pub(crate) fn give_timer(vcpu: &'static Vcpu) {
+    if context::virtual_timer().0 & TIMER_MASK == TIMER_HIGH {
+        set_timer_active(true);
+        inject_timer(vcpu, VIRTUAL_TIMER.load(Ordering::Relaxed));
+    }
 }
 
 /// Reads the virtual CPU interface of the vCPU that leaves.

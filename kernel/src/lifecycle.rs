@@ -9,7 +9,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain, Phase, Vcpu};
-use crate::{console, memory_map, power, schedule};
+use crate::{console, cpus, memory_map, power, schedule};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -56,8 +56,9 @@ pub(crate) fn crash(vcpu: &'static Vcpu, why: &str) {
 /// The guest is to end for what it does to others; the CPUs that run it do that when they look next.
 pub(crate) fn condemn(domain: &'static Domain) {
     domain.condemned.store(true, Ordering::Release);
-    for vcpu in domain.vcpus() {
-        schedule::look(vcpu.home);
+    // All of them: a vCPU may be on its way from one to another.
+    for cpu in cpus::all() {
+        schedule::look(cpu);
     }
 }
 

@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use ::memory::{Ipa, IpaRange, Pa, PaRange, Pages, Stage2};
 use abi::DomainId;
@@ -14,7 +14,6 @@ use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
 use domain::lifecycle::{RunState, ShutdownReason};
 use domain::mmio::Bus;
-use domain::sched::Slot;
 use domain::sysreg::SystemRegisters;
 use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
@@ -25,6 +24,7 @@ use xen::XenState;
 use crate::console::Source;
 use crate::cpus::Cpu;
 use crate::devices::Uart;
+use crate::migration::{Place, Places};
 
 /// Where a vCPU starts, set by PSCI and consumed by the CPU that loads it next.
 #[derive(Clone, Copy)]
@@ -39,14 +39,15 @@ pub(crate) struct Vcpu {
     pub(crate) context: Context,
     pub(crate) domain: &'static Domain,
     pub(crate) id: VcpuId,
-    /// The CPU that runs it, and its slot in that CPU's timer queue.
-    pub(crate) home: &'static Cpu,
-    pub(crate) timer_slot: usize,
-    /// Its place in that CPU's run queue.
-    pub(crate) slot: Once<Slot>,
+    /// The CPU in whose queues it is, or that has it loaded. Changed under the lock of that CPU's timer queue.
+    home: AtomicPtr<Cpu>,
+    /// A bit for each CPU that it may run on.
+    pub(crate) affinity: u64,
+    /// Its places in the CPUs' queues.
+    pub(crate) places: Once<Places>,
     /// Whether it is on, runs, waits or sleeps.
     pub(crate) run: RunState,
-    /// Its state is in its CPU's registers.
+    /// Its state is in its home's registers.
     pub(crate) loaded: AtomicBool,
     /// The physical interrupt of the virtual timer is active on its behalf; kept while it is not loaded.
     pub(crate) timer_active: AtomicBool,
@@ -125,7 +126,9 @@ pub(crate) struct Domain {
     pub(crate) gone: AtomicBool,
     /// It is to end for what it does to others.
     pub(crate) condemned: AtomicBool,
-    /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB.
+    /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB. They are as good as
+    /// it left them when it comes back from another CPU, where the guest may have invalidated them:
+    /// `HCR_EL2.FB` makes every invalidation of its reach all CPUs (DDI 0487, D8.14).
     last_vcpu: [AtomicU8; MAX_CPUS],
     /// Lines about this guest's mistakes that were printed: they are limited.
     complaints: AtomicU32,
@@ -224,15 +227,15 @@ impl Vcpu {
         domain: &'static Domain,
         id: VcpuId,
         home: &'static Cpu,
-        timer_slot: usize,
+        affinity: u64,
     ) -> Self {
         Self {
             context: Context::new(),
             domain,
             id,
-            home,
-            timer_slot,
-            slot: Once::new(),
+            home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
+            affinity,
+            places: Once::new(),
             run: RunState::new(),
             loaded: AtomicBool::new(false),
             timer_active: AtomicBool::new(false),
@@ -247,7 +250,27 @@ impl Vcpu {
         }
     }
 
-    /// Whether its state is in its CPU's registers.
+    /// The CPU that it belongs to.
+    pub(crate) fn home(&self) -> &'static Cpu {
+        #[expect(unsafe_code, reason = "a pointer to a static object")]
+        // SAFETY: it is only written from static references.
+        unsafe {
+            &*self.home.load(Ordering::Acquire)
+        }
+    }
+
+    /// It belongs to another CPU now.
+    pub(crate) fn set_home(&self, cpu: &'static Cpu) {
+        let cpu = core::ptr::from_ref(cpu).cast_mut();
+        self.home.store(cpu, Ordering::Release);
+    }
+
+    /// Its places in the queues of a CPU.
+    pub(crate) fn place(&self, cpu: usize) -> Option<Place> {
+        self.places.get()?.get(cpu).copied().flatten()
+    }
+
+    /// Whether its state is in its home's registers.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }

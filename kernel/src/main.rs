@@ -19,6 +19,7 @@ mod lifecycle;
 mod load;
 mod machine;
 mod memory_map;
+mod migration;
 mod power;
 mod schedule;
 mod timer;

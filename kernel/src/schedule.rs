@@ -1,7 +1,8 @@
 //! Which vCPU a CPU runs: choosing, switching, sleeping and waking.
 //!
 //! A vCPU's state stays in its CPU's registers until another one is loaded, also while the CPU idles:
-//! what wakes it then finds everything in place. Wake-ups cannot be lost: that is the promise of
+//! what wakes it then finds everything in place. Once it is stored the vCPU may go to another CPU
+//! (`domain::migration`). Wake-ups cannot be lost: that is the promise of
 //! `domain::lifecycle::RunState`, as long as whoever raises something makes it visible before it calls
 //! [`kick`].
 
@@ -10,6 +11,7 @@ use core::sync::atomic::Ordering;
 use arch::context;
 use arch::vectors::{self, Resume};
 use domain::lifecycle::{Block, Power, Wake};
+use domain::migration;
 use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
 use vgic::{Here, IntId, Notify, VcpuId};
@@ -19,6 +21,7 @@ use crate::cpus::{self, Cpu};
 use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
+use crate::migration::All;
 use crate::{console, lifecycle, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
@@ -66,6 +69,7 @@ pub(crate) fn here_of(domain: &Domain) -> Option<Here<'static, Lists>> {
 /// Chooses and loads the next vCPU; idles until there is one.
 #[cold]
 pub(crate) fn next(cpu: &'static Cpu) -> Resume {
+    let mut idled = false;
     loop {
         cpu.look.store(false, Ordering::Relaxed);
         if let Some(loaded) = cpu.loaded()
@@ -94,13 +98,18 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
                 if let Some(resume) = load(cpu, vcpu) {
                     // After the switch, which leaves an alarm for the vCPU that went.
                     timer::program(cpu, choice.slice_end.filter(|_| !interrupts::no_slices()));
-                    context::trap_waiting(!choice.alone && !interrupts::native_wait());
+                    let native = interrupts::native_wait();
+                    let alone = migration::is_alone(&All, cpu.index, choice.alone && !native);
+                    context::trap_waiting(!alone && !native);
+                    migration::offer(&All, cpu.index, idled);
                     return resume;
                 }
             }
             // What expired here may have asked this CPU for another look, and nobody interrupts it for that.
             None if cpu.look.load(Ordering::Acquire) => {}
+            None if migration::steal(&All, cpu.index) => idled = true,
             None => {
+                idled = true;
                 timer::program(cpu, None);
                 interrupts::idle(cpu);
             }
@@ -124,21 +133,23 @@ fn choose(cpu: &'static Cpu) -> Choice {
     if let Some(loaded) = cpu.loaded()
         && loaded.run.power() == Power::Running
         && !loaded.run.preempt()
-        && let Some(slot) = loaded.slot.get()
+        && let Some(place) = loaded.place(cpu.index)
     {
         // It was held back while it ran.
-        queue.block(*slot);
+        queue.block(place.slot);
     }
     loop {
         let pick = queue.pick(now);
         match pick.next {
             Some(vcpu) if !vcpu.run.start() => {
                 // Held back, and not yet taken out by who did it.
-                if let Some(slot) = vcpu.slot.get() {
-                    queue.block(*slot);
+                if let Some(place) = vcpu.place(cpu.index) {
+                    queue.block(place.slot);
                 }
             }
             next => {
+                let ready = |vcpu: &&Vcpu| vcpu.run.power() == Power::Ready;
+                migration::settle(&All, cpu.index, &queue, cpu.loaded().filter(ready));
                 return Choice {
                     vcpu: next,
                     slice_end: pick.slice_end,
@@ -169,12 +180,18 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
         }
         return Some(Resume::Same);
     }
+    // Whether the timer's interrupt is active here for the one that leaves.
+    let mut active = false;
     if let Some(before) = before {
         if same {
             unload(cpu, before);
         } else {
-            save(before);
+            active = save(before);
         }
+    }
+    // The CPU that it comes from has yet to store its last registers: a few steps that wait for nobody.
+    while !vcpu.context.is_free() {
+        core::hint::spin_loop();
     }
     if let Some(start) = start {
         vcpu.context.own()?.reset(start.entry, start.argument);
@@ -187,9 +204,15 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     cpu.set_loaded(Some(vcpu));
     timer::disarm_virtual(vcpu);
     interrupts::load_interface(&vcpu.interface.lock());
-    interrupts::set_timer_active(vcpu.timer_active.load(Ordering::Relaxed));
+    let wanted = vcpu.timer_active.load(Ordering::Relaxed);
+    if active != wanted {
+        interrupts::set_timer_active(wanted);
+    }
     let notify = vcpu.domain.vgic.restore(here(vcpu));
     notify_all(vcpu.domain, notify);
+    if !wanted {
+        interrupts::give_timer(vcpu);
+    }
     account(vcpu, Runstate::Running);
     crate::trace::record!(
         "switch to vCPU {=u32} of {=u16}",
@@ -223,17 +246,19 @@ fn release_loaded(vcpu: &'static Vcpu) {
 }
 
 /// Takes the interrupt state of the loaded vCPU out of the CPU, and sets the alarm that its own timer
-/// cannot set while it is away.
-fn save(vcpu: &'static Vcpu) {
+/// cannot set while it is away. Whether the timer's interrupt is active, which it stays until the CPU's timer is
+/// another's: its line may be high.
+fn save(vcpu: &'static Vcpu) -> bool {
     if vcpu.run.power() != Power::Blocked {
         account(vcpu, Runstate::Runnable);
     }
     let notify = vcpu.domain.vgic.save(here(vcpu));
     *vcpu.interface.lock() = interrupts::save_interface();
-    let active = interrupts::take_timer_active();
+    let active = interrupts::is_timer_active();
     vcpu.timer_active.store(active, Ordering::Relaxed);
     timer::arm_virtual(vcpu, active);
     notify_all(vcpu.domain, notify);
+    active
 }
 
 /// Accounts what a vCPU that is loaded does from now on, where the guest can read it (steal time).
@@ -249,8 +274,11 @@ fn account(vcpu: &'static Vcpu, state: Runstate) {
 fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
     let notify = vcpu.domain.vgic.save(here(vcpu));
     *vcpu.interface.lock() = VirtualState::default();
-    interrupts::take_timer_active();
     context::unload(cpu.header());
+    // After the timer is off, or its interrupt would be pending at once.
+    if interrupts::is_timer_active() {
+        interrupts::set_timer_active(false);
+    }
     vcpu.loaded.store(false, Ordering::Release);
     cpu.set_loaded(None);
     timer::forget(vcpu);
@@ -274,8 +302,8 @@ fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
     let mut queue = cpu.queue.lock();
     match vcpu.run.block() {
         Block::Blocked => {
-            if let Some(slot) = vcpu.slot.get() {
-                queue.block(*slot);
+            if let Some(place) = vcpu.place(cpu.index) {
+                queue.block(place.slot);
             }
             drop(queue);
             account(vcpu, Runstate::Blocked);
@@ -302,15 +330,22 @@ pub(crate) fn yield_now(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
 pub(crate) fn kick(vcpu: &'static Vcpu) {
     match vcpu.run.wake() {
         Wake::Enqueue => enqueue(vcpu),
-        Wake::Kick if !is_here(vcpu.home) => interrupts::send_look(vcpu.home),
-        Wake::Kick | Wake::Nothing => {}
+        Wake::Kick => send_look(vcpu.home()),
+        Wake::Nothing => {}
     }
 }
 
 /// Has the CPU pass an exit on which a vCPU is loaded, running or asleep, without waking it.
 pub(crate) fn disturb(vcpu: &'static Vcpu) {
-    if vcpu.is_loaded() && !is_here(vcpu.home) {
-        interrupts::send_look(vcpu.home);
+    if vcpu.is_loaded() {
+        send_look(vcpu.home());
+    }
+}
+
+/// Makes another CPU pass an exit and look.
+fn send_look(cpu: &Cpu) {
+    if !is_here(cpu) {
+        interrupts::send_look(cpu);
     }
 }
 
@@ -322,27 +357,23 @@ pub(crate) fn wake_if_blocked(vcpu: &'static Vcpu) {
     }
 }
 
-/// Puts a vCPU that has become ready on its CPU's queue.
+/// Puts a vCPU that has become ready on the queue of its home, or of a CPU that idles.
 pub(crate) fn enqueue(vcpu: &'static Vcpu) {
-    let must_pick = vcpu
-        .slot
-        .get()
-        .is_some_and(|slot| vcpu.home.queue.lock().wake(*slot));
-    if must_pick {
-        look(vcpu.home);
-    }
+    migration::enqueue(&All, vcpu);
 }
 
 /// The vCPU's domain ends: it is never chosen again.
 pub(crate) fn remove(vcpu: &'static Vcpu) {
     vcpu.run.hold();
     unqueue(vcpu);
-    look(vcpu.home);
+    look(vcpu.home());
 }
 
+/// Out of its home's queue. If it is on its way to another CPU, that finds it held.
 fn unqueue(vcpu: &'static Vcpu) {
-    if let Some(slot) = vcpu.slot.get() {
-        vcpu.home.queue.lock().block(*slot);
+    let home = vcpu.home();
+    if let Some(place) = vcpu.place(home.index) {
+        home.queue.lock().block(place.slot);
     }
 }
 
@@ -385,9 +416,7 @@ fn is_here(cpu: &Cpu) -> bool {
 /// Makes a CPU look at its queue.
 pub(crate) fn look(cpu: &'static Cpu) {
     cpu.look.store(true, Ordering::Release);
-    if !is_here(cpu) {
-        interrupts::send_look(cpu);
-    }
+    send_look(cpu);
 }
 
 /// Kicks those whom a change of the vGIC concerns.
@@ -405,11 +434,6 @@ fn notify_each(domain: &'static Domain, notify: Notify) {
             kick(vcpu);
         }
     }
-}
-
-/// For calls about a vCPU that is not loaded on this CPU.
-pub(crate) fn nowhere() -> Option<Here<'static, Lists>> {
-    None
 }
 
 /// Raises the event interrupt of a vCPU.

@@ -9,7 +9,7 @@ use vgic::IntId;
 
 use crate::cpus::Cpu;
 use crate::machine::{Domain, Vcpu};
-use crate::{hypercalls, interrupts, lifecycle, schedule};
+use crate::{hypercalls, lifecycle, schedule};
 
 /// `CNTx_CTL`: enabled, not masked.
 const ENABLE_AND_MASK: u64 = 0b11;
@@ -58,11 +58,32 @@ pub(crate) fn forget(vcpu: &Vcpu) {
     rearm(vcpu);
 }
 
-/// Puts the earliest of a vCPU's alarms into the queue. On its own CPU.
+/// The vCPU, which is loaded nowhere, belongs to another CPU from now on, and so do its alarms.
+pub(crate) fn set_home(vcpu: &Vcpu, to: &'static Cpu) {
+    let from = vcpu.home();
+    let mut timers = from.timers.lock();
+    if let Some(place) = vcpu.place(from.index) {
+        timers.queue.clear(place.alarm);
+    }
+    vcpu.set_home(to);
+    drop(timers);
+    rearm(vcpu);
+}
+
+/// Puts the earliest of a vCPU's alarms into its home's queue.
 pub(crate) fn rearm(vcpu: &Vcpu) {
     // The lock comes first: a watchdog's alarm is set by any CPU, and the later of two that come here at
-    // once has to see what both wrote.
-    let mut timers = vcpu.home.timers.lock();
+    // once has to see what both wrote. The home changes under it.
+    let (home, mut timers) = loop {
+        let home = vcpu.home();
+        let timers = home.timers.lock();
+        if core::ptr::eq(home, vcpu.home()) {
+            break (home, timers);
+        }
+    };
+    let Some(place) = vcpu.place(home.index) else {
+        return;
+    };
     let earliest = [
         &vcpu.virtual_deadline,
         &vcpu.physical_deadline,
@@ -74,9 +95,9 @@ pub(crate) fn rearm(vcpu: &Vcpu) {
     .min()
     .unwrap_or(NEVER);
     if earliest == NEVER {
-        timers.queue.clear(vcpu.timer_slot);
+        timers.queue.clear(place.alarm);
     } else {
-        timers.queue.set(vcpu.timer_slot, earliest);
+        timers.queue.set(place.alarm, earliest);
     }
 }
 
@@ -89,7 +110,7 @@ pub(crate) fn wake_expired(cpu: &'static Cpu) {
             timers
                 .queue
                 .take_expired(now)
-                .and_then(|slot| timers.vcpus.get(slot).copied().flatten())
+                .and_then(|slot| timers.vcpus.get(slot).copied())
         };
         let Some(vcpu) = vcpu else { return };
         expired(vcpu, now);
@@ -107,19 +128,8 @@ fn take_due(deadline: &core::sync::atomic::AtomicU64, now: u64) -> bool {
 
 fn expired(vcpu: &'static Vcpu, now: u64) {
     let domain = vcpu.domain;
-    if take_due(&vcpu.virtual_deadline, now)
-        && !vcpu.loaded.load(Ordering::Relaxed)
-        && let Some(physical) = interrupts::physical_timer_number()
-    {
-        // As if the line had risen and been acknowledged: the active state comes with the vCPU.
-        vcpu.timer_active.store(true, Ordering::Relaxed);
-        let notify = domain.vgic.inject_hardware(
-            vcpu.id,
-            IntId::VIRTUAL_TIMER,
-            physical,
-            schedule::nowhere(),
-        );
-        schedule::notify_all(domain, notify);
+    // The timer itself raises the interrupt, on the CPU that loads the vCPU.
+    if take_due(&vcpu.virtual_deadline, now) {
         schedule::kick(vcpu);
     }
     if take_due(&vcpu.physical_deadline, now) {
@@ -150,30 +160,31 @@ pub(crate) fn arm_watchdog(domain: &'static Domain) {
     });
     vcpu.watchdog_deadline.store(deadline, Ordering::Relaxed);
     rearm(vcpu);
-    schedule::look(vcpu.home);
+    schedule::look(vcpu.home());
 }
 
 /// The guest wrote its physical timer, or its deadline passed: sets the interrupt's line and the alarm.
-/// On the vCPU's own CPU.
 pub(crate) fn update_physical(vcpu: &'static Vcpu) {
-    let timer = *vcpu.physical_timer.lock();
-    let now = platform::timer::now();
-    let high = timer.line(now);
+    let domain = vcpu.domain;
+    let here = schedule::here_of(domain);
+    // Under the lock, since the vCPU may run on one CPU while its alarm goes off on another: the line is what the
+    // timer said last.
+    let timer = vcpu.physical_timer.lock();
+    let high = timer.line(platform::timer::now());
     let deadline = match timer.deadline() {
         Some(deadline) if !high => deadline.min(NEVER - 1),
         _ => NEVER,
     };
     vcpu.physical_deadline.store(deadline, Ordering::Relaxed);
-    rearm(vcpu);
-    let domain = vcpu.domain;
-    let here = schedule::here_of(domain);
     let notify = domain
         .vgic
         .set_level(vcpu.id, IntId::PHYSICAL_TIMER, high, here);
+    drop(timer);
+    rearm(vcpu);
     schedule::notify_all(domain, notify);
     if high {
         schedule::kick(vcpu);
     }
     // A deadline sooner than the one that EL2's timer is set to must count at once.
-    vcpu.home.look.store(true, Ordering::Relaxed);
+    schedule::look(vcpu.home());
 }

@@ -178,6 +178,12 @@ impl Context {
             .is_ok()
     }
 
+    /// Whether no CPU has it loaded, and nobody has access. Not for long, perhaps.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.owned.load(Ordering::Acquire) == 0
+    }
+
     /// Sole access, unless a CPU has it loaded or somebody else has access.
     pub fn own(&self) -> Option<Owned<'_>> {
         self.take().then_some(Owned(self))
@@ -372,6 +378,9 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
         // SAFETY: as above.
         let float = unsafe { &mut *current.float.get() };
         float.save();
+        // It may go on on another CPU, whose barriers do not wait for what it began on this one: stores to
+        // devices, cache and TLB maintenance (DDI 0487 B2.3, K13).
+        barrier::dsb(barrier::SY);
     }
     stop_translations();
     // The timer of the vCPU that leaves must not fire for the one that comes.

@@ -271,7 +271,7 @@ pub fn modules(configs: &[DomainConfig]) -> Vec<PaRange> {
         .collect()
 }
 
-/// The CPU that a vCPU stays on: of those that are up and that it may run on, the first of those with the fewest
+/// The CPU that a vCPU starts on: of those that are up and that it may run on, the first of those with the fewest
 /// vCPUs. `cpus` gives each one's number in the tree and its vCPUs so far.
 pub fn home<C>(
     allowed: Option<CpuSet>,

@@ -212,9 +212,9 @@ pub fn steal<C: Cpus>(cpus: &C, cpu: usize) -> bool {
             continue;
         }
         let taken = cpus.queue(other, |queue| {
-            let (slot, vcpu) = queue.waiting().find(|&(_, vcpu)| {
-                cpus.affinity(vcpu) & bit(cpu) != 0 && !cpus.is_loaded(vcpu)
-            })?;
+            let (slot, vcpu) = queue
+                .waiting()
+                .find(|&(_, vcpu)| cpus.affinity(vcpu) & bit(cpu) != 0 && !cpus.is_loaded(vcpu))?;
             queue.block(slot);
             settle(cpus, other, queue, None);
             Some(vcpu)

@@ -55,11 +55,7 @@ impl Cpus for Machine {
         &self.load
     }
 
-    fn queue<R>(
-        &self,
-        cpu: usize,
-        operation: impl FnOnce(&mut RunQueue<usize>) -> R,
-    ) -> Option<R> {
+    fn queue<R>(&self, cpu: usize, operation: impl FnOnce(&mut RunQueue<usize>) -> R) -> Option<R> {
         let queue = &self.cores.get(cpu)?.queue;
         Some(operation(&mut queue.borrow_mut()))
     }

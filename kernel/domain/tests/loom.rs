@@ -202,11 +202,7 @@ impl Cpus for Pair {
         &self.load
     }
 
-    fn queue<R>(
-        &self,
-        cpu: usize,
-        operation: impl FnOnce(&mut RunQueue<usize>) -> R,
-    ) -> Option<R> {
+    fn queue<R>(&self, cpu: usize, operation: impl FnOnce(&mut RunQueue<usize>) -> R) -> Option<R> {
         Some(operation(&mut self.queues[cpu].lock().unwrap()))
     }
 

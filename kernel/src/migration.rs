@@ -1,0 +1,100 @@
+//! The machine as `domain::migration` sees it: which CPU a vCPU belongs to, and its places in the CPUs' queues.
+
+use core::sync::atomic::AtomicU64;
+
+use arch::entry::MAX_CPUS;
+use domain::migration::{Cpus, Load};
+use domain::sched::{AddError, Parameters, RunQueue, Slot};
+
+use crate::cpus;
+use crate::machine::Vcpu;
+use crate::{schedule, timer};
+
+static LOAD: Load = Load::new();
+
+/// A vCPU's places in the run queue and in the alarms of each CPU that is up.
+pub(crate) type Places = [Option<Place>; MAX_CPUS];
+
+/// Its places on one CPU.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) slot: Slot,
+    /// In the timer queue.
+    pub(crate) alarm: usize,
+}
+
+/// Gives a vCPU its places. It cannot run until it is woken.
+pub(crate) fn add(vcpu: &'static Vcpu) -> Result<Places, AddError> {
+    let mut places = [None; MAX_CPUS];
+    for cpu in cpus::all() {
+        let mut timers = cpu.timers.lock();
+        let alarm = timers.queue.add_slot().map_err(|_| AddError::NoMemory)?;
+        timers
+            .vcpus
+            .try_reserve(1)
+            .map_err(|_| AddError::NoMemory)?;
+        timers.vcpus.push(vcpu);
+        drop(timers);
+        let slot = cpu.queue.lock().add(vcpu, Parameters::default())?;
+        if let Some(place) = places.get_mut(cpu.index) {
+            *place = Some(Place { slot, alarm });
+        }
+    }
+    Ok(places)
+}
+
+/// All CPUs, by their numbers.
+pub(crate) struct All;
+
+impl Cpus for All {
+    type Vcpu = &'static Vcpu;
+
+    fn count(&self) -> usize {
+        cpus::all().last().map_or(0, |last| last.index + 1)
+    }
+
+    fn load(&self) -> &Load {
+        &LOAD
+    }
+
+    fn queue<R>(
+        &self,
+        cpu: usize,
+        operation: impl FnOnce(&mut RunQueue<&'static Vcpu>) -> R,
+    ) -> Option<R> {
+        let cpu = cpus::with_index(cpu)?;
+        Some(operation(&mut cpu.queue.lock()))
+    }
+
+    fn wanted(&self, cpu: usize) -> Option<&AtomicU64> {
+        cpus::with_index(cpu).map(|cpu| &cpu.wanted)
+    }
+
+    fn slot(&self, vcpu: &'static Vcpu, cpu: usize) -> Option<Slot> {
+        vcpu.place(cpu).map(|place| place.slot)
+    }
+
+    fn affinity(&self, vcpu: &'static Vcpu) -> u64 {
+        vcpu.affinity
+    }
+
+    fn home(&self, vcpu: &'static Vcpu) -> usize {
+        vcpu.home().index
+    }
+
+    fn set_home(&self, vcpu: &'static Vcpu, cpu: usize) {
+        if let Some(cpu) = cpus::with_index(cpu) {
+            timer::set_home(vcpu, cpu);
+        }
+    }
+
+    fn is_loaded(&self, vcpu: &'static Vcpu) -> bool {
+        vcpu.is_loaded()
+    }
+
+    fn look(&self, cpu: usize) {
+        if let Some(cpu) = cpus::with_index(cpu) {
+            schedule::look(cpu);
+        }
+    }
+}
