@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use ::memory::{CHUNK_SIZE, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
+use ::memory::{CHUNK_SIZE, Frames, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
 use abi::{DomainId, guest_layout as layout};
 use arch::{cache, tlb};
 use devtree::guest::DomainConfig;
@@ -107,20 +107,18 @@ impl Builder<'_> {
         let plan = self
             .planner
             .plan(number, config, &|range| memory_map::bytes(range))?;
-        let mut pool = memory_map::pool().lock();
-        let free = pool.free();
+        let pool = memory_map::pool();
         let wanted = plan.machine.chunks;
-        let chunks = pool
-            .allocate(wanted)
-            .ok_or(devtree::Error::NotEnoughMemory {
-                wanted: wanted * CHUNK_SIZE,
-                free: free * CHUNK_SIZE,
-            })?;
-        drop(pool);
+        let chunks =
+            pool.allocate(wanted, plan.id.0)
+                .ok_or_else(|| devtree::Error::NotEnoughMemory {
+                    wanted: wanted * CHUNK_SIZE,
+                    free: pool.free() * CHUNK_SIZE,
+                })?;
         match self.assemble(config, &plan, &chunks) {
             Ok(domain) => Ok(domain),
             Err(error) => {
-                memory_map::pool().lock().give_back(&chunks);
+                pool.give_back(&chunks);
                 Err(error)
             }
         }
@@ -179,7 +177,13 @@ impl Builder<'_> {
             .map_err(|_| Error::Heap)?;
         pages.extend([shared_info, grant_frame, ring]);
 
-        stage2.limit_tables(MAX_GROWN_TABLES);
+        let mapped: u64 = machine.banks.iter().map(|bank| bank.size()).sum();
+        let tables = mapped.div_ceil(CHUNK_SIZE) as usize + MAX_GROWN_TABLES;
+        stage2.limit_tables(tables);
+        let mut kept = Vec::new();
+        kept.try_reserve_exact(config.vcpus as usize)
+            .map_err(|_| Error::Heap)?;
+        let highest = machine.banks.iter().map(|bank| bank.end().get()).max();
         let vttbr = u64::from(id.0) << 48 | stage2.root().get();
         tlb::Stage2::new(vttbr).invalidate_all();
         let domain: &'static Domain = Box::leak(Box::new(Domain::new(Parts {
@@ -191,15 +195,16 @@ impl Builder<'_> {
             xen: XenState::new(&xen_config).map_err(Error::Xen)?,
             uart: machine.uart.map(|_| devices::Uart::new()),
             console: console::add(&config.name),
-            ram,
             trap_unmapped: config.trap_unmapped,
             registers: exits::registers(self.virtual_gic.version),
             bus: devices::bus(machine),
             holdings: Holdings {
                 stage2,
-                chunks: chunks.to_vec(),
+                highest_gfn: highest.unwrap_or(0) / PAGE_SIZE - 1,
+                kept,
                 pages,
             },
+            frames: Frames::new(chunks, mapped / PAGE_SIZE).ok_or(Error::Heap)?,
         })));
         let vcpus = Self::vcpus(domain, config)?;
         domain.set_vcpus(vcpus);

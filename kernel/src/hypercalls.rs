@@ -2,14 +2,14 @@
 
 use core::sync::atomic::Ordering;
 
-use ::memory::{Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, Stage2Kind, Va};
+use ::memory::{PAGE_SIZE, Pa, Pages, Stage2Kind, Va};
 use abi::{DomainId, Errno, VcpuId};
+use arch::cache;
 use arch::guest::{self, Intent};
-use arch::{cache, tlb};
-use xen::{Caller, GuestMemory, Host, MemoryFigures, SharedPage, XenState};
+use xen::{Caller, GuestMemory, Host, MemoryFigures, Replaced, SharedPage, XenState};
 
 use crate::machine::{self, MAX_SHARED_PAGES, Vcpu};
-use crate::{console, lifecycle, memory_map, schedule};
+use crate::{console, frames, lifecycle, memory_map, schedule};
 
 /// The machine, as any domain's Xen side sees it.
 pub(crate) struct Machine;
@@ -92,8 +92,7 @@ impl Calling {
             let room = (PAGE_SIZE - at.offset_in(PAGE_SIZE)) as usize;
             let size = room.min(length - done);
             let pa = guest::translate(at, intent).ok_or(Errno::Fault)?;
-            let range = PaRange::new(pa, size as u64).ok_or(Errno::Fault)?;
-            if !self.0.domain.owns(range) {
+            if !self.0.domain.owns(pa) {
                 return Err(Errno::Fault);
             }
             visit(pa, done..done + size);
@@ -127,8 +126,7 @@ impl GuestMemory for Calling {
             return Ok(u32::from_le_bytes(word));
         }
         let pa = guest::translate(from, Intent::Read).ok_or(Errno::Fault)?;
-        let range = PaRange::new(pa, 4).ok_or(Errno::Fault)?;
-        if !self.0.domain.owns(range) {
+        if !self.0.domain.owns(pa) {
             return Err(Errno::Fault);
         }
         Ok(memory_map::read_word(pa))
@@ -178,18 +176,11 @@ impl Host for Calling {
     }
 }
 
-/// Guest frame numbers that a page of the hypervisor's may be mapped at: RAM, which it then replaces, the
-/// grant window, the magic pages and what the guest's tree calls unused.
-fn may_map_at(ipa: Ipa) -> bool {
-    const GRANTS: u64 = abi::guest_layout::GRANT_TABLE;
-    const END: u64 = 1 << ::memory::IPA_BITS;
-    (GRANTS..END).contains(&ipa.get())
-}
-
-fn map_errno(error: MapError) -> Errno {
-    match error {
-        MapError::NoMemory => Errno::NoMemory,
-        MapError::BadRange | MapError::Occupied => Errno::Invalid,
+/// What the Xen side is to know of what a mapping replaced.
+fn replaced(kind: Option<Stage2Kind>) -> Replaced {
+    match kind {
+        Some(Stage2Kind::Shared) => Replaced::OwnPage,
+        _ => Replaced::Nothing,
     }
 }
 
@@ -213,38 +204,23 @@ impl Caller for Calling {
     }
 
     fn memory(&self) -> MemoryFigures {
-        let pages = |bytes: u64| bytes / PAGE_SIZE;
-        let own: u64 = self
-            .0
-            .domain
-            .ram
-            .iter()
-            .map(|(range, _)| range.size())
-            .sum();
-        let end = self
-            .0
-            .domain
-            .ram
-            .iter()
-            .map(|(range, _)| range.end().get())
-            .max();
+        let domain = self.0.domain;
+        let highest = domain
+            .holdings
+            .lock()
+            .as_ref()
+            .map_or(0, |held| held.highest_gfn);
+        let frames = domain.frames.lock();
         MemoryFigures {
             maximum_ram_page: memory_map::highest_frame(),
-            current: pages(own),
-            maximum: pages(own),
-            maximum_gfn: end.map_or(0, |end| pages(end).saturating_sub(1)),
+            current: frames.mapped(),
+            maximum: frames.most(),
+            maximum_gfn: highest,
         }
     }
 
     fn ram_page(&self, gfn: u64) -> Result<SharedPage, Errno> {
-        let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
-        let holdings = self.0.domain.holdings.lock();
-        let held = holdings.as_ref().ok_or(Errno::Invalid)?;
-        match held.stage2.translate(ipa) {
-            None => Err(Errno::Invalid),
-            Some((_, Stage2Kind::Shared | Stage2Kind::Device)) => Err(Errno::Access),
-            Some((pa, Stage2Kind::Ram)) => memory_map::shared_page(pa).ok_or(Errno::Invalid),
-        }
+        frames::keep(self.0.domain, gfn)
     }
 
     fn new_page(&self) -> Option<SharedPage> {
@@ -262,43 +238,19 @@ impl Caller for Calling {
     }
 
     fn map_page(&self, gfn: u64, page: &SharedPage) -> Result<(), Errno> {
-        let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
-        let range = IpaRange::new(ipa, PAGE_SIZE).ok_or(Errno::Invalid)?;
-        if !may_map_at(ipa) {
-            return Err(Errno::Invalid);
-        }
-        let domain = self.0.domain;
-        let to = PaRange::new(page.address(), PAGE_SIZE).ok_or(Errno::Invalid)?;
-        let mut holdings = domain.holdings.lock();
-        let held = holdings.as_mut().ok_or(Errno::Invalid)?;
-        if matches!(held.stage2.translate(ipa), Some((_, Stage2Kind::Device))) {
-            return Err(Errno::Invalid);
-        }
-        // A page of RAM that lay there stays the domain's, out of its reach, until the domain ends.
-        held.stage2
-            .unmap(range, &tlb::Stage2::new(domain.vttbr))
-            .map_err(map_errno)?;
-        held.stage2
-            .map(ipa, to, Stage2Kind::Shared)
-            .map_err(map_errno)?;
-        tlb::publish();
-        Ok(())
+        frames::put(self.0.domain, gfn, page.address(), Stage2Kind::Shared).map(|_| ())
     }
 
     fn remove_page(&self, gfn: u64) -> Result<(), Errno> {
-        let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
-        let range = IpaRange::new(ipa, PAGE_SIZE).ok_or(Errno::Invalid)?;
-        let domain = self.0.domain;
-        let mut holdings = domain.holdings.lock();
-        let held = holdings.as_mut().ok_or(Errno::Invalid)?;
-        match held.stage2.translate(ipa) {
-            None => return Err(Errno::NoEntry),
-            Some((_, Stage2Kind::Device)) => return Err(Errno::Invalid),
-            Some((_, Stage2Kind::Ram | Stage2Kind::Shared)) => {}
-        }
-        held.stage2
-            .unmap(range, &tlb::Stage2::new(domain.vttbr))
-            .map_err(map_errno)
+        frames::take_away(self.0.domain, gfn, |_, _| true).map(|_| ())
+    }
+
+    fn give_up(&self, gfn: u64) -> Result<(), Errno> {
+        frames::take_away(self.0.domain, gfn, |_, kind| kind == Stage2Kind::Ram).map(|_| ())
+    }
+
+    fn populate(&self, gfn: u64) -> Result<Replaced, Errno> {
+        frames::populate(self.0.domain, gfn).map(replaced)
     }
 
     fn watchdog_changed(&self) {

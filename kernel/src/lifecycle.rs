@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use ::memory::CHUNK_SIZE;
 use devtree::Action;
 use domain::lifecycle::ShutdownReason;
 use log::{error, info};
@@ -9,7 +10,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain, Phase, Vcpu};
-use crate::{console, cpus, memory_map, power, schedule};
+use crate::{console, cpus, frames, memory_map, power, schedule};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -84,15 +85,12 @@ fn finish(domain: &'static Domain) {
     // calls that do run on CPUs that have it loaded.
     while !domain.xen.disconnect_all(&Machine) {}
     domain.gone.store(true, Ordering::Release);
-    let holdings = domain.holdings.lock().take();
-    if let Some(holdings) = holdings {
-        arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
-        drop(holdings.stage2);
-        memory_map::pool().lock().give_back(&holdings.chunks);
-        // Another CPU may have found the domain before it was gone, and be about to write a word of its
-        // shared pages: they stay what they are.
-        core::mem::forget(holdings.pages);
-    }
+    arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
+    frames::depart(domain, reason);
+}
+
+/// A domain has ended, and nothing that it had can be reached any more.
+pub(crate) fn stopped(domain: &'static Domain, reason: ShutdownReason) {
     console::close(domain.console);
     info!("{}: stopped ({reason})", domain.name);
     if is_last(domain, reason) {
@@ -121,6 +119,12 @@ pub(crate) fn last_stop() {
                 info!("  {}: {reason}", domain.name);
             }
         }
+        let pool = memory_map::pool();
+        info!(
+            "memory: {} of {} KiB free for guests",
+            (pool.free() * CHUNK_SIZE) >> 10,
+            (pool.total() * CHUNK_SIZE) >> 10,
+        );
     }
     let action = *ON_LAST_STOP.lock();
     match action {

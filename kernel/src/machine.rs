@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use ::memory::{Ipa, IpaRange, Pa, PaRange, Pages, Stage2};
+use ::memory::{Frames, Ipa, Pa, Pages, Stage2};
 use abi::DomainId;
 use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
@@ -24,6 +24,8 @@ use xen::XenState;
 use crate::console::Source;
 use crate::cpus::Cpu;
 use crate::devices::Uart;
+use crate::frames::Departed;
+use crate::memory_map;
 use crate::migration::{Place, Places};
 
 /// Where a vCPU starts, set by PSCI and consumed by the CPU that loads it next.
@@ -83,7 +85,10 @@ pub(crate) enum Phase {
 /// What a domain gives back when it ends.
 pub(crate) struct Holdings {
     pub(crate) stage2: Stage2,
-    pub(crate) chunks: Vec<PaRange>,
+    /// The greatest guest frame number at which something has been mapped.
+    pub(crate) highest_gfn: u64,
+    /// Frames of its RAM that the hypervisor writes; as many as the list has room for.
+    pub(crate) kept: Vec<Pa>,
     /// Pages of the heap that are mapped into the guest.
     pub(crate) pages: Vec<Pages>,
 }
@@ -92,9 +97,9 @@ pub(crate) struct Holdings {
 /// console ring.
 pub(crate) const MAX_SHARED_PAGES: usize = 80;
 
-/// Tables of its second stage that a guest can make grow, at most: by having such pages mapped at addresses
-/// far apart, or pages taken out of its memory.
-pub(crate) const MAX_GROWN_TABLES: usize = 32;
+/// Tables of its second stage that a guest can make grow, at most, by having pages mapped at addresses far
+/// apart; and one more for each chunk of its RAM, by having pages taken out of it.
+pub(crate) const MAX_GROWN_TABLES: usize = 64;
 
 /// A guest.
 pub(crate) struct Domain {
@@ -112,8 +117,6 @@ pub(crate) struct Domain {
     pub(crate) speaks_by_uart: AtomicBool,
     /// Its PV console ring waits for room on the console.
     pub(crate) console_waits: AtomicBool,
-    /// Guest RAM: where each piece of it lies. Fixed while the domain lives.
-    pub(crate) ram: Vec<(IpaRange, Pa)>,
     pub(crate) trap_unmapped: bool,
     /// Its emulated devices.
     pub(crate) bus: Bus,
@@ -122,6 +125,10 @@ pub(crate) struct Domain {
     vcpus: Once<Box<[Vcpu]>>,
     pub(crate) phase: SpinLock<Phase>,
     pub(crate) holdings: SpinLock<Option<Holdings>>,
+    /// The frames of its RAM; also after its end, while others hold some.
+    pub(crate) frames: SpinLock<Frames>,
+    /// What it held, between its end and the moment when no CPU can touch it any more.
+    pub(crate) departed: SpinLock<Option<Departed>>,
     /// It has ended and is disconnected: others do not find it any more.
     pub(crate) gone: AtomicBool,
     /// It is to end for what it does to others.
@@ -146,11 +153,11 @@ pub(crate) struct Parts {
     pub(crate) xen: XenState,
     pub(crate) uart: Option<Uart>,
     pub(crate) console: Source,
-    pub(crate) ram: Vec<(IpaRange, Pa)>,
     pub(crate) trap_unmapped: bool,
     pub(crate) bus: Bus,
     pub(crate) registers: SystemRegisters,
     pub(crate) holdings: Holdings,
+    pub(crate) frames: Frames,
 }
 
 impl Domain {
@@ -166,13 +173,14 @@ impl Domain {
             console: parts.console,
             speaks_by_uart: AtomicBool::new(false),
             console_waits: AtomicBool::new(false),
-            ram: parts.ram,
             trap_unmapped: parts.trap_unmapped,
             bus: parts.bus,
             registers: parts.registers,
             vcpus: Once::new(),
             phase: SpinLock::new(Phase::Running),
             holdings: SpinLock::new(Some(parts.holdings)),
+            frames: SpinLock::new(parts.frames),
+            departed: SpinLock::new(None),
             gone: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
             last_vcpu: [const { AtomicU8::new(0) }; MAX_CPUS],
@@ -200,11 +208,12 @@ impl Domain {
         matches!(*self.phase.lock(), Phase::Running)
     }
 
-    /// Whether all of a physical range is this domain's RAM.
-    pub(crate) fn owns(&self, range: PaRange) -> bool {
-        self.ram.iter().any(|(piece, at)| {
-            PaRange::new(*at, piece.size()).is_some_and(|owned| owned.contains_range(range))
-        })
+    /// Whether an address is this domain's RAM. Pages do not cross chunks, and chunks have one owner.
+    #[inline]
+    pub(crate) fn owns(&self, address: Pa) -> bool {
+        memory_map::pool()
+            .owner_of(address)
+            .is_some_and(|owner| owner.domain == self.id.0)
     }
 
     /// Whether its second stage maps `ipa`, as the table says now.

@@ -13,6 +13,7 @@ mod exits;
 mod failure;
 #[cfg(feature = "faults")]
 mod faults;
+mod frames;
 mod hypercalls;
 mod interrupts;
 mod lifecycle;

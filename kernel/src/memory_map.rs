@@ -5,7 +5,8 @@
 //! pool deals in whole blocks; from that heap the final map is built, and put into force.
 
 use ::memory::{
-    CHUNK_SIZE, ChunkPool, Heap, MapError, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage1, Stage1Kind,
+    CHUNK_SIZE, ChunkPool, Heap, MapError, Owner, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage1,
+    Stage1Kind,
 };
 use arch::{cache, entry, mmu, tlb};
 use arrayvec::ArrayVec;
@@ -28,7 +29,7 @@ const MAX_TAKEN: usize = 128;
 #[global_allocator]
 static HEAP: Heap = Heap::new();
 
-static POOL: SpinLock<ChunkPool> = SpinLock::new(ChunkPool::new());
+static POOL: ChunkPool = ChunkPool::new();
 static MAP: Once<SpinLock<Stage1>> = Once::new();
 static TAKEN: Once<ArrayVec<PaRange, MAX_TAKEN>> = Once::new();
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +56,7 @@ impl core::fmt::Display for Error {
 }
 
 /// The pool of memory for guests.
-pub(crate) fn pool() -> &'static SpinLock<ChunkPool> {
+pub(crate) fn pool() -> &'static ChunkPool {
     &POOL
 }
 
@@ -65,16 +66,18 @@ pub(crate) fn own_usage() -> u64 {
     image.saturating_add(HEAP.usage().1 as u64)
 }
 
-/// Makes sure that a domain can be described: called before each is created.
+/// Makes sure that the heap has room: before a domain is created, and when there was none for what a guest
+/// does within its bounds.
 pub(crate) fn grow_heap() -> Option<()> {
     let (total, used) = HEAP.usage();
     if total.saturating_sub(used) as u64 >= HEAP_RESERVE {
         return Some(());
     }
-    let pieces = POOL.lock().allocate(1)?;
-    for piece in pieces {
-        give_to_heap(piece);
-    }
+    let chunk = POOL.allocate_one(Owner {
+        domain: Owner::HYPERVISOR,
+        slot: 0,
+    })?;
+    give_to_heap(PaRange::new(chunk, CHUNK_SIZE)?);
     Some(())
 }
 
@@ -122,10 +125,7 @@ pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error>
     let mut taken = taken().to_vec();
     taken.extend_from_slice(modules);
     let free = Free::new(&board.memory, &taken, CHUNK_SIZE);
-    let mut pool = POOL.lock();
-    for range in &free.ranges {
-        pool.add(*range);
-    }
+    POOL.fill(&free.ranges);
     let highest = board
         .memory
         .iter()
@@ -139,7 +139,7 @@ pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error>
             .iter()
             .map(|range| range.size() >> 20)
             .sum::<u64>(),
-        (pool.free() * CHUNK_SIZE) >> 20,
+        (POOL.free() * CHUNK_SIZE) >> 20,
     );
     Ok(())
 }
@@ -272,10 +272,11 @@ pub(crate) fn bytes(range: PaRange) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) }
 }
 
-/// Zeroes memory that is about to become a guest's, down to the point of coherency.
+/// Zeroes memory that is about to become a guest's, down to the point of coherency: whole pages.
 #[expect(unsafe_code, reason = "chunks of the pool are nobody's")]
 pub(crate) fn scrub(chunk: PaRange) {
-    // SAFETY: the chunk was just taken out of the pool, is mapped, and is whole 2 MiB blocks.
+    // SAFETY: it was just taken out of the pool, or out of what its domain has given up, is mapped, and is
+    // whole pages.
     unsafe { cache::scrub(chunk) }
 }
 

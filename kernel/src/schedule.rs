@@ -22,7 +22,7 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, lifecycle, timer};
+use crate::{console, frames, lifecycle, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -90,6 +90,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
         {
             refresh(loaded);
         }
+        frames::pass(cpu);
         timer::wake_expired(cpu);
         console::serve_waiting();
         let choice = choose(cpu);

@@ -11,6 +11,8 @@ pub const FAILURES: [&str; 2] = ["PANIC: ", "FAULT in EL2: "];
 pub const HALTED: &str = "halted";
 /// The last guest has stopped.
 pub const ALL_STOPPED: &str = "viaduct| all guests have stopped";
+/// After that: how much memory is free for guests, and of how much.
+pub const MEMORY_FREE: &str = "KiB free for guests";
 /// Everything is built; the line ends with the time since reset.
 pub const GUESTS_START: &str = "viaduct| guests start";
 /// Nothing to run.
@@ -36,4 +38,26 @@ pub fn of(guest: &str) -> String {
 #[must_use]
 pub fn stopped(guest: &str, reason: &str) -> String {
     format!("viaduct| {guest}: stopped ({reason})")
+}
+
+/// Whether a line with [`MEMORY_FREE`] says that all of it is.
+#[must_use]
+pub fn all_is_free(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let of = words.iter().position(|word| *word == "of");
+    of.is_some_and(|of| of > 0 && words.get(of - 1) == words.get(of + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn memory_is_free_when_both_numbers_agree() {
+        assert!(super::all_is_free(
+            "viaduct| memory: 12 of 12 KiB free for guests"
+        ));
+        assert!(!super::all_is_free(
+            "viaduct| memory: 10 of 12 KiB free for guests"
+        ));
+        assert!(!super::all_is_free(""));
+    }
 }

@@ -1,5 +1,6 @@
 //! The tests that end by themselves, by subject.
 
+mod balloon;
 mod entry;
 mod events;
 mod faults;
@@ -77,6 +78,12 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("console-io", XEN, hypercalls::console_io),
     Test::new("hvm-params", XEN, operations::parameters),
     Test::new("memory-op", XEN, operations::memory),
+    Test::new("balloon-pages", XEN, balloon::pages),
+    Test::new("balloon-chunks", XEN, balloon::chunks),
+    Test::new("balloon-errors", XEN, balloon::errors),
+    Test::new("balloon-under-a-page", XEN, balloon::under_a_page),
+    Test::new("balloon-race", XEN_TWO, balloon::race),
+    Test::new("memory-batch", XEN, balloon::batch),
     Test::new("shared-info-move", XEN, operations::shared_info),
     Test::new("vcpu-op", XEN, operations::vcpu),
     Test::new("runstate", XEN, operations::runstate),

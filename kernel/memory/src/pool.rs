@@ -1,64 +1,150 @@
-//! The pool of physical memory that is free for guests, in chunks of 2 MiB.
+//! Physical memory for guests in chunks of 2 MiB, and who has each.
 //!
-//! Sizes are split into chunks and never rounded up to a power of two: a guest of 384 MiB gets 256 and
-//! 128. The buddy allocator keeps its nodes on the heap, so the pool is used when domains are created
-//! and destroyed and never on a path that a guest can take.
+//! One word a chunk, made at boot: nothing is allocated or freed when chunks change hands, which guests
+//! cause. Sizes are split into chunks and never rounded up to a power of two: a guest of 384 MiB gets 256
+//! and 128. Who owns an address is read without a lock.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use buddy_system_allocator::FrameAllocator;
+use sync::{Once, SpinLock};
 
 use crate::{CHUNK_SIZE, Pa, PaRange};
-
-/// Orders of the buddy allocator: blocks of up to 2 MiB << 16 = 128 GiB.
-const ORDERS: usize = 17;
 
 /// The largest piece asked for at once, in chunks: 1 GiB, the largest block of a translation table.
 const LARGEST_PIECE: u64 = (1 << 30) / CHUNK_SIZE;
 
-/// Free physical memory.
+/// Most chunks of one owner: their numbers have 16 bits.
+const MOST_CHUNKS: u64 = 1 << 16;
+
+/// A chunk's word: nobody's.
+const FREE: u32 = 0;
+/// A chunk's word: on its way out; the other bits are the ticket of the grace period.
+const LEAVING: u32 = 1 << 31;
+
+/// Who has a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// Number of a domain, at least 1 and below 0x8000.
+    pub domain: u16,
+    /// Which of its chunks it is.
+    pub slot: u16,
+}
+
+impl Owner {
+    /// The hypervisor itself.
+    pub const HYPERVISOR: u16 = 0x7fff;
+
+    const fn word(self) -> u32 {
+        (self.domain as u32) << 16 | self.slot as u32
+    }
+}
+
+/// A range of memory: the number of its first chunk, and a word for each.
+struct Region {
+    first: u64,
+    words: Box<[AtomicU32]>,
+}
+
+impl Region {
+    fn word(&self, chunk: u64) -> Option<&AtomicU32> {
+        let index = chunk.checked_sub(self.first)?;
+        self.words.get(index as usize)
+    }
+
+    /// The first `count` free chunks that begin at a multiple of `count`.
+    fn find(&self, count: u64) -> Option<u64> {
+        let end = self.first + self.words.len() as u64;
+        let mut at = self.first.next_multiple_of(count);
+        while at + count <= end {
+            let used = (at..at + count).rev().find(|chunk| {
+                self.word(*chunk)
+                    .is_none_or(|word| word.load(Ordering::Relaxed) != FREE)
+            });
+            if used.is_none() {
+                return Some(at);
+            }
+            at += count;
+        }
+        None
+    }
+}
+
+/// Physical memory for guests.
 pub struct ChunkPool {
-    frames: FrameAllocator<ORDERS>,
-    total: u64,
-    free: u64,
+    regions: Once<Vec<Region>>,
+    /// Chunks that are free; the lock is for whoever takes some.
+    free: SpinLock<u64>,
+    /// Chunks that are on their way out.
+    leaving: AtomicU64,
 }
 
 impl ChunkPool {
     /// An empty pool.
     pub const fn new() -> Self {
         Self {
-            frames: FrameAllocator::new(),
-            total: 0,
-            free: 0,
+            regions: Once::new(),
+            free: SpinLock::new(0),
+            leaving: AtomicU64::new(0),
         }
     }
 
-    /// Adds the whole chunks of `range`; what is left over at either end is not used.
-    pub fn add(&mut self, range: PaRange) {
-        let Some(range) = range.align_inward(CHUNK_SIZE) else {
-            return;
-        };
-        let first = range.start().get() / CHUNK_SIZE;
-        let count = range.size() / CHUNK_SIZE;
-        self.frames.insert(first as usize..(first + count) as usize);
-        self.total += count;
-        self.free += count;
+    /// Gives it the whole chunks of `ranges`, once; what is left over at either end is not used.
+    pub fn fill(&self, ranges: &[PaRange]) {
+        let whole = ranges
+            .iter()
+            .filter_map(|range| range.align_inward(CHUNK_SIZE))
+            .filter(|range| !range.is_empty());
+        let regions: Vec<Region> = whole
+            .map(|range| Region {
+                first: range.start().get() / CHUNK_SIZE,
+                words: (0..range.size() / CHUNK_SIZE)
+                    .map(|_| AtomicU32::new(FREE))
+                    .collect(),
+            })
+            .collect();
+        let mut free = self.free.lock();
+        self.regions.call_once(|| regions);
+        *free = self.total();
+    }
+
+    fn regions(&self) -> &[Region] {
+        self.regions.get().map_or(&[], |regions| regions.as_slice())
+    }
+
+    fn word(&self, chunk: u64) -> Option<&AtomicU32> {
+        self.regions().iter().find_map(|region| region.word(chunk))
     }
 
     /// Chunks that the pool was given.
     pub fn total(&self) -> u64 {
-        self.total
+        let chunks = |region: &Region| region.words.len() as u64;
+        self.regions().iter().map(chunks).sum()
     }
 
     /// Chunks that are free now.
     pub fn free(&self) -> u64 {
-        self.free
+        *self.free.lock()
     }
 
-    /// Takes `chunks` chunks, in pieces as large as there are (each a power of two, naturally aligned).
-    /// `None`, and nothing taken, if there are not enough.
-    pub fn allocate(&mut self, chunks: u64) -> Option<Vec<PaRange>> {
-        if chunks > self.free {
+    /// Who has the chunk that holds this address.
+    #[inline]
+    pub fn owner_of(&self, address: Pa) -> Option<Owner> {
+        let word = self
+            .word(address.get() / CHUNK_SIZE)?
+            .load(Ordering::Acquire);
+        (word != FREE && word & LEAVING == 0).then_some(Owner {
+            domain: (word >> 16) as u16,
+            slot: word as u16,
+        })
+    }
+
+    /// Takes `chunks` chunks for a domain, in pieces as large as there are (each a power of two, naturally
+    /// aligned), numbered in the order of the pieces. `None`, and nothing taken, if there are not enough.
+    pub fn allocate(&self, chunks: u64, domain: u16) -> Option<Vec<PaRange>> {
+        let mut free = self.free.lock();
+        if chunks > *free || chunks > MOST_CHUNKS {
             return None;
         }
         let mut pieces = Vec::new();
@@ -66,34 +152,78 @@ impl ChunkPool {
         let mut limit = LARGEST_PIECE;
         while left > 0 {
             let piece = limit.min(prev_power_of_two(left));
-            match self.frames.alloc(piece as usize) {
+            match self.regions().iter().find_map(|region| region.find(piece)) {
                 Some(first) => {
-                    self.free -= piece;
+                    for number in 0..piece {
+                        let owner = Owner {
+                            domain,
+                            slot: (chunks - left + number) as u16,
+                        };
+                        self.set(first + number, owner.word());
+                    }
                     left -= piece;
                     pieces.extend(PaRange::new(
-                        Pa::new(first as u64 * CHUNK_SIZE),
+                        Pa::new(first * CHUNK_SIZE),
                         piece * CHUNK_SIZE,
                     ));
                 }
-                None if piece > 1 => limit = piece / 2,
-                None => {
-                    // The count said that there was enough.
-                    debug_assert!(false, "free chunks miscounted");
-                    self.give_back(&pieces);
-                    return None;
-                }
+                // There are enough, so single ones are found.
+                None => limit = piece / 2,
             }
         }
+        *free -= chunks;
         Some(pieces)
     }
 
-    /// Gives back pieces that [`Self::allocate`] gave out.
-    pub fn give_back(&mut self, pieces: &[PaRange]) {
+    /// Takes one chunk.
+    pub fn allocate_one(&self, owner: Owner) -> Option<Pa> {
+        let mut free = self.free.lock();
+        let chunk = self.regions().iter().find_map(|region| region.find(1))?;
+        self.set(chunk, owner.word());
+        *free = free.saturating_sub(1);
+        Some(Pa::new(chunk * CHUNK_SIZE))
+    }
+
+    fn set(&self, chunk: u64, word: u32) {
+        if let Some(slot) = self.word(chunk) {
+            slot.store(word, Ordering::Release);
+        }
+    }
+
+    /// Gives back pieces that [`Self::allocate`] gave out and that nobody has used.
+    pub fn give_back(&self, pieces: &[PaRange]) {
+        let mut free = self.free.lock();
         for piece in pieces {
+            let first = piece.start().get() / CHUNK_SIZE;
             let count = piece.size() / CHUNK_SIZE;
-            self.frames
-                .dealloc((piece.start().get() / CHUNK_SIZE) as usize, count as usize);
-            self.free += count;
+            for chunk in first..first + count {
+                self.set(chunk, FREE);
+            }
+            *free += count;
+        }
+    }
+
+    /// Its owner gives up a chunk, which is free when the grace period with this ticket is over.
+    pub fn leave(&self, chunk: Pa, ticket: u32) {
+        self.set(chunk.get() / CHUNK_SIZE, LEAVING | ticket);
+        self.leaving.fetch_add(1, Ordering::Release);
+    }
+
+    /// Frees the chunks that left with a ticket that is over. Bit 31 of a ticket is not kept: `is_over` is
+    /// asked with that of `now`, the last ticket.
+    pub fn collect(&self, now: u32, is_over: impl Fn(u32) -> bool) {
+        if self.leaving.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut free = self.free.lock();
+        for word in self.regions().iter().flat_map(|region| &region.words) {
+            let value = word.load(Ordering::Relaxed);
+            let ticket = now.wrapping_sub(now.wrapping_sub(value) & !LEAVING);
+            if value & LEAVING != 0 && is_over(ticket) {
+                word.store(FREE, Ordering::Release);
+                *free += 1;
+                self.leaving.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -114,32 +244,63 @@ mod tests {
     use proptest::prelude::*;
 
     fn pool(start_chunk: u64, chunks: u64) -> ChunkPool {
-        let mut pool = ChunkPool::new();
-        pool.add(PaRange::new(Pa::new(start_chunk * CHUNK_SIZE), chunks * CHUNK_SIZE).unwrap());
+        let pool = ChunkPool::new();
+        pool.fill(&[PaRange::new(Pa::new(start_chunk * CHUNK_SIZE), chunks * CHUNK_SIZE).unwrap()]);
         pool
     }
 
     #[test]
     fn sizes_are_split_and_not_rounded_up() {
-        let mut pool = pool(512, 200);
-        let pieces = pool.allocate(192).unwrap();
-        assert_eq!(
-            pieces
-                .iter()
-                .map(|piece| piece.size() / CHUNK_SIZE)
-                .sum::<u64>(),
-            192
-        );
+        let pool = pool(512, 200);
+        let pieces = pool.allocate(192, 1).unwrap();
+        let sizes: Vec<u64> = pieces
+            .iter()
+            .map(|piece| piece.size() / CHUNK_SIZE)
+            .collect();
+        assert_eq!(sizes, [128, 64]);
         assert_eq!(pool.free(), 8);
-        assert!(pool.allocate(9).is_none());
+        assert!(pool.allocate(9, 2).is_none());
         assert_eq!(pool.free(), 8);
     }
 
     #[test]
     fn ends_that_are_no_whole_chunk_are_left() {
-        let mut pool = ChunkPool::new();
-        pool.add(PaRange::new(Pa::new(0x1000), 2 * CHUNK_SIZE).unwrap());
-        assert_eq!(pool.total(), 1);
+        let pool = ChunkPool::new();
+        let range = |start, size| PaRange::new(Pa::new(start), size).unwrap();
+        pool.fill(&[range(0x1000, 2 * CHUNK_SIZE), range(1 << 40, 4096)]);
+        assert_eq!((pool.total(), pool.free()), (1, 1));
+    }
+
+    #[test]
+    fn owners_are_known_by_any_address() {
+        let pool = pool(512, 8);
+        let piece = pool.allocate(4, 7).unwrap()[0];
+        let last = Pa::new(piece.end().get() - 1);
+        let owner = |domain, slot| Some(Owner { domain, slot });
+        assert_eq!(pool.owner_of(piece.start()), owner(7, 0));
+        assert_eq!(pool.owner_of(last), owner(7, 3));
+        assert_eq!(pool.owner_of(piece.end()), None);
+        assert_eq!(pool.owner_of(Pa::new(0)), None);
+        assert_eq!(pool.owner_of(Pa::new(u64::MAX)), None);
+        let one = pool.allocate_one(Owner { domain: 9, slot: 5 }).unwrap();
+        assert_eq!(pool.owner_of(one), owner(9, 5));
+    }
+
+    #[test]
+    fn a_chunk_that_leaves_is_nobodys_until_its_ticket_is_over() {
+        let pool = pool(512, 2);
+        let piece = pool.allocate(2, 1).unwrap()[0];
+        let second = piece.start().checked_add(CHUNK_SIZE).unwrap();
+        // Tickets on both sides of where bit 31 changes.
+        let (first_ticket, second_ticket) = (0x7fff_ffff, 0x8000_0000);
+        pool.leave(piece.start(), first_ticket);
+        pool.leave(second, second_ticket);
+        assert_eq!((pool.owner_of(second), pool.free()), (None, 0));
+        assert!(pool.allocate(1, 2).is_none());
+        pool.collect(second_ticket, |ticket| ticket == first_ticket);
+        assert_eq!(pool.free(), 1);
+        pool.collect(second_ticket + 9, |ticket| ticket == second_ticket);
+        assert_eq!(pool.free(), 2);
     }
 
     proptest! {
@@ -149,10 +310,10 @@ mod tests {
             size in 1_u64..3000,
             requests in prop::collection::vec(1_u64..700, 1..20)
         ) {
-            let mut pool = pool(start, size);
+            let pool = pool(start, size);
             let mut held: Vec<Vec<PaRange>> = Vec::new();
             for request in requests {
-                match pool.allocate(request) {
+                match pool.allocate(request, 1) {
                     Some(pieces) => held.push(pieces),
                     None => {
                         prop_assert!(pool.free() < request);
@@ -163,6 +324,7 @@ mod tests {
                 }
                 let all: Vec<_> = held.iter().flatten().collect();
                 for (number, one) in all.iter().enumerate() {
+                    prop_assert!(one.start().is_aligned(one.size()));
                     prop_assert!(all.iter().skip(number + 1).all(|other| !one.overlaps(**other)));
                 }
             }

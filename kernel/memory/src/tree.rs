@@ -165,6 +165,11 @@ impl<M: TableMemory> Tree<M> {
                     (from | to).is_multiple_of(block) && left >= block
                 })
                 .unwrap_or(LAST_LEVEL);
+            // A table that is there, though it may be empty, is filled.
+            let level = match level {
+                LAST_LEVEL => LAST_LEVEL,
+                _ => level.max(self.walk(from).2),
+            };
             self.map_leaf(from, to, level, attributes)?;
             done += leaf_size(level);
         }

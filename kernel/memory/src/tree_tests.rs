@@ -119,6 +119,17 @@ fn unmapping_a_page_splits_the_block_and_breaks_before_it_makes() {
 }
 
 #[test]
+fn a_block_is_mapped_where_a_table_has_become_empty() {
+    let mut tree = tree(&Arena::default());
+    let tlb = Counter::default();
+    tree.map(PAGE_SIZE, 0, PAGE_SIZE, 0).unwrap();
+    tree.unmap(PAGE_SIZE, PAGE_SIZE, &tlb).unwrap();
+    tree.map(0, 0, 1 << 30, 0).unwrap();
+    let sizes = [0, CHUNK_SIZE].map(|at| tree.translate(at).unwrap().size);
+    assert_eq!(sizes, [PAGE_SIZE, CHUNK_SIZE]);
+}
+
+#[test]
 fn dropping_gives_back_every_table() {
     let arena = Arena::default();
     let mut tree = tree(&arena);

@@ -1,4 +1,4 @@
-//! What CPUs share safely: a spin lock, a cell that is written once, a byte ring.
+//! What CPUs share safely: a spin lock, a cell that is written once, a byte ring, grace periods.
 //!
 //! EL2 runs with interrupts masked and to completion, so a lock's holder is never interrupted on its
 //! own CPU and nothing here masks anything. Nothing here allocates, and nothing sleeps.
@@ -17,11 +17,13 @@
     )
 )]
 
+mod grace;
 mod once;
 mod primitives;
 mod ring;
 mod spin_lock;
 
+pub use grace::Grace;
 pub use once::Once;
 pub use ring::Ring;
 pub use spin_lock::{Guard, SpinLock};

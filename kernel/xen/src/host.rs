@@ -73,6 +73,15 @@ pub struct MemoryFigures {
     pub maximum_gfn: u64,
 }
 
+/// What was at a guest frame number before something else was mapped there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replaced {
+    /// A page of the hypervisor's, by [`Caller::map_page`].
+    OwnPage,
+    /// Anything else, or nothing.
+    Nothing,
+}
+
 /// The vCPU that makes a hypercall.
 pub trait Caller: GuestMemory + Host {
     /// Its domain.
@@ -101,19 +110,31 @@ pub trait Caller: GuestMemory + Host {
     fn new_page(&self) -> Option<SharedPage>;
 
     /// Maps a page of the hypervisor's at a guest frame number, read-write, never executable, in place of
-    /// what is there.
+    /// what is there. RAM that is there is given up.
     ///
     /// # Errors
     /// [`Errno::Invalid`] if the frame number is not one that the guest may map, [`Errno::NoMemory`] if
     /// the table cannot grow.
     fn map_page(&self, gfn: u64, page: &SharedPage) -> Result<(), Errno>;
 
-    /// Takes away what is mapped at a guest frame number. RAM goes back to the domain's quota unless
-    /// something holds it.
+    /// Takes away what is mapped at a guest frame number. RAM is given up, as by [`Self::give_up`].
     ///
     /// # Errors
     /// [`Errno::NoEntry`] if nothing is mapped there, [`Errno::Invalid`] if it is not to be taken away.
     fn remove_page(&self, gfn: u64) -> Result<(), Errno>;
+
+    /// Gives up the domain's own RAM at a guest frame number: the domain may take as much again, anywhere.
+    ///
+    /// # Errors
+    /// [`Errno::NoEntry`] if nothing is mapped there, [`Errno::Invalid`] if it is not the domain's own RAM.
+    fn give_up(&self, gfn: u64) -> Result<(), Errno>;
+
+    /// Gives the domain zeroed RAM at a guest frame number, in place of what is there.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if the frame number is not one that the guest may map, [`Errno::NoMemory`] if it
+    /// has as much as it may, or there is none.
+    fn populate(&self, gfn: u64) -> Result<Replaced, Errno>;
 
     /// Says that [`XenState::next_watchdog`] has a new answer.
     fn watchdog_changed(&self);

@@ -52,7 +52,7 @@ mod version;
 mod vpl011;
 
 pub use events::Service;
-pub use host::{Caller, GuestMemory, Host, MemoryFigures};
+pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced};
 pub use hvm::Parameters;
 pub use hypercall::{Arguments, Outcome, hypercall};
 pub use ring::{ConsoleRing, Drained};

@@ -157,7 +157,8 @@ impl Record {
         Ok(())
     }
 
-    fn forget(&mut self, gfn: u64) {
+    /// Something else is mapped at `gfn` now, or nothing.
+    pub(crate) fn forget(&mut self, gfn: u64) {
         for placed in self.all() {
             if placed.gfn == Some(gfn) {
                 placed.gfn = None;

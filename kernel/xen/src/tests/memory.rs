@@ -80,7 +80,7 @@ fn other_spaces_and_other_domains() {
         (op::SPACE_GMFN, -38),
         (op::SPACE_GMFN_RANGE, -38),
         (op::SPACE_GMFN_FOREIGN, -38),
-        (op::SPACE_DEVICE_MMIO, -1),
+        (op::SPACE_DEVICE_MMIO, -13),
         (6, -38),
         (u32::MAX, -38),
     ] {
@@ -122,12 +122,13 @@ fn the_rest_of_memory_op() {
         (op::EXCHANGE, -38),
         (op::GET_SHARING_FREED_PAGES, 0),
         (op::GET_SHARING_SHARED_PAGES, 0),
-        (op::ADD_TO_PHYSMAP_BATCH, -38),
+        (op::ADD_TO_PHYSMAP_BATCH, -3),
+        (op::ADD_TO_PHYSMAP_BATCH | 1 << 22, -33),
         (op::CLAIM_PAGES, -1),
         (op::GET_VNUMA_INFO, -95),
         (op::ACQUIRE_RESOURCE, -1),
         (63, -38),
-        (op::POPULATE_PHYSMAP | 1 << 6, 0),
+        (op::POPULATE_PHYSMAP | 7 << 6, 7),
         (op::ADD_TO_PHYSMAP | 1 << 6, -22),
     ] {
         assert_eq!(guest.returns(MEMORY_OP, &[cmd, SCRATCH]), expected, "{cmd}");

@@ -1,5 +1,6 @@
 //! Tests of the hypercalls as a guest makes them, on a machine made of vectors.
 
+mod balloon;
 mod boot;
 mod console;
 mod events;

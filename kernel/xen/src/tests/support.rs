@@ -1,8 +1,8 @@
 //! A machine for the tests: domains, guest memory in a vector, and a record of what was asked of it.
 
 use crate::{
-    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, SharedPage, XenState,
-    hypercall,
+    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, Replaced, SharedPage,
+    XenState, hypercall,
 };
 use abi::{DomainId, Errno, VcpuId, hypercall as number};
 use memory::{Pages, Va};
@@ -41,6 +41,22 @@ pub(super) struct Physical {
     pub(super) output: RefCell<Vec<u8>>,
     pub(super) input: RefCell<Vec<u8>>,
     pub(super) new_pages: Cell<u32>,
+}
+
+impl Physical {
+    /// Whether a page is the domain's RAM.
+    pub(super) fn is_ram(&self, address: u64) -> bool {
+        let ram = self.ram.borrow();
+        ram.iter().any(|page| page.address().get() == address)
+    }
+
+    /// A page of RAM that is not mapped.
+    fn free_ram(&self) -> Option<SharedPage> {
+        let map = self.map.borrow();
+        let ram = self.ram.borrow();
+        let free = |page: &&SharedPage| map.values().all(|mapped| *mapped != page.address().get());
+        ram.iter().find(free).copied()
+    }
 }
 
 /// All domains, and what was asked of the machine.
@@ -300,12 +316,11 @@ impl Caller for Guest<'_> {
         }
     }
     fn ram_page(&self, gfn: u64) -> Result<SharedPage, Errno> {
-        if !self.physical.map.borrow().contains_key(&gfn) {
-            return Err(Errno::Invalid);
-        }
-        let index = gfn.checked_sub(RAM_GFN).ok_or(Errno::Access)?;
+        let address = self.physical.map.borrow().get(&gfn).copied();
+        let address = address.ok_or(Errno::Invalid)?;
         let ram = self.physical.ram.borrow();
-        ram.get(index as usize).copied().ok_or(Errno::Access)
+        let page = ram.iter().find(|page| page.address().get() == address);
+        page.copied().ok_or(Errno::Access)
     }
     fn new_page(&self) -> Option<SharedPage> {
         let made = self.physical.new_pages.get() + 1;
@@ -323,6 +338,30 @@ impl Caller for Guest<'_> {
     fn remove_page(&self, gfn: u64) -> Result<(), Errno> {
         let removed = self.physical.map.borrow_mut().remove(&gfn);
         removed.map(|_| ()).ok_or(Errno::NoEntry)
+    }
+    fn give_up(&self, gfn: u64) -> Result<(), Errno> {
+        let address = self.physical.map.borrow().get(&gfn).copied();
+        let address = address.ok_or(Errno::NoEntry)?;
+        if !self.physical.is_ram(address) {
+            return Err(Errno::Invalid);
+        }
+        self.remove_page(gfn)
+    }
+    fn populate(&self, gfn: u64) -> Result<Replaced, Errno> {
+        if gfn >= 1 << 28 {
+            return Err(Errno::Invalid);
+        }
+        let free = self.physical.free_ram().ok_or(Errno::NoMemory)?;
+        for word in 0..512 {
+            let word = free.u64(word * 8).unwrap();
+            word.store(0, std::sync::atomic::Ordering::SeqCst);
+        }
+        let mut map = self.physical.map.borrow_mut();
+        let before = map.insert(gfn, free.address().get());
+        Ok(match before {
+            Some(address) if !self.physical.is_ram(address) => Replaced::OwnPage,
+            _ => Replaced::Nothing,
+        })
     }
     fn watchdog_changed(&self) {
         let changes = self.machine.watchdog_changes.get() + 1;

@@ -1,0 +1,159 @@
+//! The frames of a domain against a list of them.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const BASE: u64 = 0x8000_0000;
+
+fn frame(number: u64) -> (u16, Pa) {
+    (
+        (number / FRAMES as u64) as u16,
+        Pa::new(BASE + number * PAGE_SIZE),
+    )
+}
+
+fn frames(chunks: u64, mapped: u64) -> Frames {
+    let piece = PaRange::new(Pa::new(BASE), chunks * CHUNK_SIZE).unwrap();
+    Frames::new(&[piece], mapped).unwrap()
+}
+
+#[test]
+fn what_the_last_chunk_has_too_much_is_free_from_the_start() {
+    let mut frames = frames(2, 700);
+    assert_eq!((frames.mapped(), frames.most()), (700, 700));
+    assert_eq!(frames.take(), None, "it has all that it may");
+    let (slot, gone) = frame(3);
+    assert_eq!(frames.remove(slot, gone), Ok(None));
+    assert_eq!(frames.remove(slot, gone), Err(FrameError::NotThere));
+    assert_eq!(frames.take(), Some(gone));
+    assert_eq!(frames.take(), None);
+}
+
+#[test]
+fn a_held_frame_keeps_its_chunk_and_is_not_taken_again() {
+    let mut frames = frames(2, 1024);
+    let (slot, held) = frame(5);
+    frames.hold(slot, held).unwrap();
+    frames.hold(slot, held).unwrap();
+    for number in 0..512 {
+        let (slot, frame) = frame(number);
+        assert_eq!(frames.remove(slot, frame), Ok(None), "{number}");
+    }
+    assert_eq!(frames.hold(slot, held), Err(FrameError::NotThere));
+    assert_ne!(frames.take(), Some(held));
+    let (_, first) = frame(0);
+    assert_eq!(frames.remove(0, first), Ok(None), "was taken again");
+    assert_eq!(frames.release(slot, held), None);
+    assert_eq!(frames.release(slot, held), Some(Pa::new(BASE)));
+    assert_eq!(frames.release(slot, held), None, "one too many");
+    // The place can be filled again, by any chunk.
+    let vacant = frames.vacancy().unwrap();
+    let other = Pa::new(0x4000_0000);
+    assert_eq!(vacant, 0);
+    assert!(frames.add(vacant, other) && !frames.add(vacant, other));
+    assert_eq!(frames.take(), Some(other));
+    assert_eq!(frames.hold(0, held), Err(FrameError::NotThere));
+}
+
+#[test]
+fn the_end_leaves_what_is_held() {
+    let mut frames = frames(3, 3 * 512);
+    let (slot, held) = frame(600);
+    frames.hold(slot, held).unwrap();
+    let mut left = Vec::new();
+    frames.end(|chunk| left.push(chunk));
+    assert_eq!(left, [Pa::new(BASE), Pa::new(BASE + 2 * CHUNK_SIZE)]);
+    assert_eq!(frames.hold(slot, held), Err(FrameError::NotThere));
+    assert_eq!(frames.vacancy(), None);
+    let chunk = frames.release(slot, held);
+    assert_eq!(chunk, Some(Pa::new(BASE + CHUNK_SIZE)));
+}
+
+#[test]
+fn holds_are_counted_up_to_a_limit() {
+    let mut frames = frames(1, 512);
+    let (slot, held) = frame(1);
+    for _ in 0..u16::MAX {
+        frames.hold(slot, held).unwrap();
+    }
+    assert_eq!(frames.hold(slot, held), Err(FrameError::TooOften));
+    assert_eq!(frames.hold(1, held), Err(FrameError::NotThere));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Remove(u64),
+    Take,
+    Hold(u64),
+    Release(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Half of all frames of the first chunk are few enough for it to empty.
+    let number = prop_oneof![4 => 500_u64..516, 1 => 0_u64..1100];
+    prop_oneof![
+        3 => number.clone().prop_map(Step::Remove),
+        2 => Just(Step::Take),
+        2 => number.clone().prop_map(Step::Hold),
+        2 => number.prop_map(Step::Release),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_frame_is_twice_in_use(
+        early in 490_u64..513,
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mut frames = frames(2, 1020);
+        let mut mapped: BTreeSet<u64> = (0..1020).collect();
+        let mut holds: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut left: BTreeSet<u64> = BTreeSet::new();
+        let steps = (0..early).map(Step::Remove).chain(steps);
+        for step in steps {
+            let mut leaves = None;
+            match step {
+                Step::Remove(number) => {
+                    let (slot, at) = frame(number);
+                    let removed = frames.remove(slot, at);
+                    prop_assert_eq!(removed.is_ok(), mapped.remove(&number));
+                    leaves = removed.ok().flatten();
+                }
+                Step::Take => {
+                    if let Some(at) = frames.take() {
+                        let number = (at.get() - BASE) / PAGE_SIZE;
+                        prop_assert!(mapped.insert(number));
+                        prop_assert!(!holds.contains_key(&number));
+                        prop_assert!(!left.contains(&(number / 512)));
+                    }
+                }
+                Step::Hold(number) => {
+                    let (slot, at) = frame(number);
+                    let held = frames.hold(slot, at).is_ok();
+                    prop_assert_eq!(held, mapped.contains(&number));
+                    if held {
+                        *holds.entry(number).or_default() += 1;
+                    }
+                }
+                Step::Release(number) => {
+                    if let Some(count) = holds.get_mut(&number) {
+                        *count -= 1;
+                        if *count == 0 {
+                            holds.remove(&number);
+                        }
+                        let (slot, at) = frame(number);
+                        leaves = frames.release(slot, at);
+                    }
+                }
+            }
+            prop_assert_eq!(frames.mapped(), mapped.len() as u64);
+            for chunk in 0..2 {
+                let used = |number: &u64| number / 512 == chunk;
+                let empty = !mapped.iter().any(used) && !holds.keys().any(used);
+                let leaves = leaves == Some(Pa::new(BASE + chunk * CHUNK_SIZE));
+                prop_assert_eq!(leaves, empty && left.insert(chunk));
+            }
+        }
+    }
+}

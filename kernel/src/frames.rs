@@ -1,0 +1,286 @@
+//! How frames get into domains and out of them. A frame leaves a domain with the whole chunk that it is in,
+//! when (a) the stage-2 entries of all its frames are cleared and invalidated, (b) no grant holds any of
+//! them, and (c) every CPU has since been between guests or idle, so that no call copies there any more.
+//! A domain's tables and the pages that it shared with the hypervisor wait for the same.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use ::memory::{
+    FrameError, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, SharedMemory, Stage2Kind,
+};
+use ::memory::{Owner, Stage2};
+use abi::Errno;
+use arch::entry::MAX_CPUS;
+use arch::{cache, tlb};
+use domain::lifecycle::ShutdownReason;
+use sync::Grace;
+
+use crate::cpus::{self, Cpu};
+use crate::machine::{self, Domain, Holdings};
+use crate::{interrupts, lifecycle, memory_map};
+
+static GRACE: Grace<MAX_CPUS> = Grace::new();
+
+/// Domains whose holdings wait for a grace period.
+static DEPARTING: AtomicU32 = AtomicU32::new(0);
+
+/// What a domain that has ended gives back when no CPU can touch it any more.
+pub(crate) struct Departed {
+    ticket: u32,
+    reason: ShutdownReason,
+    _stage2: Option<Stage2>,
+    _pages: Option<alloc::vec::Vec<Pages>>,
+}
+
+/// This CPU is between guests: it has nothing of any of them in its hands.
+pub(crate) fn pass(cpu: &Cpu) {
+    if GRACE.pass(cpu.index) {
+        collect();
+    }
+}
+
+fn is_over(ticket: u32) -> bool {
+    GRACE.is_over(ticket, cpus::all().iter().map(|cpu| cpu.index))
+}
+
+/// Takes back what no CPU can touch any more.
+fn collect() {
+    memory_map::pool().collect(GRACE.last(), is_over);
+    if DEPARTING.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    for domain in machine::domains() {
+        let departed = domain
+            .departed
+            .lock()
+            .take_if(|departed| is_over(departed.ticket));
+        if let Some(departed) = departed {
+            DEPARTING.fetch_sub(1, Ordering::Relaxed);
+            let reason = departed.reason;
+            drop(departed);
+            lifecycle::stopped(domain, reason);
+        }
+    }
+}
+
+/// Makes every CPU pass, this one too: also one that runs a guest alone, or waits.
+fn ask_all() {
+    for cpu in cpus::all() {
+        cpu.look.store(true, Ordering::Release);
+        interrupts::send_look(cpu);
+    }
+}
+
+/// A chunk leaves its domain: nothing of it is mapped or held.
+fn leave(chunk: Option<Pa>) {
+    if let Some(chunk) = chunk {
+        memory_map::pool().leave(chunk, GRACE.draw());
+        ask_all();
+    }
+}
+
+/// A domain that has ended, whose translations are forgotten, gives back all it has: now what nobody else
+/// holds, the rest when it is released.
+pub(crate) fn depart(domain: &'static Domain, reason: ShutdownReason) {
+    let holdings = domain.holdings.lock().take();
+    let ticket = GRACE.draw();
+    let mut frames = domain.frames.lock();
+    let (stage2, pages) = match holdings {
+        Some(holdings) => {
+            for frame in holdings.kept {
+                // Nothing leaves yet: its frames count as mapped.
+                let _ = slot_of(domain, frame).and_then(|slot| frames.release(slot, frame));
+            }
+            (Some(holdings.stage2), Some(holdings.pages))
+        }
+        None => (None, None),
+    };
+    frames.end(|chunk| memory_map::pool().leave(chunk, ticket));
+    drop(frames);
+    *domain.departed.lock() = Some(Departed {
+        ticket,
+        reason,
+        _stage2: stage2,
+        _pages: pages,
+    });
+    DEPARTING.fetch_add(1, Ordering::Release);
+    ask_all();
+}
+
+/// Runs `work`, and once more with a larger heap if there was no memory.
+fn with_heap<T, E: PartialEq>(
+    no_memory: &E,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let result = work();
+    if result.as_ref().err() == Some(no_memory) && memory_map::grow_heap().is_some() {
+        return work();
+    }
+    result
+}
+
+fn map_errno(error: MapError) -> Errno {
+    match error {
+        MapError::NoMemory => Errno::NoMemory,
+        MapError::BadRange | MapError::Occupied => Errno::Invalid,
+    }
+}
+
+fn frame_errno(error: FrameError) -> Errno {
+    match error {
+        FrameError::NotThere => Errno::Invalid,
+        FrameError::TooOften => Errno::Busy,
+        FrameError::NoMemory => Errno::NoMemory,
+    }
+}
+
+/// A page of a guest's map; `None` if its address does not fit.
+fn page_at(gfn: u64) -> Option<IpaRange> {
+    IpaRange::new(Ipa::from_frame_number(gfn)?, PAGE_SIZE)
+}
+
+/// Guest frame numbers at which a guest may have something mapped: its RAM, the grant window, the magic
+/// pages and what its tree calls unused.
+fn mappable(gfn: u64) -> Result<IpaRange, Errno> {
+    const END: u64 = 1 << ::memory::IPA_BITS;
+    page_at(gfn)
+        .filter(|page| (abi::guest_layout::GRANT_TABLE..END).contains(&page.start().get()))
+        .ok_or(Errno::Invalid)
+}
+
+/// The slot of a frame of this domain.
+fn slot_of(domain: &Domain, frame: Pa) -> Option<u16> {
+    let owner = memory_map::pool().owner_of(frame)?;
+    (owner.domain == domain.id.0).then_some(owner.slot)
+}
+
+/// Keeps a frame of a domain from leaving it.
+fn hold(domain: &Domain, frame: Pa) -> Result<(), Errno> {
+    let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
+    with_heap(&FrameError::NoMemory, || {
+        domain.frames.lock().hold(slot, frame)
+    })
+    .map_err(frame_errno)
+}
+
+/// The page at `gfn`, which stays the domain's until its end.
+pub(crate) fn keep(domain: &Domain, gfn: u64) -> Result<SharedMemory, Errno> {
+    let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
+    let mut holdings = domain.holdings.lock();
+    let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+    match held.stage2.translate(ipa) {
+        None => Err(Errno::Invalid),
+        Some((frame, Stage2Kind::Ram)) => {
+            if held.kept.len() >= held.kept.capacity() {
+                return Err(Errno::NoMemory);
+            }
+            hold(domain, frame)?;
+            held.kept.push(frame);
+            memory_map::shared_page(frame).ok_or(Errno::Invalid)
+        }
+        Some(_) => Err(Errno::Access),
+    }
+}
+
+/// Takes away what is mapped in a page, device registers excepted. What it was, and a chunk that leaves.
+fn clear(
+    domain: &Domain,
+    held: &mut Holdings,
+    page: IpaRange,
+) -> Result<(Option<Stage2Kind>, Option<Pa>), Errno> {
+    let Some((frame, kind)) = held.stage2.translate(page.start()) else {
+        return Ok((None, None));
+    };
+    let tlb = tlb::Stage2::new(domain.vttbr);
+    let mut unmap =
+        || with_heap(&MapError::NoMemory, || held.stage2.unmap(page, &tlb)).map_err(map_errno);
+    match kind {
+        Stage2Kind::Device => Err(Errno::Invalid),
+        Stage2Kind::Ram => {
+            let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
+            with_heap(&FrameError::NoMemory, || {
+                domain.frames.lock().prepare(slot, frame)
+            })
+            .map_err(frame_errno)?;
+            unmap()?;
+            let left = domain.frames.lock().remove(slot, frame);
+            Ok((Some(kind), left.map_err(frame_errno)?))
+        }
+        _ => unmap().map(|()| (Some(kind), None)),
+    }
+}
+
+/// Maps a frame in place of what is there; RAM that is there is given up. What was there.
+pub(crate) fn put(
+    domain: &Domain,
+    gfn: u64,
+    frame: Pa,
+    kind: Stage2Kind,
+) -> Result<Option<Stage2Kind>, Errno> {
+    let page = mappable(gfn)?;
+    let to = PaRange::new(frame, PAGE_SIZE).ok_or(Errno::Invalid)?;
+    let mut holdings = domain.holdings.lock();
+    let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+    let (before, left) = clear(domain, held, page)?;
+    let mapped = with_heap(&MapError::NoMemory, || {
+        held.stage2.map(page.start(), to, kind)
+    });
+    held.highest_gfn = held.highest_gfn.max(gfn);
+    tlb::publish();
+    drop(holdings);
+    leave(left);
+    mapped.map_err(map_errno)?;
+    Ok(before)
+}
+
+/// Takes away what is mapped at `gfn`, if `which` agrees with what it is; what it was.
+pub(crate) fn take_away(
+    domain: &Domain,
+    gfn: u64,
+    which: impl FnOnce(Pa, Stage2Kind) -> bool,
+) -> Result<Stage2Kind, Errno> {
+    let page = page_at(gfn).ok_or(Errno::Invalid)?;
+    let mut holdings = domain.holdings.lock();
+    let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+    let (frame, kind) = held.stage2.translate(page.start()).ok_or(Errno::NoEntry)?;
+    if !which(frame, kind) {
+        return Err(Errno::Invalid);
+    }
+    let (_, left) = clear(domain, held, page)?;
+    drop(holdings);
+    leave(left);
+    Ok(kind)
+}
+
+/// Gives a domain a zeroed frame at `gfn`, in place of what is there; what was there.
+pub(crate) fn populate(domain: &Domain, gfn: u64) -> Result<Option<Stage2Kind>, Errno> {
+    mappable(gfn)?;
+    let given_up = domain.frames.lock().take();
+    let frame = given_up.or_else(|| grow(domain)).ok_or(Errno::NoMemory)?;
+    if let Some(page) = PaRange::new(frame, PAGE_SIZE) {
+        memory_map::scrub(page);
+    }
+    put(domain, gfn, frame, Stage2Kind::Ram).inspect_err(|_| {
+        let left = slot_of(domain, frame)
+            .and_then(|slot| domain.frames.lock().remove(slot, frame).ok().flatten());
+        leave(left);
+    })
+}
+
+/// Adds a chunk of the pool to a domain that has given one back, and takes a frame of it.
+fn grow(domain: &Domain) -> Option<Pa> {
+    let mut frames = domain.frames.lock();
+    let owner = Owner {
+        domain: domain.id.0,
+        slot: frames.vacancy()?,
+    };
+    let chunk = memory_map::pool().allocate_one(owner)?;
+    if !frames.add(owner.slot, chunk) {
+        let whole = PaRange::new(chunk, ::memory::CHUNK_SIZE)?;
+        memory_map::pool().give_back(&[whole]);
+        return None;
+    }
+    // Code of the chunk's last owner may be in instruction caches.
+    cache::invalidate_instructions();
+    frames.take()
+}
