@@ -1,44 +1,39 @@
 //! Memory at boot: the heap's first bytes, the final map, the pool for guests.
 //!
-//! Order: free ranges are what the tree calls memory, less what it reserves, the image, the tree itself,
-//! the bundle and the guests' modules. The rest of the image's own 2 MiB block goes to the heap, since the
-//! pool deals in whole blocks; from that heap the final map is built, and put into force.
+//! What is taken and what is left is decided in `devtree::own_memory`; from the heap's first range the final map is
+//! built, and put into force.
 
 use ::memory::{
     CHUNK_SIZE, ChunkPool, Heap, MapError, Owner, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage1,
     Stage1Kind,
 };
 use arch::{cache, entry, mmu, tlb};
-use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use devtree::Board;
 use devtree::board::StartMethod;
 use devtree::free::Free;
+use devtree::own_memory::{self, FirstHeap, Taken};
 use log::info;
 use sync::{Once, SpinLock};
 
 use crate::interrupts;
 
-/// Less than this beside the image, and the heap gets a block of its own.
-const LEAST_HEAP: u64 = 512 * 1024;
 /// The heap grows by a block when a domain is about to be created and less than this is free.
 const HEAP_RESERVE: u64 = 512 * 1024;
-/// Everything that must not be given away, at most: the board's reservations and our own few.
-const MAX_TAKEN: usize = 128;
 
 #[global_allocator]
 static HEAP: Heap = Heap::new();
 
 static POOL: ChunkPool = ChunkPool::new();
 static MAP: Once<SpinLock<Stage1>> = Once::new();
-static TAKEN: Once<ArrayVec<PaRange, MAX_TAKEN>> = Once::new();
+static TAKEN: Once<Taken> = Once::new();
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
 
 /// Why memory could not be set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Error {
-    /// More ranges are reserved than we keep.
-    TooManyReservations,
+    /// Too much is reserved, or nothing is left for the heap.
+    Own(devtree::Error),
     /// No memory for the heap, or for the map.
     NoMemory,
     /// The final map refused a range.
@@ -48,10 +43,16 @@ pub(crate) enum Error {
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::TooManyReservations => write!(f, "more than {MAX_TAKEN} reserved ranges"),
+            Self::Own(error) => error.fmt(f),
             Self::NoMemory => f.write_str("no memory for the hypervisor itself"),
             Self::Map(error, what) => write!(f, "cannot map {what}: {error}"),
         }
+    }
+}
+
+impl From<devtree::Error> for Error {
+    fn from(error: devtree::Error) -> Self {
+        Self::Own(error)
     }
 }
 
@@ -96,15 +97,12 @@ fn enforce(root: ::memory::Pa) {
 /// Sets up the heap and the final map.
 pub(crate) fn start(board: &Board, tree: PaRange) -> Result<(), Error> {
     let image = entry::image().ok_or(Error::NoMemory)?;
-    let mut taken = ArrayVec::<PaRange, MAX_TAKEN>::new();
-    let own = [Some(image), Some(tree), board.initrd];
-    let reserved = board.reserved.iter().map(|reserved| reserved.range);
-    for range in own.into_iter().flatten().chain(reserved) {
-        taken
-            .try_push(range)
-            .map_err(|_| Error::TooManyReservations)?;
+    let mut taken = own_memory::taken(board, image, tree)?;
+    let heap = own_memory::first_heap(board, image, &mut taken)?;
+    let first = heap.range();
+    if matches!(heap, FirstHeap::Apart(_)) && !entry::map_early_memory(first) {
+        return Err(Error::NoMemory);
     }
-    let first = first_heap(board, image, &mut taken)?;
     give_to_heap(first);
 
     let map = build_map(board, first)?;
@@ -116,16 +114,13 @@ pub(crate) fn start(board: &Board, tree: PaRange) -> Result<(), Error> {
 }
 
 /// What no guest's module may overlap, and no guest be given.
-pub(crate) fn taken() -> ArrayVec<PaRange, MAX_TAKEN> {
+pub(crate) fn taken() -> Taken {
     TAKEN.get().cloned().unwrap_or_default()
 }
 
 /// Gives the free memory to the pool: all but what is taken, and the guests' modules.
 pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error> {
-    let mut taken = taken().to_vec();
-    taken.extend_from_slice(modules);
-    let free = Free::new(&board.memory, &taken, CHUNK_SIZE);
-    POOL.fill(&free.ranges);
+    POOL.fill(&own_memory::left(board, &taken(), modules).ranges);
     let highest = board
         .memory
         .iter()
@@ -144,58 +139,21 @@ pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error>
     Ok(())
 }
 
-/// The heap's first range: what is left of the image's last block, else a block of its own. It is mapped,
-/// and added to what is taken.
-fn first_heap(
-    board: &Board,
-    image: PaRange,
-    taken: &mut ArrayVec<PaRange, MAX_TAKEN>,
-) -> Result<PaRange, Error> {
-    let block = image.align_outward(CHUNK_SIZE).ok_or(Error::NoMemory)?;
-    let beside = Free::new(&board.memory, taken, PAGE_SIZE)
-        .ranges
-        .iter()
-        .filter_map(|range| {
-            let start = range.start().max(image.end());
-            PaRange::between(start, range.end().min(block.end()))
-        })
-        .max_by_key(|range| range.size());
-    let range = match beside {
-        Some(range) if range.size() >= LEAST_HEAP => range,
-        _ => {
-            let free = Free::new(&board.memory, taken, CHUNK_SIZE);
-            let first = free.ranges.iter().find(|range| range.size() >= CHUNK_SIZE);
-            let first = first.ok_or(Error::NoMemory)?;
-            let own = PaRange::new(first.start(), CHUNK_SIZE).ok_or(Error::NoMemory)?;
-            if !entry::map_early_memory(own) {
-                return Err(Error::NoMemory);
-            }
-            own
-        }
-    };
-    taken
-        .try_push(range)
-        .map_err(|_| Error::TooManyReservations)?;
-    Ok(range)
-}
-
 /// The final map: all memory that may be mapped, the image's parts with their rights, devices.
 fn build_map(board: &Board, heap: PaRange) -> Result<Stage1, Error> {
     let mut map = Stage1::new().ok_or(Error::NoMemory)?;
     let parts = entry::image_parts().ok_or(Error::NoMemory)?;
-    let mut apart = ArrayVec::<PaRange, MAX_TAKEN>::new();
-    apart
-        .try_push(heap)
-        .map_err(|_| Error::TooManyReservations)?;
+    let mut apart = Taken::new();
     let no_map = board.reserved.iter().filter(|reserved| reserved.no_map);
     for range in parts
         .iter()
         .map(|part| part.0)
         .chain(no_map.map(|reserved| reserved.range))
+        .chain([heap])
     {
         apart
             .try_push(range)
-            .map_err(|_| Error::TooManyReservations)?;
+            .map_err(|_| devtree::Error::TooMany("reserved ranges"))?;
     }
     for range in &Free::new(&board.memory, &apart, PAGE_SIZE).ranges {
         map.map(*range, Stage1Kind::Data)

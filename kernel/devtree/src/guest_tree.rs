@@ -197,9 +197,7 @@ impl GuestTree<'_> {
     }
 
     fn timer(&self, tree: &mut FdtWriter) -> Result<()> {
-        let interrupts = self
-            .timers
-            .map(|intid| [1, intid.wrapping_sub(16), PRIVATE_LEVEL]);
+        let interrupts = self.timers.map(interrupt_cells);
         let node = tree.begin_node("timer")?;
         tree.property_string("compatible", "arm,armv8-timer")?;
         tree.property_u32("interrupt-parent", GIC)?;
@@ -219,7 +217,7 @@ impl GuestTree<'_> {
         tree.property_string_list("compatible", strings(&["arm,sbsa-uart", "arm,pl011"]))?;
         tree.property_array_u64("reg", &cells(&[registers]))?;
         tree.property_u32("interrupt-parent", GIC)?;
-        tree.property_array_u32("interrupts", &[0, intid.wrapping_sub(32), SHARED_LEVEL])?;
+        tree.property_array_u32("interrupts", &interrupt_cells(intid))?;
         tree.property_u32("current-speed", 115_200)?;
         tree.end_node(node)
     }
@@ -237,11 +235,17 @@ impl GuestTree<'_> {
         tree.property_string_list("compatible", strings(&[&exact, "xen,xen"]))?;
         tree.property_array_u64("reg", &cells(&registers))?;
         tree.property_u32("interrupt-parent", GIC)?;
-        tree.property_array_u32(
-            "interrupts",
-            &[1, hypervisor.upcall.wrapping_sub(16), PRIVATE_LEVEL],
-        )?;
+        tree.property_array_u32("interrupts", &interrupt_cells(hypervisor.upcall))?;
         tree.end_node(node)
+    }
+}
+
+/// An interrupt of a guest as its tree has it: a tree counts private interrupts (type 1) from INTID 16, and shared
+/// ones (type 0) from INTID 32.
+pub const fn interrupt_cells(intid: u32) -> [u32; 3] {
+    match intid {
+        0..32 => [1, intid.wrapping_sub(16), PRIVATE_LEVEL],
+        _ => [0, intid.wrapping_sub(32), SHARED_LEVEL],
     }
 }
 

@@ -6,7 +6,7 @@
 //! * [`fit`]: the bundle, a FIT image; [`kernel`]: what a guest's kernel file is.
 //! * [`placement`] and [`guest_tree`]: where things go in guest RAM, and the tree that the guest gets.
 //! * [`plan`]: all that together, for each guest: what the image carries out and the checker prints.
-//! * [`free`]: the physical memory that nobody has taken yet.
+//! * [`free`] and [`own_memory`]: the physical memory that nobody has taken yet, and what the hypervisor takes.
 //!
 //! Trees and bundles come from outside: whatever bytes they hold, nothing here panics, runs for longer
 //! than their size allows, or recurses. [`Board`] and [`early`] need no heap.
@@ -39,6 +39,7 @@ pub mod kernel;
 #[cfg(test)]
 mod mutation_tests;
 pub mod options;
+pub mod own_memory;
 pub mod placement;
 pub mod plan;
 mod problem;
