@@ -19,6 +19,12 @@ build kind="release":
 @run *settings:
     tools/cargo run --quiet -p viaduct-tests --bin run -- "$@"
 
+# What the hypervisor would make of FILE, a host tree or a bundle; words as for `run`, and board=FILE module@ADDRESS=FILE tree=GUEST
+[no-exit-message]
+@inspect file *words:
+    [ -e "${CARGO_TARGET_DIR:-target}/viaduct.img" ] || tools/build release >&2
+    tools/cargo run --quiet -p viaduct-inspect -- "$@"
+
 # All tests, under 25 minutes on two cores
 test: lint unit loom system
 

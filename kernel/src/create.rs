@@ -73,7 +73,7 @@ pub(crate) fn tell(problem: &Problem) {
 }
 
 /// Builds every guest that can be built, and makes all known and ready to run.
-pub(crate) fn build_all(virtual_gic: Virtual, planner: Planner<'_>, configs: &[DomainConfig]) {
+pub(crate) fn build_all(virtual_gic: Virtual, planner: Planner<'_, '_>, configs: &[DomainConfig]) {
     let mut builder = Builder {
         virtual_gic,
         planner,
@@ -95,12 +95,12 @@ pub(crate) fn build_all(virtual_gic: Virtual, planner: Planner<'_>, configs: &[D
 }
 
 /// What all guests are built from.
-struct Builder<'t> {
+struct Builder<'b, 't> {
     virtual_gic: Virtual,
-    planner: Planner<'t>,
+    planner: Planner<'b, 't>,
 }
 
-impl Builder<'_> {
+impl Builder<'_, '_> {
     /// Builds one guest.
     fn build(&mut self, number: usize, config: &DomainConfig) -> Result<&'static Domain, Error> {
         memory_map::grow_heap().ok_or(Error::Heap)?;

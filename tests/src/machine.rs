@@ -267,14 +267,24 @@ impl Machine {
         let path = scratch().join(format!("{name}.machine.dtb"));
         let mut command = Command::new("qemu-system-aarch64");
         self.board_arguments(&mut command);
-        let dump = command
-            .args(["-display", "none", "-M"])
-            .arg(format!("dumpdtb={}", path.display()));
-        match dump.output() {
-            Ok(output) if output.status.success() => path,
-            Ok(output) => panic!("QEMU: {}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => panic!("cannot run QEMU (./setup installs it): {error}"),
+        if let Err(message) = dump(command, &path) {
+            panic!("{message}");
         }
+        path
+    }
+
+    /// The tree that the hypervisor finds on this machine, bundle and boot arguments included.
+    ///
+    /// # Errors
+    /// What QEMU says against it.
+    pub fn tree_at_boot(&self, name: &str) -> Result<Vec<u8>, String> {
+        let path = scratch().join(format!("{name}.{}.dtb", std::process::id()));
+        let mut command = Command::new("qemu-system-aarch64");
+        self.arguments(name, &mut command);
+        dump(command, &path)?;
+        let tree = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()));
+        let _ = std::fs::remove_file(&path);
+        tree
     }
 
     /// Where modules of the host tree start: above what QEMU's loader places by itself.
@@ -283,6 +293,16 @@ impl Machine {
             Board::Virt(_) => 0x5000_0000,
             Board::RaspberryPi4 => 0x1000_0000,
         }
+    }
+}
+
+/// Has QEMU write the tree of a machine to a file, instead of running it.
+fn dump(mut command: Command, path: &Path) -> Result<(), String> {
+    let dump = format!("dumpdtb={}", path.display());
+    match command.args(["-display", "none", "-M", &dump]).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("QEMU: {}", String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(format!("cannot run QEMU (./setup installs it): {error}")),
     }
 }
 

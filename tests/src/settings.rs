@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::demo::Contents;
 use crate::images::Image;
-use crate::machine::{Board, Gic};
+use crate::machine::{Board, Gic, Machine};
 
 /// The settings, with what holds where nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,21 @@ impl Settings {
             return Err("linux= and initrd= change the demo bundle; leave out bundle=".to_owned());
         }
         Ok(settings)
+    }
+
+    /// What is said of a machine's hardware and of the boot arguments, done to `machine`.
+    #[must_use]
+    pub fn apply(&self, mut machine: Machine) -> Machine {
+        if let Some(cpus) = self.cpus {
+            machine = machine.cpus(cpus);
+        }
+        if let Some(mib) = self.memory_mib {
+            machine = machine.memory_mib(mib);
+        }
+        match &self.append {
+            Some(words) => machine.argument(words),
+            None => machine,
+        }
     }
 }
 

@@ -23,8 +23,8 @@ pub const XEN_VERSION: (u16, u16) = (4, 20);
 const DEFAULT_SPIS: u32 = 32;
 
 /// Reads the descriptions of all guests, and plans each.
-pub struct Planner<'t> {
-    board: &'t Board,
+pub struct Planner<'b, 't> {
+    board: &'b Board,
     bundle: Option<Fit<'t>>,
     /// Images of the bundle whose hashes were found right.
     checked: Vec<String>,
@@ -70,9 +70,9 @@ pub struct Plan<'t> {
     pub tree: Vec<u8>,
 }
 
-impl<'t> Planner<'t> {
+impl<'b, 't> Planner<'b, 't> {
     /// For a board, and the bundle if there is one.
-    pub fn new(board: &'t Board, bundle: Option<Fit<'t>>) -> Self {
+    pub fn new(board: &'b Board, bundle: Option<Fit<'t>>) -> Self {
         Self {
             board,
             bundle,
@@ -254,7 +254,7 @@ fn range(start: u64, size: u64) -> Result<IpaRange, Error> {
 
 /// The id of the guest that was described as number `number`, from 0. Ids begin at 1, and have gaps where a guest
 /// could not be built.
-fn id(number: usize) -> DomainId {
+pub fn id(number: usize) -> DomainId {
     DomainId(u16::try_from(number).map_or(u16::MAX, |number| number.saturating_add(1)))
 }
 

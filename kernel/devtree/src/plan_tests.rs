@@ -13,7 +13,7 @@ fn nothing_in_memory(_: PaRange) -> &'static [u8] {
 }
 
 /// Reads the bundle on a board, and hands planner and descriptions on.
-fn with_bundle(tree: &[u8], then: impl FnOnce(&mut Planner<'_>, &[DomainConfig])) {
+fn with_bundle(tree: &[u8], then: impl FnOnce(&mut Planner<'_, '_>, &[DomainConfig])) {
     let board = Board::from_tree(tree).unwrap();
     let mut planner = Planner::new(&board, Some(Fit::new(BUNDLE).unwrap()));
     let configs = planner.describe(Tree::new(tree).unwrap(), &[], &mut |problem| {

@@ -24,18 +24,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut machine = Machine::new(settings.board)
+    let machine = Machine::new(settings.board)
         .image(settings.image.clone())
         .bundle(bundle);
-    if let Some(cpus) = settings.cpus {
-        machine = machine.cpus(cpus);
-    }
-    if let Some(mib) = settings.memory_mib {
-        machine = machine.memory_mib(mib);
-    }
-    if let Some(words) = &settings.append {
-        machine = machine.argument(words);
-    }
+    let machine = settings.apply(machine);
     let mut command = Command::new("qemu-system-aarch64");
     machine.arguments("run", &mut command);
     command.args(["-display", "none"]);
