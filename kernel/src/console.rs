@@ -14,7 +14,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
-use crate::{cpus, interrupts};
+use crate::{cpus, interrupts, lifecycle};
 
 pub(crate) use shell::SourceId as Source;
 
@@ -119,14 +119,25 @@ pub(crate) fn start_interrupts(_board: &Board) {
     state.drain();
 }
 
-/// A new guest's place on the console.
-pub(crate) fn add(name: &str) -> Source {
-    STATE
-        .lock()
-        .console
-        .as_mut()
-        .and_then(|console| console.add(name, SHARE).ok())
-        .unwrap_or(Source::HYPERVISOR)
+/// Bytes that [`reserve`] takes.
+pub(crate) fn room_for(guests: usize) -> u64 {
+    (guests as u64).saturating_add(1) * SHARE as u64
+}
+
+/// Room for so many guests. If there is none, those that do not fit are told of one by one.
+pub(crate) fn reserve(guests: usize) {
+    if let Some(console) = &mut STATE.lock().console {
+        let _ = console.reserve(guests, SHARE);
+    }
+}
+
+/// A new guest's place on the console; `None` if there is no memory for it. Without a console it has the
+/// hypervisor's, which nobody sees either.
+pub(crate) fn add(name: &str) -> Option<Source> {
+    match &mut STATE.lock().console {
+        Some(console) => console.add(name, SHARE).ok(),
+        None => Some(Source::HYPERVISOR),
+    }
 }
 
 /// A guest that has ended: what it wrote last is shown, and it gets no more input.
@@ -178,14 +189,21 @@ pub(crate) fn serve_waiting() {
     for domain in machine::domains() {
         if domain.console_waits.swap(false, Ordering::Relaxed) {
             STALLED.fetch_sub(1, Ordering::Relaxed);
-            // One step: what is left waits for another look, which an interrupt of our own asks for.
-            if domain.is_running() && domain.xen.serve_console(&Machine) {
-                wait(domain);
-                if let Some(cpu) = cpus::this_cpu() {
-                    interrupts::send_look(cpu);
-                }
+            // One step: what is left waits for another look.
+            if !domain.is_running() {
+                lifecycle::settle(domain);
+            } else if domain.xen.serve_console(&Machine) {
+                serve_later(domain);
             }
         }
+    }
+}
+
+/// More is left in a domain's ring than one step takes: an interrupt of our own asks for another look.
+pub(crate) fn serve_later(domain: &Domain) {
+    wait(domain);
+    if let Some(cpu) = cpus::this_cpu() {
+        interrupts::send_look(cpu);
     }
 }
 

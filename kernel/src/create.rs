@@ -79,6 +79,8 @@ pub(crate) fn build_all(virtual_gic: Virtual, planner: Planner<'_, '_>, configs:
         planner,
     };
     let mut domains: Vec<&'static Domain> = Vec::new();
+    memory_map::grow_heap_by(console::room_for(configs.len()));
+    console::reserve(configs.len());
     for (number, config) in configs.iter().enumerate() {
         match builder.build(number, config) {
             Ok(domain) => domains.push(domain),
@@ -135,7 +137,7 @@ impl Builder<'_, '_> {
         for chunk in chunks {
             memory_map::scrub(*chunk);
         }
-        load::copy_files(&ram, plan);
+        load::copy_files(&ram, plan)?;
 
         let mut stage2 = Stage2::new().ok_or(Error::Heap)?;
         for (range, to) in &ram {
@@ -194,7 +196,7 @@ impl Builder<'_, '_> {
                 .map_err(Error::Vgic)?,
             xen: XenState::new(&xen_config).map_err(Error::Xen)?,
             uart: machine.uart.map(|_| devices::Uart::new()),
-            console: console::add(&config.name),
+            console: console::add(&config.name).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,
             registers: exits::registers(self.virtual_gic.version),
             bus: devices::bus(machine),

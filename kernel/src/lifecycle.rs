@@ -70,7 +70,7 @@ pub(crate) fn left(domain: &'static Domain) {
 
 /// Ends the domain if no CPU has anything of it any more.
 fn finish(domain: &'static Domain) {
-    let reason = {
+    {
         let mut phase = domain.phase.lock();
         let Phase::Stopping(reason) = *phase else {
             return;
@@ -79,19 +79,39 @@ fn finish(domain: &'static Domain) {
             return;
         }
         *phase = Phase::Releasing(reason);
-        reason
-    };
+    }
     // From here on nobody translates through its stage 2, and nobody copies to or from its memory: the
     // calls that do run on CPUs that have it loaded.
     while !domain.xen.disconnect_all(&Machine) {}
     domain.gone.store(true, Ordering::Release);
     arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
+    settle(domain);
+}
+
+/// Lets go of all that a domain has, once what it wrote before its end is with the console: comes again when
+/// there is room for more of it.
+pub(crate) fn settle(domain: &'static Domain) {
+    let more = domain.xen.serve_console(&Machine);
+    if !domain.xen.console_is_drained() {
+        if more {
+            console::serve_later(domain);
+        }
+        return;
+    }
+    let reason = {
+        let mut phase = domain.phase.lock();
+        let Phase::Releasing(reason) = *phase else {
+            return;
+        };
+        *phase = Phase::Closing(reason);
+        reason
+    };
+    console::close(domain.console);
     frames::depart(domain, reason);
 }
 
 /// A domain has ended, and nothing that it had can be reached any more.
 pub(crate) fn stopped(domain: &'static Domain, reason: ShutdownReason) {
-    console::close(domain.console);
     info!("{}: stopped ({reason})", domain.name);
     if is_last(domain, reason) {
         last_stop();

@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use ::memory::{Ipa, IpaRange, Pa, PaRange};
+use devtree::gzip::Gunzip;
 use devtree::kernel::Kernel;
 use devtree::plan::Plan;
 
@@ -33,10 +34,14 @@ pub(crate) fn lay_out(banks: &[IpaRange], chunks: &[PaRange]) -> Vec<(IpaRange, 
 }
 
 /// Copies the files to their places, down to the point of coherency.
-pub(crate) fn copy_files(ram: &[(IpaRange, Pa)], plan: &Plan<'_>) {
+///
+/// # Errors
+/// A packed kernel is damaged.
+pub(crate) fn copy_files(ram: &[(IpaRange, Pa)], plan: &Plan<'_>) -> Result<(), devtree::Error> {
     let place = &plan.place;
     match &plan.kernel {
         Kernel::Image(_) => copy(ram, place.kernel.start(), plan.kernel_file),
+        Kernel::Packed(_) => unpack(ram, place.kernel, plan.kernel_file)?,
         Kernel::Elf(elf) => {
             for segment in &elf.segments {
                 copy(ram, segment.range.start(), segment.data);
@@ -47,6 +52,18 @@ pub(crate) fn copy_files(ram: &[(IpaRange, Pa)], plan: &Plan<'_>) {
     if let Some(initrd) = place.initrd {
         copy(ram, initrd.start(), plan.ramdisk);
     }
+    Ok(())
+}
+
+/// Unpacks a kernel into its place. No more comes than was counted when the place was found.
+fn unpack(ram: &[(IpaRange, Pa)], place: IpaRange, file: &[u8]) -> Result<(), devtree::Error> {
+    let mut unpacking = Gunzip::new(file)?;
+    let mut at = place.start();
+    while let Some(bytes) = unpacking.step()? {
+        copy(ram, at, bytes);
+        at = Ipa::new(at.get() + bytes.len() as u64);
+    }
+    Ok(())
 }
 
 fn copy(ram: &[(IpaRange, Pa)], to: Ipa, bytes: &[u8]) {

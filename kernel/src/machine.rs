@@ -78,6 +78,8 @@ pub(crate) enum Phase {
     Stopping(ShutdownReason),
     /// No CPU has state of it any more; what it holds is being given back.
     Releasing(ShutdownReason),
+    /// All that it wrote is with the console, and what it holds is being given back.
+    Closing(ShutdownReason),
     /// It has ended, and holds nothing any more.
     Stopped(ShutdownReason),
 }

@@ -82,6 +82,17 @@ pub(crate) fn grow_heap() -> Option<()> {
     Some(())
 }
 
+/// Gives the heap chunks for one piece of so many bytes, if it is too large to be found there anyway.
+pub(crate) fn grow_heap_by(bytes: u64) {
+    if bytes <= HEAP_RESERVE / 2 {
+        return;
+    }
+    // The heap deals in powers of two.
+    let chunks = bytes.next_power_of_two().div_ceil(CHUNK_SIZE);
+    let pieces = POOL.allocate(chunks, Owner::HYPERVISOR);
+    pieces.into_iter().flatten().for_each(give_to_heap);
+}
+
 #[expect(unsafe_code, reason = "the ranges were just taken from what is free")]
 fn give_to_heap(range: PaRange) {
     // SAFETY: the callers took the range out of the free memory, and it is mapped.

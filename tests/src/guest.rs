@@ -17,6 +17,7 @@ pub struct Guest {
     boot_arguments: String,
     vpl011: bool,
     enhanced: Option<String>,
+    kernel_extra: String,
     extra: String,
 }
 
@@ -32,6 +33,7 @@ impl Guest {
             boot_arguments: String::new(),
             vpl011: false,
             enhanced: Some("no-xenstore".to_owned()),
+            kernel_extra: String::new(),
             extra: String::new(),
         }
     }
@@ -61,6 +63,13 @@ impl Guest {
     #[must_use]
     pub fn memory_mib(mut self, mib: u64) -> Self {
         self.memory_kib = mib * 1024;
+        self
+    }
+
+    /// RAM in KiB.
+    #[must_use]
+    pub fn memory_kib(mut self, kib: u64) -> Self {
+        self.memory_kib = kib;
         self
     }
 
@@ -96,6 +105,13 @@ impl Guest {
     #[must_use]
     pub fn enhanced(mut self, value: Option<&str>) -> Self {
         self.enhanced = value.map(str::to_owned);
+        self
+    }
+
+    /// Properties of the kernel's module to add as they are, in device tree source.
+    #[must_use]
+    pub fn kernel_extra(mut self, source: &str) -> Self {
+        self.kernel_extra.push_str(source);
         self
     }
 
@@ -141,7 +157,7 @@ impl Guest {
             text,
             "        compatible = \"multiboot,kernel\", \"multiboot,module\";"
         );
-        let _ = writeln!(text, "        {property}");
+        let _ = writeln!(text, "        {property} {}", self.kernel_extra);
         if !self.boot_arguments.is_empty() {
             let _ = writeln!(text, "        bootargs = {:?};", self.boot_arguments);
         }

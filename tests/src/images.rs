@@ -73,6 +73,13 @@ pub fn pi4_tree() -> PathBuf {
     linux("bcm2711-rpi-4-b.dtb")
 }
 
+/// U-Boot for QEMU's `virt`, from Debian's package: a raw binary.
+#[must_use]
+pub fn u_boot() -> PathBuf {
+    once(&root().join("guests/u-boot/fetch"), "");
+    target().join("guests/u-boot.bin")
+}
+
 /// The folder with the Pi 4's firmware, from Debian's package.
 pub(crate) fn pi4_firmware() -> PathBuf {
     once(&root().join("platform/rpi4/fetch"), "");

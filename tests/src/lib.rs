@@ -35,7 +35,7 @@ mod transcript;
 pub use bundle::Bundle;
 pub use console::{Console, seconds};
 pub use guest::Guest;
-pub use images::{Image, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree};
+pub use images::{Image, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree, u_boot};
 pub use machine::{Board, Gic, Machine};
 pub use paths::{root, scratch, target};
 pub use skip::skip;

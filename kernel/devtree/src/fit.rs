@@ -8,6 +8,7 @@ mod tests;
 
 use arrayvec::ArrayVec;
 
+pub(crate) use hash::CRC_32;
 pub use hash::{Algorithm, Check, Progress};
 
 use crate::tree::Node;
@@ -71,9 +72,13 @@ impl<'a> Fit<'a> {
         let images = self.tree.find("/images").ok_or(Error::NoSuchImage)?;
         let node = images.child(name).ok_or(Error::NoSuchImage)?;
         match node.property("compression").map(|property| property.str()) {
-            None | Some(Some("none")) => {}
-            Some(Some("gzip")) => return Err(Error::NotBuilt("compression \"gzip\"")),
-            Some(Some(_)) => return Err(Error::NotBuilt("compression other than \"none\"")),
+            // Whether a kernel is packed, its first bytes say; a RAM disk is its guest's to unpack.
+            None | Some(Some("none" | "gzip")) => {}
+            Some(Some(_)) => {
+                return Err(Error::NotBuilt(
+                    "compression other than \"none\" and \"gzip\"",
+                ));
+            }
             Some(None) => return Err(Error::Image("compression")),
         }
         let mut hashes = ArrayVec::new();

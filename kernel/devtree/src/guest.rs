@@ -129,6 +129,11 @@ pub struct DomainConfig {
     pub console_focus: bool,
     /// The kernel.
     pub kernel: ModuleSource,
+    /// The kernel is a raw binary, to be put so many bytes from the start of RAM and entered there
+    /// (`viaduct,load-offset`).
+    pub load_offset: Option<u64>,
+    /// The tree goes so many bytes from the start of RAM (`viaduct,dtb-offset`).
+    pub tree_offset: Option<u64>,
     /// The initial RAM disk.
     pub ramdisk: Option<ModuleSource>,
     /// The command line (`bootargs` of the kernel's module).

@@ -1,5 +1,6 @@
-//! What a guest's kernel file is: an arm64 `Image` (Linux, Documentation/arch/arm64/booting) or an ELF64 file
-//! for AArch64. Other kinds that Xen's users know are recognised, to be refused by name.
+//! What a guest's kernel file is: an arm64 `Image` (Linux, Documentation/arch/arm64/booting), plain or packed
+//! by gzip, an ELF64 file for AArch64, or whatever its description says that it is. Other kinds that Xen's
+//! users know are recognised, to be refused by name.
 
 use arrayvec::ArrayVec;
 use elf::ElfBytes;
@@ -8,6 +9,7 @@ use elf::file::Class;
 use memory::{Ipa, IpaRange};
 
 use crate::Error;
+use crate::gzip::{Gunzip, is_gzip};
 
 /// Loadable segments of an ELF file.
 pub const MAX_SEGMENTS: usize = 16;
@@ -27,11 +29,13 @@ const IMAGE_BRANCH: u32 = 0x1400_0008;
 pub enum Kernel<'a> {
     /// An arm64 `Image`: copied whole, entered at its first byte.
     Image(Image),
+    /// The same, packed by gzip; what is known of it comes from its first bytes, unpacked.
+    Packed(Image),
     /// An ELF file.
     Elf(Elf<'a>),
 }
 
-/// The header of an arm64 `Image`.
+/// The header of an arm64 `Image`, or what stands for it with a raw binary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Image {
     /// Bytes from the start of RAM to the image.
@@ -64,25 +68,60 @@ fn little_endian<const SIZE: usize>(file: &[u8], offset: usize) -> Option<[u8; S
 
 /// Finds out what kind of kernel a file is, and reads what is needed to load it.
 pub fn probe(file: &[u8]) -> Result<Kernel<'_>, Error> {
-    let word = |offset| little_endian::<4>(file, offset).map(u32::from_le_bytes);
+    if is_gzip(file) {
+        return probe_packed(file).map(Kernel::Packed);
+    }
     match file {
         [0x7f, b'E', b'L', b'F', ..] => return probe_elf(file).map(Kernel::Elf),
-        [0x1f, 0x8b, ..] => return Err(Error::KernelKind("a gzip-compressed kernel")),
         [0x27, 0x05, 0x19, 0x56, ..] => return Err(Error::KernelKind("a uImage")),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(Error::KernelKind("a zstd-compressed kernel")),
         [0x04, 0x22, 0x4d, 0x18, ..] => return Err(Error::KernelKind("an LZ4-compressed kernel")),
         _ => {}
     }
-    if word(56) == Some(IMAGE_MAGIC) || word(0) == Some(IMAGE_BRANCH) {
-        return probe_image(file).map(Kernel::Image);
+    if is_image(file) {
+        return probe_image(file, file.len() as u64).map(Kernel::Image);
     }
-    if word(0x24) == Some(0x016f_2818) {
+    if little_endian(file, 0x24).map(u32::from_le_bytes) == Some(0x016f_2818) {
         return Err(Error::KernelKind("a 32-bit zImage"));
     }
     Err(Error::UnknownKernel)
 }
 
-fn probe_image(file: &[u8]) -> Result<Image, Error> {
+/// A binary of which only its description knows what it is (`viaduct,load-offset`): copied whole, that many
+/// bytes from the start of RAM, and entered at its first byte.
+#[must_use]
+pub fn raw(file: &[u8], load_offset: u64) -> Kernel<'_> {
+    Kernel::Image(Image {
+        text_offset: load_offset,
+        size: file.len() as u64,
+    })
+}
+
+/// An `Image` in a gzip file: as much is unpacked as its header takes.
+fn probe_packed(file: &[u8]) -> Result<Image, Error> {
+    let mut unpacking = Gunzip::new(file)?;
+    let length = unpacking.length();
+    while let Some(start) = unpacking.step()? {
+        // A window is far larger than a header, so the first bytes that come hold all of it.
+        if !start.is_empty() {
+            return match is_image(start) {
+                true => probe_image(start, length),
+                false => Err(Error::KernelKind(
+                    "a gzip file with something else than an Image",
+                )),
+            };
+        }
+    }
+    Err(Error::Kernel("gzip data: it is empty"))
+}
+
+fn is_image(file: &[u8]) -> bool {
+    let word = |offset| little_endian(file, offset).map(u32::from_le_bytes);
+    word(56) == Some(IMAGE_MAGIC) || word(0) == Some(IMAGE_BRANCH)
+}
+
+/// Reads the header at the start of an `Image` of `length` bytes.
+fn probe_image(file: &[u8], length: u64) -> Result<Image, Error> {
     if file.len() < IMAGE_HEADER {
         return Err(Error::Kernel("Image header"));
     }
@@ -99,7 +138,7 @@ fn probe_image(file: &[u8]) -> Result<Image, Error> {
     }
     Ok(Image {
         text_offset,
-        size: image_size.max(file.len() as u64),
+        size: image_size.max(length),
     })
 }
 
@@ -152,7 +191,7 @@ impl Kernel<'_> {
     /// The smallest range that holds all of the kernel in a guest whose RAM starts at `ram`, and its entry.
     pub(crate) fn span(&self, ram: Ipa) -> Option<(IpaRange, Ipa)> {
         match self {
-            Self::Image(image) => {
+            Self::Image(image) | Self::Packed(image) => {
                 let start = ram.checked_add(image.text_offset)?;
                 Some((IpaRange::new(start, image.size)?, start))
             }

@@ -87,7 +87,6 @@ fn images_say_where_and_how_large() {
 #[test]
 fn other_kinds_are_refused_by_name() {
     for (start, kind) in [
-        (&[0x1f, 0x8b, 8][..], "gzip"),
         (&[0x27, 0x05, 0x19, 0x56], "uImage"),
         (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
         (&[0x04, 0x22, 0x4d, 0x18], "LZ4"),
@@ -180,4 +179,42 @@ fn elf_files_that_make_no_sense() {
     let mut none = elf(0, &[]);
     none[32..40].fill(0);
     assert!(probe(&none).is_err());
+}
+
+#[test]
+fn an_image_may_be_packed() {
+    use crate::gzip::tests::pack;
+    let plain = image(0x8_0000, 0x30_0000, 100_000);
+    let size = 0x30_0000;
+    let known = Kernel::Packed(Image {
+        text_offset: 0x8_0000,
+        size,
+    });
+    assert_eq!(probe(&pack(&plain, 0, &[])), Ok(known));
+    // Longer than its header says: what comes out counts.
+    let Ok(Kernel::Packed(probed)) = probe(&pack(&image(0, 64, 100_000), 0, &[])) else {
+        panic!("not packed");
+    };
+    assert_eq!(probed.size, 100_000);
+
+    let other = "a gzip file with something else than an Image";
+    for content in [&elf(0, &[])[..], &[0; 100], b"short"] {
+        assert_eq!(probe(&pack(content, 0, &[])), Err(Error::KernelKind(other)));
+    }
+    assert_eq!(
+        probe(&pack(&[], 0, &[])),
+        Err(Error::Kernel("gzip data: it is empty"))
+    );
+    assert!(probe(&[0x1f, 0x8b, 8]).is_err());
+}
+
+#[test]
+fn a_raw_binary_is_what_its_description_says() {
+    assert_eq!(
+        raw(b"anything", 0x20_0000),
+        Kernel::Image(Image {
+            text_offset: 0x20_0000,
+            size: 8
+        })
+    );
 }

@@ -3,7 +3,7 @@
 //! * [`Board`]: the host's tree as one flat value; [`early::console`]: just the console, first thing.
 //! * [`guest`]: descriptions of guests, from the host's `/chosen` or from a bundle, after Xen's dom0less
 //!   binding; what is wrong in one is told as a [`Problem`] and leaves out that guest alone.
-//! * [`fit`]: the bundle, a FIT image; [`kernel`]: what a guest's kernel file is.
+//! * [`fit`]: the bundle, a FIT image; [`kernel`]: what a guest's kernel file is, [`gzip`] when it is packed.
 //! * [`placement`] and [`guest_tree`]: where things go in guest RAM, and the tree that the guest gets.
 //! * [`plan`]: all that together, for each guest: what the image carries out and the checker prints.
 //! * [`free`] and [`own_memory`]: the physical memory that nobody has taken yet, and what the hypervisor takes.
@@ -35,6 +35,7 @@ pub mod fit;
 pub mod free;
 pub mod guest;
 pub mod guest_tree;
+pub mod gzip;
 pub mod kernel;
 #[cfg(test)]
 mod mutation_tests;

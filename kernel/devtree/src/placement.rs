@@ -74,8 +74,14 @@ pub fn extended_regions(memory: u64) -> ArrayVec<IpaRange, 2> {
 ///
 /// Xen's rules: tree and disk, each rounded up to 2 MiB, lie together at 128 MiB from the start of RAM if they
 /// fit there and the kernel ends below; else at the end of bank 0 if that is above the kernel; else just below
-/// the kernel. Guests too small for that get them rounded to pages, at the end of bank 0.
-pub fn place(kernel: &Kernel<'_>, banks: &Banks, initrd: u64) -> Result<Placement, Error> {
+/// the kernel. Guests too small for that get them rounded to pages, at the end of bank 0. With `tree_offset`
+/// the tree lies that many bytes from the start of RAM, and the rules hold for the disk alone.
+pub fn place(
+    kernel: &Kernel<'_>,
+    banks: &Banks,
+    initrd: u64,
+    tree_offset: Option<u64>,
+) -> Result<Placement, Error> {
     const PREFERRED: u64 = 128 << 20;
     let ram = *banks.first().ok_or(Error::DoesNotFit("the kernel"))?;
     let span = kernel
@@ -83,19 +89,35 @@ pub fn place(kernel: &Kernel<'_>, banks: &Banks, initrd: u64) -> Result<Placemen
         .filter(|(span, _)| ram.contains_range(*span));
     let (kernel_range, entry) = span.ok_or(Error::DoesNotFit("the kernel"))?;
 
+    let fixed = match tree_offset {
+        None => None,
+        Some(offset) => {
+            let range = ram.start().checked_add(offset);
+            let range = range.and_then(|start| IpaRange::new(start, TREE_SIZE));
+            let range = range.filter(|tree| ram.contains_range(*tree));
+            let range = range.filter(|tree| !tree.overlaps(kernel_range));
+            Some(range.ok_or(Error::DoesNotFit("the tree, at its offset,"))?)
+        }
+    };
+    // Room for the tree before the disk.
+    let (tree_room, small_room) = match fixed {
+        None => (CHUNK_SIZE, TREE_SIZE),
+        Some(_) => (0, 0),
+    };
+
     let too_big = Error::DoesNotFit("the initial RAM disk");
     let rounded = initrd.checked_next_multiple_of(CHUNK_SIZE).ok_or(too_big)?;
-    let block = rounded.checked_add(CHUNK_SIZE).ok_or(too_big)?;
+    let block = rounded.checked_add(tree_room).ok_or(too_big)?;
     let pages = initrd.checked_next_multiple_of(PAGE_SIZE).ok_or(too_big)?;
-    let small_block = pages.checked_add(TREE_SIZE).ok_or(too_big)?;
+    let small_block = pages.checked_add(small_room).ok_or(too_big)?;
 
     let from_end = |block: u64, alignment: u64| {
         let start = ram.end().get().checked_sub(block)?;
         Some(Ipa::new(start).align_down(alignment))
     };
     let candidates = [
-        (ram.start().checked_add(PREFERRED), block, CHUNK_SIZE),
-        (from_end(block, CHUNK_SIZE), block, CHUNK_SIZE),
+        (ram.start().checked_add(PREFERRED), block, tree_room),
+        (from_end(block, CHUNK_SIZE), block, tree_room),
         (
             kernel_range
                 .start()
@@ -103,17 +125,20 @@ pub fn place(kernel: &Kernel<'_>, banks: &Banks, initrd: u64) -> Result<Placemen
                 .checked_sub(block)
                 .map(|start| Ipa::new(start).align_down(CHUNK_SIZE)),
             block,
-            CHUNK_SIZE,
+            tree_room,
         ),
-        (from_end(small_block, PAGE_SIZE), small_block, TREE_SIZE),
+        (from_end(small_block, PAGE_SIZE), small_block, small_room),
     ];
     let place = candidates.iter().find_map(|&(start, size, tree_room)| {
         let range = IpaRange::new(start?, size)?;
-        let fits = ram.contains_range(range) && !range.overlaps(kernel_range);
+        let fits = ram.contains_range(range)
+            && !range.overlaps(kernel_range)
+            && !fixed.is_some_and(|tree| tree.overlaps(range));
         fits.then_some((range, tree_room))
     });
     let (place, tree_room) = place.ok_or(Error::DoesNotFit("the tree and the initial RAM disk"))?;
-    let tree = IpaRange::new(place.start(), TREE_SIZE).ok_or(too_big)?;
+    let tree = fixed.or_else(|| IpaRange::new(place.start(), TREE_SIZE));
+    let tree = tree.ok_or(too_big)?;
     let initrd_start = place.start().checked_add(tree_room).ok_or(too_big)?;
     let initrd = match initrd {
         0 => None,

@@ -15,7 +15,7 @@ fn at(offset: u64) -> Ipa {
 
 fn try_place(memory: u64, kernel: &Kernel<'_>, initrd: u64) -> Result<Placement, Error> {
     let banks = banks(memory).unwrap();
-    let placement = place(kernel, &banks, initrd)?;
+    let placement = place(kernel, &banks, initrd, None)?;
     let parts = [
         Some(placement.kernel),
         Some(placement.tree),
@@ -128,5 +128,36 @@ fn nothing_ever_overlaps() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_tree_lies_where_its_offset_says() {
+    let place_at = |memory: u64, kernel: &Kernel<'_>, initrd: u64, tree: u64| {
+        place(kernel, &banks(memory).unwrap(), initrd, Some(tree))
+    };
+    // U-Boot: the tree at the start of RAM, the binary behind it.
+    let placement = place_at(64 * MIB, &image(2 * MIB, MIB), 0, 0).unwrap();
+    assert_eq!(placement.tree, IpaRange::new(at(0), TREE_SIZE).unwrap());
+    assert_eq!((placement.entry, placement.initrd), (at(2 * MIB), None));
+
+    // The disk keeps clear of it.
+    let kernel = image(0, 10 * MIB);
+    let placement = place_at(256 * MIB, &kernel, 5 * MIB, 130 * MIB).unwrap();
+    let disk = placement.initrd.unwrap();
+    assert!(!disk.overlaps(placement.tree), "{placement:?}");
+    let placement = place_at(256 * MIB, &kernel, 5 * MIB, 32 * MIB).unwrap();
+    assert_eq!(placement.initrd.unwrap().start(), at(128 * MIB));
+    // A guest with no room to spare.
+    let placement = place_at(2 * MIB, &image(0, MIB), 512 * 1024, MIB + 65_536).unwrap();
+    assert!(!placement.initrd.unwrap().overlaps(placement.tree));
+
+    let wrong = Err(Error::DoesNotFit("the tree, at its offset,"));
+    for offset in [MIB, 64 * MIB - 4096, 64 * MIB, u64::MAX - 7] {
+        assert_eq!(
+            place_at(64 * MIB, &image(0, 2 * MIB), 0, offset),
+            wrong,
+            "{offset:#x}"
+        );
     }
 }

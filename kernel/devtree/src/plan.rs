@@ -114,13 +114,17 @@ impl<'b, 't> Planner<'b, 't> {
         memory: &dyn Fn(PaRange) -> &'t [u8],
     ) -> Result<Plan<'t>, Error> {
         let kernel_file = self.file(&config.kernel, memory)?;
-        let kernel = kernel::probe(kernel_file)?;
+        let kernel = match config.load_offset {
+            Some(offset) => kernel::raw(kernel_file, offset),
+            None => kernel::probe(kernel_file)?,
+        };
         let ramdisk = match &config.ramdisk {
             Some(source) => self.file(source, memory)?,
             None => &[],
         };
         let machine = GuestMachine::new(self.board, config)?;
-        let place = placement::place(&kernel, &machine.banks, ramdisk.len() as u64)?;
+        let ramdisk_size = ramdisk.len() as u64;
+        let place = placement::place(&kernel, &machine.banks, ramdisk_size, config.tree_offset)?;
         let tree = machine.tree(self.board, config, &place).write()?;
         Ok(Plan {
             id: id(number),

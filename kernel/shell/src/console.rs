@@ -133,6 +133,24 @@ impl Console {
         Ok(SourceId(index))
     }
 
+    /// Takes the memory for so many sources with such a share at once: taken one by one, ever larger pieces
+    /// would leave ever larger holes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; the console is as before.
+    pub fn reserve(&mut self, sources: usize, share: usize) -> Result<(), Error> {
+        self.sources
+            .try_reserve(sources)
+            .map_err(|_| Error::NoMemory)?;
+        self.accounts
+            .try_reserve(sources)
+            .map_err(|_| Error::NoMemory)?;
+        let share = share.max(MIN_SHARE);
+        self.queue
+            .reserve(share.checked_mul(sources).ok_or(Error::NoMemory)?)
+    }
+
     /// Removes a source other than the hypervisor. What it has written is still shown, an unfinished
     /// line too. If it had the input, the hypervisor gets it.
     pub fn remove(&mut self, id: SourceId) {

@@ -32,13 +32,20 @@ impl Queue {
     /// Makes room for so many bytes more.
     pub(crate) fn grow(&mut self, more: usize) -> Result<(), Error> {
         let size = self.bytes.len().checked_add(more).ok_or(Error::NoMemory)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(size).map_err(|_| Error::NoMemory)?;
-        let (second, first) = self.bytes.split_at_checked(self.front).unwrap_or_default();
-        bytes.extend(first.iter().chain(second).take(self.used));
-        bytes.resize(size, 0);
-        (self.bytes, self.front, self.last) = (bytes, 0, None);
+        self.bytes
+            .try_reserve_exact(more)
+            .map_err(|_| Error::NoMemory)?;
+        self.bytes.rotate_left(self.front);
+        self.bytes.resize(size, 0);
+        (self.front, self.last) = (0, None);
         Ok(())
+    }
+
+    /// Takes the memory that later growth by so many bytes needs, in one piece.
+    pub(crate) fn reserve(&mut self, more: usize) -> Result<(), Error> {
+        self.bytes
+            .try_reserve_exact(more)
+            .map_err(|_| Error::NoMemory)
     }
 
     /// Bytes that `length` more of this source will take: without a header if they lengthen its piece.

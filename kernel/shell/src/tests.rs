@@ -394,3 +394,31 @@ proptest! {
         }
     }
 }
+
+/// Memory is taken once for many sources, and what waits is kept as they come.
+#[test]
+fn room_is_reserved_for_all_at_once() {
+    let mut console = Console::new("viaduct", 0, Switch::default()).unwrap();
+    console.reserve(3, 4096).unwrap();
+    console.write(SourceId::HYPERVISOR, b"first\n");
+    let taken = console.output()[..3].to_vec();
+    console.consumed(3);
+    let added: Vec<SourceId> = (0..3)
+        .map(|number| console.add(&format!("g{number}"), 4096).unwrap())
+        .collect();
+    console.write(added[2], b"last\n");
+    let mut shown = taken;
+    loop {
+        let chunk = console.output().to_vec();
+        if chunk.is_empty() {
+            break;
+        }
+        console.consumed(chunk.len());
+        shown.extend(chunk);
+    }
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert!(
+        shown.contains("first") && shown.contains("g2| last"),
+        "{shown}"
+    );
+}

@@ -128,6 +128,12 @@ impl ConsoleRing {
         (length, cons)
     }
 
+    /// Whether all that the guest has written was taken.
+    fn is_drained(&self) -> bool {
+        let indices = self.indices.lock();
+        self.index(RING_OUT_PROD) == indices.out_cons
+    }
+
     /// Puts input into the ring; the result is the number of bytes that found room.
     pub fn fill(&self, input: &[u8]) -> usize {
         let mut indices = self.indices.lock();
@@ -173,6 +179,13 @@ impl XenState {
             self.raise_service(host, *port);
         }
         drained.more
+    }
+
+    /// Whether all that the guest wrote to its PV console was taken by [`serve_console`](Self::serve_console).
+    pub fn console_is_drained(&self) -> bool {
+        self.console
+            .as_ref()
+            .is_none_or(|(ring, _)| ring.is_drained())
     }
 
     /// Puts input for the guest into its PV console and tells it. The result is the number of bytes that

@@ -375,6 +375,7 @@ fn files(f: &mut Formatter<'_>, guest: &Guest<'_>, plan: &Plan<'_>) -> fmt::Resu
     };
     let format = match &plan.kernel {
         Kernel::Image(_) => "arm64 Image".to_owned(),
+        Kernel::Packed(_) => "arm64 Image, packed by gzip".to_owned(),
         Kernel::Elf(elf) => format!("ELF, {} segments", elf.segments.len()),
     };
     let place = &plan.place;

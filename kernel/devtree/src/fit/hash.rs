@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Hash, MAX_HASHES};
 use crate::Error;
 
-static CRC_32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+pub(crate) static CRC_32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
 /// A hash algorithm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,6 +12,11 @@ use super::{Container, DomainConfig, MAX_BOOTARGS, ModuleSource};
 use crate::tree::{Node, Property};
 use crate::walk::take;
 
+/// Alignment of an instruction, and so of where a raw binary starts.
+const INSTRUCTION: u64 = 4;
+/// Alignment of a flattened tree (Devicetree Specification 0.4, section 5.6).
+const TREE_ALIGNMENT: u64 = 8;
+
 /// What a module is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -48,6 +53,8 @@ pub(super) struct Module {
     pub(super) kind: Kind,
     pub(super) source: ModuleSource,
     pub(super) bootargs: Option<String>,
+    pub(super) load_offset: Option<u64>,
+    pub(super) tree_offset: Option<u64>,
 }
 
 /// Whether a node with this `compatible` is a module. The name of the node says nothing: ImageBuilder's are
@@ -76,6 +83,7 @@ impl Context<'_> {
             return None;
         };
         let (mut source, mut bootargs) = (None, None);
+        let (mut load_offset, mut tree_offset) = (None, None);
         let mut has_source = false;
         for property in node.properties() {
             match property.name {
@@ -92,6 +100,12 @@ impl Context<'_> {
                         self.refuse(name, property.name, property, expected);
                     }
                 },
+                "viaduct,load-offset" if kind == Kind::Kernel => {
+                    load_offset = self.offset(name, &property, INSTRUCTION);
+                }
+                "viaduct,dtb-offset" if kind == Kind::Kernel => {
+                    tree_offset = self.offset(name, &property, TREE_ALIGNMENT);
+                }
                 "bootargs" => self.warn(name, property.name, property, "it with the kernel"),
                 "xen,uefi-binary" => {
                     has_source = true;
@@ -113,7 +127,20 @@ impl Context<'_> {
             kind,
             source: source?,
             bootargs,
+            load_offset,
+            tree_offset,
         })
+    }
+
+    /// Bytes from the start of RAM.
+    fn offset(&mut self, name: &str, property: &Property<'_>, alignment: u64) -> Option<u64> {
+        let offset = property.number();
+        let offset = offset.filter(|offset| offset.is_multiple_of(alignment));
+        if offset.is_none() {
+            let expected = format_args!("one or two cells: a multiple of {alignment} bytes");
+            self.refuse(name, property.name, property, expected);
+        }
+        offset
     }
 
     fn wanted_source(&self) -> &'static str {

@@ -104,7 +104,7 @@ fn modules_of_different_guests_do_not_overlap_but_may_be_the_same() {
 fn a_bundle_names_images_that_it_has() {
     let read_bundle = |kernel: &str| {
         let bytes = dts::compile(&format!(
-            "/ {{ images {{ good {{ data = <1>; }}; packed {{ data = <1>; compression = \"gzip\"; }}; }};
+            "/ {{ images {{ good {{ data = <1>; }}; packed {{ data = <1>; compression = \"lzma\"; }}; }};
             chosen {{ {} }}; }};",
             guest("a", &format!("k {{ compatible = \"multiboot,kernel\"; {kernel} }};"))
         ));
@@ -122,7 +122,7 @@ fn a_bundle_names_images_that_it_has() {
         ),
         (
             "image = \"packed\";",
-            "expected a usable image (compression \"gzip\" is not supported)",
+            "expected a usable image (compression other than \"none\" and \"gzip\" is not supported)",
         ),
         ("image = <1>;", "image: found <0x1>, expected one string"),
         (
@@ -135,4 +135,46 @@ fn a_bundle_names_images_that_it_has() {
         assert_eq!(domains.len(), 0);
         assert!(problems[0].to_string().contains(expected), "{problems:?}");
     }
+}
+
+#[test]
+fn a_raw_kernel_says_where_it_goes() {
+    let with = |properties: &str| {
+        let kernel = "compatible = \"multiboot,kernel\"; reg = <0 0x48000000 0 0x1000>;";
+        read_chosen(&guest("a", &format!("k {{ {kernel} {properties} }};")))
+    };
+    let (domains, problems) =
+        with("viaduct,load-offset = <0x200000>; viaduct,dtb-offset = <0 0x100000>;");
+    assert_eq!(problems, []);
+    assert_eq!(domains[0].load_offset, Some(0x20_0000));
+    assert_eq!(domains[0].tree_offset, Some(0x10_0000));
+    let (domains, _) = with("");
+    assert_eq!(
+        (domains[0].load_offset, domains[0].tree_offset),
+        (None, None)
+    );
+    for (property, expected) in [
+        (
+            "viaduct,load-offset = <2>;",
+            "expected one or two cells: a multiple of 4 bytes",
+        ),
+        (
+            "viaduct,load-offset;",
+            "found no value, expected one or two cells",
+        ),
+        (
+            "viaduct,dtb-offset = <4>;",
+            "expected one or two cells: a multiple of 8 bytes",
+        ),
+        ("viaduct,dtb-offset = <0 0 0>;", "expected one or two cells"),
+    ] {
+        let (domains, problems) = with(property);
+        assert_eq!(domains.len(), 0, "{property}");
+        assert!(problems[0].to_string().contains(expected), "{problems:?}");
+    }
+    // On a RAM disk they mean nothing.
+    let disk = "k { compatible = \"multiboot,kernel\"; reg = <0 0x48000000 0 0x1000>; };
+        r { compatible = \"multiboot,ramdisk\"; reg = <0 0x49000000 0 0x1000>; viaduct,load-offset = <0>; };";
+    let (domains, problems) = read_chosen(&guest("a", disk));
+    assert_eq!((domains.len(), problems.len()), (1, 1));
 }

@@ -204,6 +204,8 @@ impl Context<'_> {
             table_memory: None,
             console_focus: false,
             kernel: super::ModuleSource::Image(String::new()),
+            load_offset: None,
+            tree_offset: None,
             ramdisk: None,
             bootargs: None,
         };
@@ -404,6 +406,8 @@ impl Context<'_> {
             *slot = Some(module.source);
             if module.kind == Kind::Kernel {
                 domain.bootargs = module.bootargs;
+                domain.load_offset = module.load_offset;
+                domain.tree_offset = module.tree_offset;
             }
         }
         if let Some(kernel) = kernel {

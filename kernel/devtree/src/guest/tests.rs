@@ -79,6 +79,8 @@ fn a_whole_guest() {
         table_memory: Some(3 << 20),
         console_focus: false,
         kernel: ModuleSource::Memory(range(0x4800_0000, 0x1c3_f200)),
+        load_offset: None,
+        tree_offset: None,
         ramdisk: Some(ModuleSource::Memory(range(0x4c00_0000, 0x30_1000))),
         bootargs: Some("console=ttyAMA0 rdinit=/init".into()),
     };
