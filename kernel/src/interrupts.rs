@@ -257,10 +257,8 @@ fn dispatch(
         if let Some(vcpu) = loaded {
             // It stays active until the guest ends it through its list register.
             virtual_timer(vcpu, number);
-            if gic.forgets_after_virtual_end() {
-                // Any interrupt of our own makes the emulator look again.
-                let soon = platform::timer::frequency() / FORGETFUL_DIVISOR;
-                platform::timer::arm_no_later(platform::timer::now() + soon);
+            if let Some(soon) = reminder() {
+                platform::timer::arm_no_later(soon);
             }
             return;
         }
@@ -269,6 +267,18 @@ fn dispatch(
     }
     other(gic, cpu, number);
     gic.deactivate(acknowledged);
+}
+
+/// When an interrupt of our own is to come for an emulator that forgets one which the guest has ended while its line
+/// was high: it makes it look again. As long as the line is high, since the guest may end it at any time.
+pub(crate) fn reminder() -> Option<u64> {
+    let soon = || platform::timer::now() + platform::timer::frequency() / FORGETFUL_DIVISOR;
+    (gic()?.forgets_after_virtual_end() && is_timer_high()).then(soon)
+}
+
+/// Whether the line of the virtual timer of the vCPU that is loaded is high.
+fn is_timer_high() -> bool {
+    context::virtual_timer().0 & TIMER_MASK == TIMER_HIGH
 }
 
 #[inline]
@@ -363,8 +373,7 @@ impl ListRegisters for Lists {
 
     #[inline]
     fn is_asserted(&self, physical: vgic::IntId) -> bool {
-        physical.get() != VIRTUAL_TIMER.load(Ordering::Relaxed)
-            || context::virtual_timer().0 & TIMER_MASK == TIMER_HIGH
+        physical.get() != VIRTUAL_TIMER.load(Ordering::Relaxed) || is_timer_high()
     }
 }
 
@@ -388,7 +397,7 @@ fn with_timer<R>(
 /// The timer of the vCPU that was just loaded expired while it was away: its interrupt is taken here at once, rather
 /// than by an exit of its own.
 pub(crate) fn give_timer(vcpu: &'static Vcpu) {
-    if context::virtual_timer().0 & TIMER_MASK == TIMER_HIGH {
+    if is_timer_high() {
         set_timer_active(true);
         inject_timer(vcpu, VIRTUAL_TIMER.load(Ordering::Relaxed));
     }
