@@ -184,3 +184,45 @@ pub(crate) fn jump(address: u64) {
     // SAFETY: this is meant to end the guest.
     unsafe { core::arch::asm!("blr {address}", address = in(reg) address, clobber_abi("C")) };
 }
+
+/// A register of one of the two timers of a guest.
+#[derive(Clone, Copy)]
+pub(crate) enum TimerRegister {
+    VirtualValue,
+    VirtualControl,
+    VirtualCompare,
+    PhysicalValue,
+    PhysicalControl,
+    PhysicalCompare,
+}
+
+macro_rules! timer_registers {
+    ($($which:ident $name:literal),*) => {
+        /// Reads it.
+        pub(crate) fn timer_register(which: TimerRegister) -> u64 {
+            let value: u64;
+            match which {
+                // SAFETY: a timer of this guest; the barrier keeps the read after what was written before.
+                $(TimerRegister::$which => unsafe {
+                    core::arch::asm!("isb", concat!("mrs {}, ", $name), out(reg) value);
+                },)*
+            }
+            value
+        }
+
+        /// Writes it.
+        pub(crate) fn set_timer_register(which: TimerRegister, value: u64) {
+            match which {
+                // SAFETY: a timer of this guest; the barrier says that it has changed when this returns.
+                $(TimerRegister::$which => unsafe {
+                    core::arch::asm!(concat!("msr ", $name, ", {}"), "isb", in(reg) value);
+                },)*
+            }
+        }
+    };
+}
+
+timer_registers! {
+    VirtualValue "cntv_tval_el0", VirtualControl "cntv_ctl_el0", VirtualCompare "cntv_cval_el0",
+    PhysicalValue "cntp_tval_el0", PhysicalControl "cntp_ctl_el0", PhysicalCompare "cntp_cval_el0"
+}

@@ -1,6 +1,8 @@
 //! The tests that end by themselves, by subject.
 
 mod balloon;
+mod clocks;
+mod controller;
 mod entry;
 mod events;
 mod faults;
@@ -10,8 +12,10 @@ mod hypercalls;
 mod identity;
 mod input;
 mod interrupts;
+mod moving;
 mod operations;
 mod power;
+mod remote;
 mod smp;
 mod timers;
 
@@ -57,6 +61,21 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("gic-pending", BARE, interrupts::pending),
     Test::new("gic-active", BARE, interrupts::active),
     Test::new("gic-route", TWO, interrupts::route),
+    Test::new("gic-preemption", BARE, controller::preemption),
+    Test::new("gic-binary-point", BARE, controller::binary_point),
+    Test::new("gic-split-end", BARE, controller::split_end),
+    Test::new("gic-many-in-order", BARE, controller::many_in_order),
+    Test::new("gic-nested", BARE, controller::nested),
+    Test::new("gic-active-register", BARE, controller::active_by_register),
+    Test::new("gic-edge-again", BARE, controller::edge_again),
+    Test::new("gic-level-virtual", BARE, controller::level_virtual_timer),
+    Test::new("gic-level-physical", BARE, controller::level_physical_timer),
+    Test::new("gic-widths", XEN, controller::widths),
+    Test::new("gic-sources", TWO, remote::sources),
+    Test::new("gic-remote", TWO, remote::state),
+    Test::new("gic-crossed", TWO, remote::crossed),
+    Test::new("timer-corners", BARE, clocks::corners),
+    Test::new("timer-busy", BARE, clocks::busy),
     Test::new("id-registers", XEN, identity::registers),
     Test::new("id-space", BARE, identity::space),
     Test::new("system-registers", XEN, identity::trapped),
@@ -107,4 +126,5 @@ pub(crate) const ALL: &[Test] = &[
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
     Test::new("count", XEN, crate::count::run),
+    Test::new("moves", XEN, moving::moves),
 ];

@@ -181,6 +181,26 @@ pub fn is_active(intid: u32) -> bool {
     bit(distributor::ISACTIVER, intid)
 }
 
+/// Makes `intid` active, as if it had been acknowledged.
+pub fn set_active(intid: u32) {
+    set_bit(distributor::ISACTIVER, intid);
+}
+
+/// Makes `intid` not active.
+pub fn clear_active(intid: u32) {
+    set_bit(distributor::ICACTIVER, intid);
+}
+
+/// Makes an SPI edge-triggered, or level-sensitive as it is at first.
+pub fn set_edge(intid: u32, edge: bool) {
+    if let Some(block) = block(intid) {
+        let register = distributor::ICFGR + intid as usize / 16 * 4;
+        let mask = 2 << (intid % 16 * 2);
+        let others = block.read32(register) & !mask;
+        block.write32(register, if edge { others | mask } else { others });
+    }
+}
+
 /// Sets the priority; lower numbers go first.
 pub fn set_priority(intid: u32, priority: u8) {
     if let Some(block) = block(intid) {
@@ -229,6 +249,43 @@ pub fn priority_mask() -> u8 {
     }
 }
 
+/// The priority of what this CPU handles; a high number if it handles nothing.
+pub fn running_priority() -> u8 {
+    match driver() {
+        Some(Gic::V2(gic)) => gic.running_priority(),
+        Some(Gic::V3(_)) => crate::sysreg::icc_rpr() as u8,
+        None => 0xff,
+    }
+}
+
+/// Says how many of the lower bits of a priority do not count when one interrupt is to interrupt another: in the way
+/// in which the version counts.
+pub fn set_binary_point(point: u8) {
+    match driver() {
+        Some(Gic::V2(gic)) => gic.set_binary_point(point),
+        Some(Gic::V3(_)) => crate::sysreg::set_icc_bpr1(u64::from(point)),
+        None => {}
+    }
+}
+
+/// What [`set_binary_point`] set.
+pub fn binary_point() -> u8 {
+    match driver() {
+        Some(Gic::V2(gic)) => gic.binary_point(),
+        Some(Gic::V3(_)) => crate::sysreg::icc_bpr1() as u8,
+        None => 0,
+    }
+}
+
+/// Whether [`end`] only drops the priority on this CPU, and [`deactivate`] has to follow (EOImode).
+pub fn split_end(split: bool) {
+    match driver() {
+        Some(Gic::V2(gic)) => gic.split_end(split),
+        Some(Gic::V3(_)) => crate::sysreg::set_icc_ctlr(u64::from(split) << 1),
+        None => {}
+    }
+}
+
 /// Sends software generated interrupt `intid` (0 to 15).
 pub fn send(intid: u32, target: Target) {
     match driver() {
@@ -255,6 +312,15 @@ pub fn end(taken: Taken) {
     match GIC.get() {
         Some(Gic::V2(gic)) => gic.end(taken.0),
         Some(Gic::V3(_)) => crate::sysreg::set_icc_eoir1(u64::from(taken.0)),
+        None => {}
+    }
+}
+
+/// The second half of the end, after [`split_end`].
+pub fn deactivate(taken: Taken) {
+    match GIC.get() {
+        Some(Gic::V2(gic)) => gic.deactivate(taken.0),
+        Some(Gic::V3(_)) => crate::sysreg::set_icc_dir(u64::from(taken.0)),
         None => {}
     }
 }

@@ -39,6 +39,12 @@ registers! {
     read icc_pmr "S3_0_C4_C6_0";
     /// ICC_PMR_EL1: priority mask.
     write set_icc_pmr "S3_0_C4_C6_0";
+    /// ICC_RPR_EL1: running priority.
+    read icc_rpr "S3_0_C12_C11_3";
+    /// ICC_DIR_EL1: deactivate.
+    write set_icc_dir "S3_0_C12_C11_1";
+    /// ICC_BPR1_EL1: binary point.
+    read icc_bpr1 "S3_0_C12_C12_3";
     /// ICC_BPR1_EL1: binary point.
     write set_icc_bpr1 "S3_0_C12_C12_3";
     /// ICC_SRE_EL1: system register enable.

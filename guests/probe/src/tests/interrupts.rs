@@ -45,6 +45,11 @@ fn spare_spi() -> Result<u32, Trouble> {
     }
 }
 
+/// Fourteen of them.
+pub(crate) fn spare_spis() -> Result<core::ops::Range<u32>, Trouble> {
+    spare_spi().map(|_| 44..58)
+}
+
 pub(crate) fn sgi_self() -> Outcome {
     noting(&[3], || {
         for round in 1..=100 {

@@ -10,6 +10,8 @@ mod interface {
     pub(super) const BPR: usize = 0x08;
     pub(super) const IAR: usize = 0x0c;
     pub(super) const EOIR: usize = 0x10;
+    pub(super) const RPR: usize = 0x14;
+    pub(super) const DIR: usize = 0x1000;
 }
 
 /// The driver.
@@ -48,6 +50,27 @@ impl V2 {
 
     pub(super) fn priority_mask(self) -> u8 {
         self.interface.read32(interface::PMR) as u8
+    }
+
+    pub(super) fn running_priority(self) -> u8 {
+        self.interface.read32(interface::RPR) as u8
+    }
+
+    pub(super) fn set_binary_point(self, point: u8) {
+        self.interface.write32(interface::BPR, u32::from(point));
+    }
+
+    pub(super) fn binary_point(self) -> u8 {
+        self.interface.read32(interface::BPR) as u8
+    }
+
+    pub(super) fn split_end(self, split: bool) {
+        self.interface
+            .write32(interface::CTLR, 1 | u32::from(split) << 9);
+    }
+
+    pub(super) fn deactivate(self, raw: u32) {
+        self.interface.write32(interface::DIR, raw);
     }
 
     pub(super) fn send(self, intid: u32, target: Target) {
