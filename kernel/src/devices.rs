@@ -79,9 +79,10 @@ pub(crate) enum NotDone {
     Again,
 }
 
-/// How often a CPU looks for another one's answer before it lets its guest go on. A look takes some 50 to 100
-/// instructions: more than the longest stretch that EL2 executes with interrupts masked.
-const PATIENCE: u32 = 1000;
+/// How often a CPU looks for another one's answer before it lets its guest go on. A look takes some 80 instructions:
+/// no longer than EL2 may execute with interrupts masked. One that is in EL2 for longer takes note before its guest
+/// goes on.
+const PATIENCE: u32 = 200;
 
 /// The other vCPUs of a domain, for the one that accesses the interrupt controller.
 struct Neighbours(&'static Domain);
