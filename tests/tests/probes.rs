@@ -59,6 +59,12 @@ fn gicv3_2_vcpus_on_1_cpu_debug() {
     );
 }
 
+/// vCPU 2 shares the first CPU with vCPU 0, and vCPU 1 wakes it from the other one.
+#[test]
+fn gicv3_3_vcpus_on_2_cpus() {
+    passes("probe-v3-2", Machine::virt(Gic::V3).cpus(2), 3);
+}
+
 #[test]
 fn raspi4b() {
     passes("probe-pi4", Machine::pi4(), 4);

@@ -174,6 +174,33 @@ pub(crate) fn changed_by_hypercall() -> u64 {
     changed
 }
 
+/// Reads one feature register into each of x20 to x28, and returns a bit for each that holds something
+/// else afterwards than x0, which was read the same way.
+pub(crate) fn lost_by_traps() -> u64 {
+    let lost: u64;
+    // SAFETY: a register that EL1 may read; every register used is named.
+    unsafe {
+        core::arch::asm!(
+            "mrs x0, id_aa64isar0_el1",
+            "mov x1, #0",
+            ".irp n, 20, 21, 22, 23, 24, 25, 26, 27, 28",
+            "mov x\\n, #-1",
+            "mrs x\\n, id_aa64isar0_el1",
+            ".endr",
+            ".irp n, 20, 21, 22, 23, 24, 25, 26, 27, 28",
+            "cmp x\\n, x0",
+            "cset x2, ne",
+            "orr x1, x1, x2, lsl #\\n",
+            ".endr",
+            out("x0") _, out("x1") lost, out("x2") _,
+            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
+            out("x25") _, out("x26") _, out("x27") _, out("x28") _,
+            options(nomem, nostack),
+        );
+    }
+    lost
+}
+
 /// Reads the counter that a hypervisor does not offset: CNTPCT_EL0.
 pub(crate) fn physical_counter() -> u64 {
     execute(mrs(3, 3, 14, 0, 1), 0).unwrap_or(0)

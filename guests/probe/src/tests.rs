@@ -79,6 +79,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("id-registers", XEN, identity::registers),
     Test::new("id-space", BARE, identity::space),
     Test::new("system-registers", XEN, identity::trapped),
+    Test::new("trapped-read-switched", TWO, identity::switched),
     Test::new("set-way", BARE, identity::set_way),
     Test::new("fp-alone", BARE, floating::alone),
     Test::new("fp-smp", TWO, floating::smp),

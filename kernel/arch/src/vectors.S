@@ -126,11 +126,16 @@ viaduct_vectors:
 synchronous:
     SAVE_REST
     bl      viaduct_exit_synchronous
-    cbnz    x0, viaduct_resume_other
+    cbnz    x0, 2f
     mrs     x1, tpidr_el2
     ldr     x0, [x1, #{current}]
     // The handler may have written any register of the guest.
     b       restore_all
+    // Then the rest must not be stored again: the CPU has it as it was before the exit.
+2:  mrs     x1, tpidr_el2
+    ldr     x2, [x1, #{current}]
+    cbnz    x2, release_current
+    b       take_over
     .size   synchronous, . - synchronous
 
     .global viaduct_resume_same
@@ -164,16 +169,19 @@ restore_arguments:
 viaduct_resume_other:
     mrs     x1, tpidr_el2
     ldr     x2, [x1, #{current}]
-    cbz     x2, 1f
+    cbz     x2, take_over
     stp     x19, x20, [x2, #152]
     stp     x21, x22, [x2, #168]
     stp     x23, x24, [x2, #184]
     stp     x25, x26, [x2, #200]
     stp     x27, x28, [x2, #216]
     str     x29, [x2, #232]
+// x0 = the context to resume, x1 = header, x2 = the context that was loaded.
+release_current:
     add     x2, x2, #{owned}
     stlr    wzr, [x2]
-1:  str     x0, [x1, #{current}]
+take_over:
+    str     x0, [x1, #{current}]
 restore_all:
     mov     sp, x0
     ldp     x19, x20, [sp, #152]

@@ -3,7 +3,14 @@
 
 use crate::check::{Outcome, check, equal, fail};
 use crate::raw;
-use runtime::gic::{self, Gic};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use core::time::Duration;
+use runtime::{
+    cpu,
+    gic::{self, Gic, Target},
+    interrupt, timer,
+};
 
 fn read(
     name: &str,
@@ -143,4 +150,43 @@ pub(crate) fn set_way() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What a trapped read gives arrives, also when another vCPU is switched in at that very exit. With more
+/// vCPUs than CPUs it is: CPU 1 wakes those after it each time that CPU 0 has used up a slice.
+pub(crate) fn switched() -> Outcome {
+    const WAKE: u32 = 1;
+    fn wake() {
+        for index in 2..cpu::count() {
+            gic::send(WAKE, Target::Cpu(index));
+        }
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let theirs = over.clone();
+    interrupt::on(WAKE, |_| {});
+    let outcome = super::smp::everywhere(
+        move |index| {
+            gic::enable(WAKE);
+            if index > 1 {
+                return cpu::wait_until(|| theirs.load(SeqCst));
+            }
+            while !theirs.load(SeqCst) {
+                timer::spin(Duration::from_millis(12));
+                wake();
+            }
+            wake();
+        },
+        || {
+            let end = timer::now() + timer::ticks(Duration::from_millis(400));
+            let mut lost = 0;
+            while lost == 0 && timer::now() < end {
+                lost = raw::lost_by_traps();
+            }
+            over.store(true, SeqCst);
+            equal!(lost, 0, "registers that lost what was read, by number");
+            Ok(())
+        },
+    );
+    interrupt::off(WAKE);
+    outcome
 }
