@@ -68,7 +68,7 @@ bench:
     tools/build release
     tools/cargo run --quiet -p viaduct-tests --bin bench
 
-# Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh` for newer ones
+# Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh`, or `sid cloud-arm64`
 guests-linux *how:
     guests/linux/fetch {{ how }}
 

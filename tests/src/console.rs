@@ -56,6 +56,8 @@ pub struct Console {
     /// Lines below this number have been matched.
     cursor: usize,
     failure_expected: bool,
+    /// Commands typed: each has marks of its own, since a line may be drawn again after it was matched.
+    commands: u32,
     started: Instant,
     _slots: Vec<Slot>,
 }
@@ -106,6 +108,7 @@ impl Console {
             errors,
             cursor: 0,
             failure_expected: false,
+            commands: 0,
             started: Instant::now(),
             _slots: slots,
         }
@@ -151,6 +154,18 @@ impl Console {
         within: Duration,
         good: impl Fn(&str) -> bool,
     ) -> String {
+        self.wait_for(what, within, false, good)
+    }
+
+    /// As [`Self::expect_that`]; if `finished`, a line that may still grow, or be drawn over, is not good yet.
+    #[track_caller]
+    fn wait_for(
+        &mut self,
+        what: &str,
+        within: Duration,
+        finished: bool,
+        good: impl Fn(&str) -> bool,
+    ) -> String {
         let deadline = Instant::now() + within;
         let shared = Arc::clone(&self.shared);
         let mut received = shared.lock();
@@ -158,7 +173,7 @@ impl Console {
             let found = received
                 .transcript
                 .since(self.cursor)
-                .find(|(_, line)| good(line));
+                .find(|(at, line)| good(line) && !(finished && received.transcript.grows(*at)));
             if let Some((at, line)) = found {
                 self.cursor = at + 1;
                 return line;
@@ -214,23 +229,29 @@ impl Console {
             lines::of(guest)
         };
         let from = self.cursor;
+        self.commands += 1;
+        let start_mark = format!("start-of-command-{}", self.commands);
+        let end_mark = format!("end-of-command-{}-", self.commands);
         // The quotes keep the echo of the command from looking like its marks.
         self.send(&format!(
-            "echo start''-of-command; {command}; echo end''-of-command-$?.\n"
+            "echo start''-of-command-{0}; {command}; echo end''-of-command-{0}-$?.\n",
+            self.commands
         ));
-        let end = self.expect_that(&format!("the end of {command:?}"), within, |line| {
-            line.strip_prefix(&prefix).is_some_and(is_end)
+        let end = self.wait_for(&format!("the end of {command:?}"), within, true, |line| {
+            line.strip_prefix(&prefix)
+                .and_then(|line| line.strip_prefix(&end_mark))
+                .is_some_and(is_code)
         });
         let printed = {
             let received = self.shared.lock();
             let own = received.transcript.since(from);
             own.filter_map(|(_, line)| line.strip_prefix(&prefix).map(str::to_owned))
-                .skip_while(|line| line != "start-of-command")
+                .skip_while(|line| *line != start_mark)
                 .skip(1)
-                .take_while(|line| !line.starts_with("end-of-command-"))
+                .take_while(|line| !line.starts_with(&end_mark))
                 .collect()
         };
-        if !end.ends_with("end-of-command-0.") {
+        if !end.ends_with("-0.") {
             self.fail(&format!("{command:?} failed: {end}"));
         }
         printed
@@ -340,9 +361,8 @@ impl Drop for Console {
     }
 }
 
-/// The mark behind a command's output, alone: what is typed ahead may be echoed behind it.
-fn is_end(line: &str) -> bool {
-    line.strip_prefix("end-of-command-")
-        .and_then(|rest| rest.strip_suffix('.'))
+/// What follows a command's end mark, alone: what is typed ahead may be echoed behind it.
+fn is_code(text: &str) -> bool {
+    text.strip_suffix('.')
         .is_some_and(|code| !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit()))
 }

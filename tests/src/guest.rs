@@ -59,6 +59,13 @@ impl Guest {
             .boot_arguments("console=hvc0")
     }
 
+    /// Another kernel, everything else as it is.
+    #[must_use]
+    pub fn kernel(mut self, path: impl AsRef<Path>) -> Self {
+        self.kernel = path.as_ref().to_path_buf();
+        self
+    }
+
     /// RAM in MiB.
     #[must_use]
     pub fn memory_mib(mut self, mib: u64) -> Self {

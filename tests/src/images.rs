@@ -61,6 +61,14 @@ pub fn linux_kernel() -> PathBuf {
     linux("Image")
 }
 
+/// The kernel that Debian's `linux-image-FLAVOUR` of `suite` stands for, as a plain `Image`.
+#[must_use]
+pub fn debian_kernel(suite: &str, flavour: &str) -> PathBuf {
+    let script = root().join("guests/linux/fetch");
+    once(&script, &format!("{suite} {flavour}"));
+    target().join(format!("guests/linux/{suite}-{flavour}.Image"))
+}
+
 /// The busybox initramfs for [`linux_kernel`].
 #[must_use]
 pub fn linux_initramfs() -> PathBuf {
@@ -91,8 +99,8 @@ fn linux(file: &str) -> PathBuf {
     target().join("guests/linux").join(file)
 }
 
-/// Runs a script once per process for each argument; a failure ends every test that needs it.
-fn once(script: &Path, argument: &str) {
+/// Runs a script once per process for each line of arguments; a failure ends every test that needs it.
+fn once(script: &Path, arguments: &str) {
     static DONE: Mutex<Vec<(PathBuf, String, bool)>> = Mutex::new(Vec::new());
     // For repeated runs of single tests: what is there is good enough.
     if std::env::var_os("VIADUCT_NO_BUILD").is_some() {
@@ -101,14 +109,12 @@ fn once(script: &Path, argument: &str) {
     let mut done = DONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let known = done
         .iter()
-        .find(|(path, text, _)| path == script && text == argument);
+        .find(|(path, text, _)| path == script && text == arguments);
     let good = if let Some((_, _, good)) = known {
         *good
     } else {
         let mut command = Command::new(script);
-        if !argument.is_empty() {
-            command.arg(argument);
-        }
+        command.args(arguments.split_whitespace());
         // What `cargo test` sets for its own build must not reach the cargo that the script runs.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
@@ -116,9 +122,9 @@ fn once(script: &Path, argument: &str) {
             }
         }
         let good = command.status().is_ok_and(|status| status.success());
-        done.push((script.to_path_buf(), argument.to_owned(), good));
+        done.push((script.to_path_buf(), arguments.to_owned(), good));
         good
     };
     drop(done);
-    assert!(good, "{} {argument} failed", script.display());
+    assert!(good, "{} {arguments} failed", script.display());
 }

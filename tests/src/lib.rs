@@ -24,6 +24,7 @@ mod guest;
 mod host_tree;
 mod images;
 pub mod lines;
+pub mod linux;
 mod machine;
 mod paths;
 pub mod sdcard;
@@ -35,7 +36,9 @@ mod transcript;
 pub use bundle::Bundle;
 pub use console::{Console, seconds};
 pub use guest::Guest;
-pub use images::{Image, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree, u_boot};
+pub use images::{
+    Image, debian_kernel, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree, u_boot,
+};
 pub use machine::{Board, Gic, Machine};
 pub use paths::{root, scratch, target};
 pub use skip::skip;

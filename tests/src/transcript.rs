@@ -97,6 +97,11 @@ impl Transcript {
         finished.chain(unfinished.filter(move |(at, _)| *at >= from))
     }
 
+    /// Whether line number `at` is the unfinished one.
+    pub(crate) fn grows(&self, at: usize) -> bool {
+        at >= self.lines.len()
+    }
+
     /// What was received, untouched.
     pub(crate) fn raw(&self) -> &[u8] {
         &self.raw
@@ -138,5 +143,6 @@ mod tests {
         let seen: Vec<_> = transcript.since(1).collect();
         assert_eq!(seen, [(1, "tw".to_owned())]);
         assert_eq!(transcript.since(2).count(), 0);
+        assert!(transcript.grows(1) && !transcript.grows(0));
     }
 }

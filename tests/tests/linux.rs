@@ -1,96 +1,23 @@
 //! Debian's Linux as a guest, to its shell and back.
 
-use viaduct_tests::{Bundle, Console, Gic, Guest, Image, Machine, lines, seconds};
-
-const SHELL: &str = "linux| This is a busybox shell";
-
-/// Boots one Linux and a heartbeat beside it, and waits for the shell.
-fn to_shell(name: &str, machine: Machine, linux: Guest) -> Console {
-    let bundle = Bundle::new(name)
-        .guest(linux.extra("viaduct,console-focus;"))
-        .guest(Guest::hello("hello"))
-        .write();
-    let mut console = machine
-        .bundle(bundle)
-        .argument(lines::POWER_OFF)
-        .start(name);
-    at_the_shell(&mut console);
-    console
-}
-
-/// Waits for the shell. From then on the kernel keeps its messages out of the commands' output.
-fn at_the_shell(console: &mut Console) {
-    console.expect(SHELL, seconds(120));
-    console.command("linux", "dmesg -n 1", seconds(60));
-}
-
-/// What Linux says of itself and of us.
-fn looks_healthy(console: &mut Console, cpus: u32) {
-    assert_eq!(
-        console.command("linux", "nproc", seconds(20)),
-        [cpus.to_string()]
-    );
-    let log = console.command("linux", "dmesg", seconds(40));
-    let has = |text: &str| log.iter().any(|line| line.contains(text));
-    assert!(has("Xen 4."), "Linux did not find Xen: {log:#?}");
-    for bad in [
-        "BUG",
-        "WARNING",
-        "Call trace",
-        "Oops",
-        "rcu_sched detected stalls",
-        "soft lockup",
-    ] {
-        assert!(!has(bad), "{bad} in {log:#?}");
-    }
-    assert_eq!(
-        console.command("linux", "cat /sys/hypervisor/type", seconds(20)),
-        ["xen"]
-    );
-    // Time passes at the right pace: a second is neither half nor two.
-    let uptime = |console: &mut Console| {
-        let answer = console.command("linux", "cut -d' ' -f1 /proc/uptime", seconds(20));
-        answer
-            .first()
-            .and_then(|text| text.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    let before = uptime(console);
-    console.command("linux", "sleep 2", seconds(30));
-    let passed = uptime(console) - before;
-    assert!((1.9..20.0).contains(&passed), "sleep 2 took {passed} s");
-    // Memory is memory.
-    let sums = console.command(
-        "linux",
-        "dd if=/dev/urandom of=/tmp/a bs=1M count=16 2>/dev/null; cp /tmp/a /tmp/b; cmp /tmp/a /tmp/b && echo same",
-        seconds(60),
-    );
-    assert_eq!(sums, ["same"]);
-}
-
-fn powers_off(console: &mut Console) {
-    console.send("poweroff\n");
-    console.expect(&lines::stopped("linux", "poweroff"), seconds(30));
-    // The other guest goes on.
-    console.expect("hello| hello: heartbeat", seconds(10));
-    console.expect("hello| hello: heartbeat", seconds(10));
-}
+use viaduct_tests::linux::{at_the_shell, cpus_come_and_go, looks_healthy, powers_off, to_shell};
+use viaduct_tests::{Gic, Guest, Image, Machine, lines, seconds};
 
 #[test]
 fn hvc0_on_gicv3() {
     let linux = Guest::linux("linux").cpus(2);
     let mut console = to_shell("linux-hvc0-v3", Machine::virt(Gic::V3), linux);
     assert!(console.lines_with("console: hvc0").len() == 1);
-    looks_healthy(&mut console, 2);
-    powers_off(&mut console);
+    looks_healthy(&mut console, "linux", 2);
+    powers_off(&mut console, "linux");
 }
 
 #[test]
 fn hvc0_on_gicv2() {
     let linux = Guest::linux("linux").cpus(2);
     let mut console = to_shell("linux-hvc0-v2", Machine::virt(Gic::V2), linux);
-    looks_healthy(&mut console, 2);
-    powers_off(&mut console);
+    looks_healthy(&mut console, "linux", 2);
+    powers_off(&mut console, "linux");
 }
 
 /// Xen's interfaces and the emulated UART side by side, the console on the UART.
@@ -100,8 +27,8 @@ fn on_ttyama0(name: &str, gic: Gic) {
         .boot_arguments("console=ttyAMA0 earlycon=pl011,0x22000000");
     let mut console = to_shell(name, Machine::virt(gic), linux);
     assert!(console.lines_with("console: ttyAMA0").len() == 1);
-    looks_healthy(&mut console, 1);
-    powers_off(&mut console);
+    looks_healthy(&mut console, "linux", 1);
+    powers_off(&mut console, "linux");
 }
 
 #[test]
@@ -118,14 +45,14 @@ fn ttyama0_on_gicv2() {
 fn a_debug_build_runs_it_too() {
     let machine = Machine::virt(Gic::V3).image(Image::Debug);
     let mut console = to_shell("linux-debug", machine, Guest::linux("linux"));
-    looks_healthy(&mut console, 1);
+    looks_healthy(&mut console, "linux", 1);
 }
 
 #[test]
 fn two_vcpus_on_one_cpu() {
     let machine = Machine::virt(Gic::V3).cpus(1);
     let mut console = to_shell("linux-one-cpu", machine, Guest::linux("linux").cpus(2));
-    looks_healthy(&mut console, 2);
+    looks_healthy(&mut console, "linux", 2);
 }
 
 #[test]
@@ -159,16 +86,16 @@ fn from_the_host_tree() {
         .guest(linux)
         .guest(Guest::hello("hello"));
     let mut console = machine.argument(lines::POWER_OFF).start("linux-host-tree");
-    at_the_shell(&mut console);
-    looks_healthy(&mut console, 2);
-    powers_off(&mut console);
+    at_the_shell(&mut console, "linux");
+    looks_healthy(&mut console, "linux", 2);
+    powers_off(&mut console, "linux");
 }
 
 #[test]
 fn on_raspi4b() {
     let mut console = to_shell("linux-pi4", Machine::pi4(), Guest::linux("linux").cpus(4));
-    looks_healthy(&mut console, 4);
-    powers_off(&mut console);
+    looks_healthy(&mut console, "linux", 4);
+    powers_off(&mut console, "linux");
 }
 
 /// CPUs of a guest can be switched off and on again (PSCI CPU_OFF, CPU_ON, AFFINITY_INFO).
@@ -176,10 +103,6 @@ fn on_raspi4b() {
 fn cpus_go_off_and_on() {
     let linux = Guest::linux("linux").cpus(2);
     let mut console = to_shell("linux-hotplug", Machine::virt(Gic::V3), linux);
-    let command = "for i in 1 2 3; do echo 0 > /sys/devices/system/cpu/cpu1/online && nproc && \
-                   echo 1 > /sys/devices/system/cpu/cpu1/online && nproc; done";
-    let numbers = console.command("linux", command, seconds(60));
-    let numbers: Vec<&String> = numbers.iter().filter(|line| line.len() == 1).collect();
-    assert_eq!(numbers, ["1", "2", "1", "2", "1", "2"]);
-    looks_healthy(&mut console, 2);
+    cpus_come_and_go(&mut console, "linux", 2, 3);
+    looks_healthy(&mut console, "linux", 2);
 }
