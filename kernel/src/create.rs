@@ -6,7 +6,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use ::memory::{CHUNK_SIZE, Frames, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
-use abi::{DomainId, guest_layout as layout};
+use abi::{DomainId, Port, guest_layout as layout};
 use arch::{cache, tlb};
 use devtree::guest::DomainConfig;
 use devtree::plan::{self, Plan, Planner};
@@ -14,10 +14,11 @@ use devtree::{Problem, Severity};
 use domain::migration::bit;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
-use xen::{Config, ConsoleConfig, XenState};
+use xen::{Config, ConsoleConfig, StaticChannel, XenState};
 
 use crate::console;
 use crate::cpus::{self, Cpu};
+use crate::hypercalls::Machine;
 use crate::interrupts::{self, Virtual};
 use crate::machine::{
     self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
@@ -73,10 +74,15 @@ pub(crate) fn tell(problem: &Problem) {
 }
 
 /// Builds every guest that can be built, and makes all known and ready to run.
-pub(crate) fn build_all(virtual_gic: Virtual, planner: Planner<'_, '_>, configs: &[DomainConfig]) {
+pub(crate) fn build_all<'b>(
+    virtual_gic: Virtual,
+    planner: Planner<'b, '_>,
+    configs: &'b [DomainConfig],
+) {
     let mut builder = Builder {
         virtual_gic,
         planner,
+        configs,
     };
     let mut domains: Vec<&'static Domain> = Vec::new();
     memory_map::grow_heap_by(console::room_for(configs.len()));
@@ -94,12 +100,28 @@ pub(crate) fn build_all(virtual_gic: Virtual, planner: Planner<'_, '_>, configs:
         console::focus(domain.console);
     }
     machine::publish(domains);
+    // The end that comes first opens the channel, and the other binds to it.
+    for (number, config) in configs.iter().enumerate() {
+        if let Some(domain) = machine::find(plan::id(number)) {
+            channels(config).for_each(|channel| domain.xen.connect_channel(&Machine, &channel));
+        }
+    }
+}
+
+/// A guest's ends of the static event channels.
+fn channels(config: &DomainConfig) -> impl Iterator<Item = StaticChannel> {
+    plan::channels(config).map(|(port, peer, peer_port)| StaticChannel {
+        port: Port(port),
+        peer,
+        peer_port: Port(peer_port),
+    })
 }
 
 /// What all guests are built from.
 struct Builder<'b, 't> {
     virtual_gic: Virtual,
     planner: Planner<'b, 't>,
+    configs: &'b [DomainConfig],
 }
 
 impl Builder<'_, '_> {
@@ -117,7 +139,7 @@ impl Builder<'_, '_> {
                     wanted: wanted * CHUNK_SIZE,
                     free: pool.free() * CHUNK_SIZE,
                 })?;
-        match self.assemble(config, &plan, &chunks) {
+        match self.assemble(number, config, &plan, &chunks) {
             Ok(domain) => Ok(domain),
             Err(error) => {
                 pool.give_back(&chunks);
@@ -128,6 +150,7 @@ impl Builder<'_, '_> {
 
     fn assemble(
         &self,
+        number: usize,
         config: &DomainConfig,
         plan: &Plan<'_>,
         chunks: &[PaRange],
@@ -159,6 +182,9 @@ impl Builder<'_, '_> {
         let ring = Pages::allocate(1).ok_or(Error::Heap)?;
         let mut xen_config =
             Config::new(id, config.vcpus, shared_info.words(), grant_frame.words());
+        xen_config.peers = plan::peers(self.configs, number).collect();
+        let channels: Vec<StaticChannel> = channels(config).collect();
+        xen_config.channels = &channels;
         xen_config.max_grant_frames = config.grants.frames;
         xen_config.handle[15] = id.0 as u8;
         xen_config.handle[14] = (id.0 >> 8) as u8;

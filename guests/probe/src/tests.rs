@@ -1,6 +1,7 @@
 //! The tests that end by themselves, by subject.
 
 mod balloon;
+mod channels;
 mod clocks;
 mod controller;
 mod entry;
@@ -123,9 +124,12 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("event-smp", XEN_TWO, events::smp),
 ];
 
-/// Tests that need somebody at the console, or that are measurements: never part of `all`.
+/// Tests that need somebody at the console or other guests, or that are measurements: never part of `all`.
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
     Test::new("count", XEN, crate::count::run),
     Test::new("moves", XEN, moving::moves),
+    Test::new("reach", XEN, channels::reach),
+    Test::new("channel-fixed", XEN, channels::fixed),
+    Test::new("channel-peers", XEN, channels::peers),
 ];

@@ -6,6 +6,7 @@
 //! nobody knows is warned about.
 
 mod affinity;
+mod links;
 mod module;
 #[cfg(test)]
 mod module_tests;
@@ -20,6 +21,9 @@ use memory::PaRange;
 
 use crate::fit::Fit;
 use crate::{Problem, Tree};
+
+pub(crate) use links::check_names;
+pub use links::{ChannelEnd, are_peers};
 
 /// Guests of one boot: as many as there are 8-bit VMIDs besides the hypervisor's.
 pub const MAX_DOMAINS: usize = 255;
@@ -127,6 +131,10 @@ pub struct DomainConfig {
     pub table_memory: Option<u64>,
     /// It has the console's input when everything has started (`viaduct,console-focus`).
     pub console_focus: bool,
+    /// Guests that it may deal with, by name (`viaduct,peers`); see [`are_peers`].
+    pub peers: Vec<String>,
+    /// Its ends of static event channels (`xen,evtchn-v1`).
+    pub channels: Vec<ChannelEnd>,
     /// The kernel.
     pub kernel: ModuleSource,
     /// The kernel is a raw binary, to be put so many bytes from the start of RAM and entered there

@@ -102,6 +102,7 @@ impl<'b, 't> Planner<'b, 't> {
         if let Some(bundle) = self.bundle {
             guest::read(&Container::Bundle(bundle), &limits, &mut configs, report);
         }
+        guest::check_names(&configs, report);
         configs
     }
 
@@ -260,6 +261,19 @@ fn range(start: u64, size: u64) -> Result<IpaRange, Error> {
 /// could not be built.
 pub fn id(number: usize) -> DomainId {
     DomainId(u16::try_from(number).map_or(u16::MAX, |number| number.saturating_add(1)))
+}
+
+/// Who the guest that was described as number `number` may deal with, built or not.
+pub fn peers(configs: &[DomainConfig], number: usize) -> impl Iterator<Item = DomainId> {
+    (0..configs.len())
+        .filter(move |other| guest::are_peers(configs, number, *other))
+        .map(id)
+}
+
+/// The ends of static event channels of a guest: its port, and domain and port at the other end.
+pub fn channels(config: &DomainConfig) -> impl Iterator<Item = (u32, DomainId, u32)> {
+    let ends = config.channels.iter();
+    ends.filter_map(|end| end.other.map(|(other, port)| (end.port, id(other), port)))
 }
 
 /// Where the guests' files lie in the host's memory: not to be given away before all guests are built.

@@ -6,7 +6,7 @@ use crate::pages::OwnPages;
 use crate::ring::ConsoleRing;
 use crate::sched::Watchdogs;
 use crate::vcpu::VcpuState;
-use crate::{Parameters, SharedPage};
+use crate::{Parameters, Peers, SharedPage, StaticChannel};
 use abi::{DomainId, Port, VcpuId, event_channel, grant_table, version};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -27,7 +27,7 @@ pub struct ConsoleConfig {
 
 /// What a domain is to have.
 #[derive(Clone, Copy)]
-pub struct Config {
+pub struct Config<'a> {
     /// Its number.
     pub id: DomainId,
     /// Its vCPUs, 1 to 256.
@@ -46,9 +46,13 @@ pub struct Config {
     pub console_io: bool,
     /// Its UUID.
     pub handle: [u8; version::GUEST_HANDLE_LENGTH],
+    /// Domains that it may deal with.
+    pub peers: Peers,
+    /// Its ends of the channels that the device tree makes.
+    pub channels: &'a [StaticChannel],
 }
 
-impl Config {
+impl Config<'_> {
     /// What a domain gets whose description says nothing else.
     #[must_use]
     pub const fn new(
@@ -67,6 +71,8 @@ impl Config {
             console: None,
             console_io: true,
             handle: [0; version::GUEST_HANDLE_LENGTH],
+            peers: Peers::NONE,
+            channels: &[],
         }
     }
 }
@@ -80,6 +86,8 @@ pub enum NewError {
     VcpuCount,
     /// There is no port left for the console.
     NoPort,
+    /// A channel that the device tree makes has a port that the domain cannot have, or another's.
+    BadPort,
 }
 
 impl fmt::Display for NewError {
@@ -87,6 +95,7 @@ impl fmt::Display for NewError {
         f.write_str(match self {
             Self::NoMemory => "no memory for the domain's Xen state",
             Self::VcpuCount => "a domain has 1 to 256 vCPUs",
+            Self::BadPort => "a static event channel's port is too great, or used twice",
             Self::NoPort => "no event channel port left for the console",
         })
     }
@@ -101,6 +110,7 @@ pub struct XenState {
     pub(crate) vcpus: Box<[VcpuState]>,
     pub(crate) shared_info: SharedPage,
     parameters: Parameters,
+    pub(crate) peers: Peers,
     pub(crate) pages: OwnPages,
     pub(crate) watchdogs: Watchdogs,
     pub(crate) console: Option<(ConsoleRing, Port)>,
@@ -128,7 +138,7 @@ impl XenState {
     ///
     /// # Errors
     /// [`NewError`].
-    pub fn new(config: &Config) -> Result<Self, NewError> {
+    pub fn new(config: &Config<'_>) -> Result<Self, NewError> {
         if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
             return Err(NewError::VcpuCount);
         }
@@ -142,6 +152,7 @@ impl XenState {
             vcpus,
             shared_info: config.shared_info,
             parameters: Parameters::default(),
+            peers: config.peers,
             pages: OwnPages::new(
                 config.shared_info,
                 config.grant_frame,
@@ -155,6 +166,12 @@ impl XenState {
             console_io: config.console_io,
             handle: config.handle,
         };
+        // Before the console takes the lowest port that is left.
+        for channel in config.channels {
+            state
+                .reserve_channel(channel)
+                .map_err(|_| NewError::BadPort)?;
+        }
         if let Some(console) = config.console {
             let port = state
                 .allocate_service_port(crate::Service::Console)

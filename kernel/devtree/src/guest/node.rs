@@ -11,7 +11,8 @@ use memory::PAGE_SIZE;
 
 use super::module::{self, Kind, Module};
 use super::{
-    Container, CpuSet, DomainConfig, Enhanced, GrantLimits, Limits, MAX_DOMAINS, MAX_SPIS, affinity,
+    Container, CpuSet, DomainConfig, Enhanced, GrantLimits, Limits, MAX_DOMAINS, MAX_SPIS,
+    affinity, links,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -43,6 +44,7 @@ pub(super) fn read(
             },
         ),
     );
+    let first = domains.len();
     let mut dom0_seen = false;
     for child in chosen.children() {
         let path = format!("/chosen/{}", child.name());
@@ -70,6 +72,7 @@ pub(super) fn read(
             stranger(&child, &path, report);
         }
     }
+    links::join(domains, first, report);
 }
 
 /// A child of `/chosen` that is neither guest nor module. Most are somebody else's and no business of ours.
@@ -203,6 +206,8 @@ impl Context<'_> {
             trap_unmapped: true,
             table_memory: None,
             console_focus: false,
+            peers: Vec::new(),
+            channels: Vec::new(),
             kernel: super::ModuleSource::Image(String::new()),
             load_offset: None,
             tree_offset: None,
@@ -256,6 +261,7 @@ impl Context<'_> {
             "max_grant_frames" => domain.grants.frames = self.natural(property),
             "max_maptrack_frames" => domain.grants.maptrack_frames = self.natural(property),
             "viaduct,console-focus" => domain.console_focus = true,
+            "viaduct,peers" => domain.peers = links::peers(self, property),
             "capabilities" => {
                 let expected = "<0>: control, hardware and xenstore domains are not supported";
                 self.number(property, 0..=0, &expected);
@@ -361,7 +367,9 @@ impl Context<'_> {
                 modules.extend(self.module(&child, &name, cells));
             } else if child.is_compatible(&["xen,vcpu"]) {
                 affinity::read(self, &child, &name, domain, &mut pinned);
-            } else if child.is_compatible(&["xen,evtchn-v1", "xen,domain-shared-memory-v1"]) {
+            } else if child.is_compatible(&["xen,evtchn-v1"]) {
+                links::channel(self, &child, &name, domain);
+            } else if child.is_compatible(&["xen,domain-shared-memory-v1"]) {
                 let found = compatible.map(|list| list.to_string()).unwrap_or_default();
                 self.refuse(
                     &name,

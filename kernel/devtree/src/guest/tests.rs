@@ -78,6 +78,8 @@ fn a_whole_guest() {
         trap_unmapped: false,
         table_memory: Some(3 << 20),
         console_focus: false,
+        peers: vec![],
+        channels: vec![],
         kernel: ModuleSource::Memory(range(0x4800_0000, 0x1c3_f200)),
         load_offset: None,
         tree_offset: None,
@@ -201,7 +203,7 @@ fn wrong_properties_leave_the_guest_out() {
         ),
         (
             "e { compatible = \"xen,evtchn-v1\"; };",
-            "/chosen/bad/e: compatible: found \"xen,evtchn-v1\", expected no such",
+            "/chosen/bad/e: xen,evtchn: found nothing, expected a port and",
         ),
         (
             "s { compatible = \"xen,domain-shared-memory-v1\"; };",
@@ -378,4 +380,102 @@ fn there_are_only_so_many_guests() {
         .collect();
     let (domains, problems) = read_chosen(&guests);
     assert_eq!((domains.len(), problems.len()), (MAX_DOMAINS, 1));
+}
+
+fn channel(label: &str, cells: &str) -> String {
+    let handle = |label: &str| (label.as_bytes()[0] - b'a' + 1).to_string();
+    let mut cells = cells.to_string();
+    for other in ["a", "b", "c", "d"] {
+        cells = cells.replace(&format!("&{other}"), &handle(other));
+    }
+    format!(
+        "{label} {{ compatible = \"xen,evtchn-v1\"; phandle = <{}>; xen,evtchn = <{cells}>; }};",
+        handle(label)
+    )
+}
+
+#[test]
+fn static_event_channels_join_the_nodes_that_name_each_other() {
+    let one = guest(
+        "one",
+        &format!(
+            "{KERNEL} {} {}",
+            channel("a", "10 &b"),
+            channel("c", "11 &d")
+        ),
+    );
+    let two = guest(
+        "two",
+        &format!(
+            "{} {} {}",
+            KERNEL,
+            channel("b", "1023 &a"),
+            channel("d", "1 &a")
+        ),
+    );
+    let (domains, problems) = read_chosen(&format!("{one} {two}"));
+    let ends = |number: usize| -> Vec<_> {
+        let ends = domains[number].channels.iter();
+        ends.map(|end| (end.port, end.other)).collect()
+    };
+    assert_eq!(ends(0), [(10, Some((1, 1023)))]);
+    assert_eq!(ends(1), [(1023, Some((0, 10)))]);
+    // "d" does not name "c" back.
+    let told: Vec<_> = problems.iter().map(|problem| &*problem.node).collect();
+    assert_eq!(told, ["/chosen/one/c", "/chosen/two/d"]);
+    assert!(
+        problems
+            .iter()
+            .all(|problem| problem.severity == Severity::Warning)
+    );
+    assert!(are_peers(&domains, 0, 1) && are_peers(&domains, 1, 0));
+    assert!(!are_peers(&domains, 0, 0));
+}
+
+#[test]
+fn a_static_event_channel_that_is_wrong_leaves_out_its_guest() {
+    for cells in ["0 &b", "1024 &b", "5", "5 &b 1"] {
+        let nodes = format!("{KERNEL} {} {}", channel("a", cells), channel("b", "6 &a"));
+        let (domains, problems) = read_chosen(&guest("one", &nodes));
+        assert!(domains.is_empty(), "{cells}");
+        assert_eq!(problems[0].node, "/chosen/one/a");
+    }
+    let twice = format!("{KERNEL} {} {}", channel("a", "5 &b"), channel("b", "5 &a"));
+    assert!(read_chosen(&guest("one", &twice)).0.is_empty());
+    // A node that names itself has no other end.
+    let itself = format!("{KERNEL} {}", channel("a", "5 &a"));
+    assert_eq!(read_chosen(&guest("one", &itself)).0[0].channels, []);
+}
+
+#[test]
+fn peers_are_who_the_tree_names() {
+    let other = |address: &str| KERNEL.replace("48000000", address);
+    let tree = [
+        guest(
+            "one",
+            &format!("viaduct,peers = \"two\", \"nobody\"; {KERNEL}"),
+        ),
+        guest("two", &other("49000000")),
+        guest("three", &other("4a000000")),
+    ];
+    let (domains, problems) = read_chosen(&tree.concat());
+    assert_eq!(problems, []);
+    let peers = |one, other| are_peers(&domains, one, other);
+    assert!(peers(0, 1) && peers(1, 0));
+    assert!(!peers(0, 2) && !peers(2, 0) && !peers(1, 2) && !peers(0, 7));
+    let mut problems = Vec::new();
+    check_names(&domains, &mut |problem| problems.push(problem));
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].found, "\"nobody\"");
+
+    let all = [
+        guest("one", &format!("viaduct,peers = \"*\"; {KERNEL}")),
+        guest("two", &other("49000000")),
+        guest("three", &other("4a000000")),
+    ];
+    let (domains, _) = read_chosen(&all.concat());
+    assert!(are_peers(&domains, 0, 2) && are_peers(&domains, 1, 0));
+    assert!(!are_peers(&domains, 1, 2));
+    let (none, _) = read_chosen(&guest("one", &format!("viaduct,peers; {KERNEL}")));
+    assert!(none.is_empty());
 }

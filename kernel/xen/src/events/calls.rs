@@ -61,6 +61,7 @@ fn bind_interdomain<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
     let peer = if request.remote_dom == DomainId::SELF || request.remote_dom == state.id() {
         state
     } else {
+        state.check_peer(caller, request.remote_dom)?;
         caller.peer(request.remote_dom).ok_or(Errno::NoSuchDomain)?
     };
     request.local_port = Port(state.bind_interdomain(caller, peer, request.remote_port.0)?);
@@ -75,6 +76,8 @@ fn alloc_unbound<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
         DomainId::SELF => state.id(),
         other => other,
     };
+    // A peer that has ended, or has yet to start, may connect when it is there.
+    state.check_peer(caller, remote)?;
     request.port = Port(state.alloc_unbound(remote)?);
     host::write(caller, argument, &request)
 }

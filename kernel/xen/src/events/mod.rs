@@ -4,14 +4,17 @@
 //! * [`table`]: the words of a domain and the lock under which they change.
 //! * [`deliver`]: pending bits, selector, upcall.
 //! * [`bind`]: making and closing ports, between two domains too.
+//! * [`fixed`]: channels that the device tree makes.
 //! * [`calls`]: the hypercall.
 
 mod bind;
 mod calls;
 mod channel;
 mod deliver;
+mod fixed;
 mod table;
 
 pub(crate) use calls::call;
 pub use channel::Service;
+pub use fixed::StaticChannel;
 pub(crate) use table::Events;

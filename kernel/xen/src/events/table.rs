@@ -34,6 +34,18 @@ impl Allocation {
         Err(Errno::NoSpace)
     }
 
+    /// Takes this port.
+    pub(crate) fn claim(&mut self, port: u32) -> Result<(), Errno> {
+        let word = self.used.get_mut((port >> 6) as usize);
+        let word = word.ok_or(Errno::Invalid)?;
+        let bit = 1_u64.wrapping_shl(port);
+        if *word & bit != 0 {
+            return Err(Errno::Busy);
+        }
+        *word |= bit;
+        Ok(())
+    }
+
     /// Gives back a port that `take` gave.
     pub(crate) fn give(&mut self, port: u32) {
         if let Some(word) = self.used.get_mut((port >> 6) as usize) {

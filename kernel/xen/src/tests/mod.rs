@@ -9,6 +9,7 @@ mod hvm;
 mod interdomain;
 mod memory;
 mod multicall;
+mod policy;
 mod races;
 mod random;
 mod sched;

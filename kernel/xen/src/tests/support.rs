@@ -1,8 +1,8 @@
 //! A machine for the tests: domains, guest memory in a vector, and a record of what was asked of it.
 
 use crate::{
-    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, Replaced, SharedPage,
-    XenState, hypercall,
+    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, Peers, Replaced,
+    SharedPage, XenState, hypercall,
 };
 use abi::{DomainId, Errno, VcpuId, hypercall as number};
 use memory::{Pages, Va};
@@ -76,7 +76,7 @@ impl Machine {
         Self::with(domains, vcpus, |_| {})
     }
 
-    pub(super) fn with(domains: u16, vcpus: u32, change: impl Fn(&mut Config)) -> Self {
+    pub(super) fn with(domains: u16, vcpus: u32, change: impl Fn(&mut Config<'_>)) -> Self {
         let domains = (1..=domains).map(|id| {
             let console = page();
             let mut config = Config::new(DomainId(id), vcpus, page(), page());
@@ -85,6 +85,7 @@ impl Machine {
                 gfn: CONSOLE_GFN,
             });
             config.handle = [id as u8; 16];
+            config.peers = Peers::ALL;
             change(&mut config);
             let physical = Physical {
                 memory: RefCell::new(vec![0; SIZE as usize]),

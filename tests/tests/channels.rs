@@ -1,0 +1,73 @@
+//! Event channels between guests: what the tree connects works, what it does not is out of reach.
+
+use viaduct_tests::{Bundle, Gic, Guest, Machine, lines, seconds};
+
+/// Boots the guests on each kind of machine, and waits until each has passed its subject.
+fn pass(name: &str, guests: &[Guest], passes: &[&str]) {
+    for (suffix, machine) in [
+        ("v2", Machine::virt(Gic::V2).cpus(1)),
+        ("v3", Machine::virt(Gic::V3)),
+        ("pi4", Machine::pi4()),
+    ] {
+        let name = format!("{name}-{suffix}");
+        let mut bundle = Bundle::new(&name);
+        for guest in guests {
+            bundle = bundle.guest(guest.clone());
+        }
+        let mut console = machine
+            .bundle(bundle.write())
+            .argument(lines::POWER_OFF)
+            .start(&name);
+        console.expect("viaduct| all guests have stopped", seconds(90));
+        assert!(console.lines_with("| FAIL").is_empty(), "{name}");
+        for pass in passes {
+            assert_eq!(console.lines_with(pass).len(), 1, "{name}: {pass}");
+        }
+    }
+}
+
+/// A guest that the tree connects with nobody reaches nobody.
+#[test]
+fn strangers_are_out_of_reach() {
+    let bad = Guest::probe("bad", "test=reach own=2 others=3");
+    pass(
+        "reach",
+        &[
+            Guest::probe("first", "test=counter").extra("viaduct,peers = \"third\";"),
+            bad,
+            Guest::probe("third", "test=counter"),
+        ],
+        &["bad| PASS reach"],
+    );
+}
+
+/// `xen,evtchn-v1`: the channel is there from the start, on the ports that the tree says.
+#[test]
+fn channels_of_the_tree_are_there_from_the_start() {
+    let end = |name: &str, port: u32, label: &str, other: &str| {
+        Guest::probe(name, &format!("test=channel-fixed port={port}")).extra(&format!(
+            "{label}: channel {{ compatible = \"xen,evtchn-v1\"; xen,evtchn = <{port} &{other}>; }};"
+        ))
+    };
+    pass(
+        "fixed",
+        &[
+            end("one", 10, "first", "second"),
+            end("two", 1, "second", "first"),
+        ],
+        &["one| PASS channel-fixed", "two| PASS channel-fixed"],
+    );
+}
+
+/// `viaduct,peers`: the guests connect by themselves.
+#[test]
+fn peers_connect_by_themselves() {
+    pass(
+        "peers",
+        &[
+            Guest::probe("one", "test=channel-peers peer=2 offers=1"),
+            Guest::probe("two", "test=channel-peers peer=1").extra("viaduct,peers = \"one\";"),
+        ],
+        &["one| PASS channel-peers", "two| PASS channel-peers"],
+    );
+}
