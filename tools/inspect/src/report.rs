@@ -7,6 +7,7 @@ use std::path::Path;
 use devtree::board::StartMethod;
 use devtree::fit::Fit;
 use devtree::guest::DomainConfig;
+use devtree::gzip::Gunzip;
 use devtree::kernel::{self, Kernel};
 use devtree::own_memory::{self, FirstHeap};
 use devtree::plan::{self, GuestMachine, Plan, Planner};
@@ -261,6 +262,15 @@ impl<'t> Memory<'t> {
     }
 }
 
+/// Unpacks a packed kernel, which the hypervisor does when it builds the guest: only then damage shows.
+fn unpacked(plan: Plan<'_>) -> Result<Plan<'_>, Error> {
+    if matches!(plan.kernel, Kernel::Packed(_)) {
+        let mut unpacker = Gunzip::new(plan.kernel_file)?;
+        while unpacker.step()?.is_some() {}
+    }
+    Ok(plan)
+}
+
 /// Plans one guest, and takes what it takes.
 fn guest<'t>(
     board: &Board,
@@ -287,6 +297,7 @@ fn guest<'t>(
     let plan = match missing.is_empty() {
         true => planner
             .plan(number, config, &|range| files.bytes(range))
+            .and_then(unpacked)
             .map(|plan| Fate::Built(Box::new(plan))),
         false => Ok(Fate::Unchecked(missing)),
     };

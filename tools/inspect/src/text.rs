@@ -374,6 +374,7 @@ fn files(f: &mut Formatter<'_>, guest: &Guest<'_>, plan: &Plan<'_>) -> fmt::Resu
         ModuleSource::Image(name) => format!("image {name:?}"),
     };
     let format = match &plan.kernel {
+        Kernel::Image(_) if guest.config.load_offset.is_some() => "raw binary".to_owned(),
         Kernel::Image(_) => "arm64 Image".to_owned(),
         Kernel::Packed(_) => "arm64 Image, packed by gzip".to_owned(),
         Kernel::Elf(elf) => format!("ELF, {} segments", elf.segments.len()),

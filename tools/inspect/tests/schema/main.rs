@@ -319,6 +319,13 @@ fn what_is_wrong_is_wrong_by_both() {
             "k2 { compatible = \"multiboot,device-tree\", \"multiboot,module\"; reg = <0 0x50000000 0 0x1000>; };",
         ),
         child("k2 { compatible = \"multiboot,ramdisk\"; xen,uefi-binary = \"a\"; };"),
+        child(
+            "k2 { compatible = \"multiboot,ramdisk\"; reg = <0 0x50000000 0 0x1000>; viaduct,load-offset = <4>; };",
+        ),
+        with_guest(
+            good,
+            &KERNEL.replace("reg", "viaduct,dtb-offset = \"a\"; reg"),
+        ),
         child("v { compatible = \"xen,vcpu\"; };"),
         child("v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0-\"; };"),
         child("v { compatible = \"xen,vcpu\"; id = <0>; affinity = \"0\"; };"),
