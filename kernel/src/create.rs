@@ -186,6 +186,7 @@ impl Builder<'_, '_> {
         let channels: Vec<StaticChannel> = channels(config).collect();
         xen_config.channels = &channels;
         xen_config.max_grant_frames = config.grants.frames;
+        xen_config.max_maptrack_frames = config.grants.maptrack_frames;
         xen_config.handle[15] = id.0 as u8;
         xen_config.handle[14] = (id.0 >> 8) as u8;
         if machine.enhanced {

@@ -356,7 +356,9 @@ fn data_abort(
 fn stray_access(vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort, far: u64, hpfar: u64) {
     let ipa = fault_ipa(hpfar, far);
     // Another vCPU may have been in the middle of break-before-make: what the table says now counts.
+    // The table comes first: translating a write to what may only be read ends QEMU 7.2 by an assertion.
     if matches!(abort.fault(), Fault::Translation(_) | Fault::Permission(_))
+        && vcpu.domain.is_mapped(ipa, abort.is_write())
         && guest::translate(
             ::memory::Va::new(far),
             if abort.is_write() {
@@ -366,7 +368,6 @@ fn stray_access(vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort, far: u
             },
         )
         .is_some()
-        && vcpu.domain.is_mapped(ipa)
     {
         return;
     }
@@ -410,7 +411,7 @@ fn complain_access(vcpu: &'static Vcpu, ipa: u64, why: &str) {
 fn instruction_abort(vcpu: &'static Vcpu, abort: Abort) {
     let (far, hpfar) = vectors::fault_address();
     let ipa = fault_ipa(hpfar, far);
-    if matches!(abort.fault(), Fault::Translation(_)) && vcpu.domain.is_mapped(ipa) {
+    if matches!(abort.fault(), Fault::Translation(_)) && vcpu.domain.is_mapped(ipa, false) {
         return;
     }
     if vcpu.domain.may_complain() {

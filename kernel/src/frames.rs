@@ -9,7 +9,7 @@ use ::memory::{
     FrameError, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, SharedMemory, Stage2Kind,
 };
 use ::memory::{Owner, Stage2};
-use abi::Errno;
+use abi::{DomainId, Errno};
 use arch::entry::MAX_CPUS;
 use arch::{cache, tlb};
 use domain::lifecycle::ShutdownReason;
@@ -154,13 +154,33 @@ fn slot_of(domain: &Domain, frame: Pa) -> Option<u16> {
     (owner.domain == domain.id.0).then_some(owner.slot)
 }
 
-/// Keeps a frame of a domain from leaving it.
-fn hold(domain: &Domain, frame: Pa) -> Result<(), Errno> {
+/// The frame of a domain's own RAM that its map has at `gfn`.
+pub(crate) fn frame(domain: &Domain, gfn: u64) -> Option<Pa> {
+    let ipa = Ipa::from_frame_number(gfn)?;
+    let holdings = domain.holdings.lock();
+    match holdings.as_ref()?.stage2.translate(ipa)? {
+        (frame, Stage2Kind::Ram) => Some(frame),
+        _ => None,
+    }
+}
+
+/// Keeps a frame of a domain from leaving it, until [`release`].
+pub(crate) fn hold(domain: &Domain, frame: Pa) -> Result<(), Errno> {
     let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
     with_heap(&FrameError::NoMemory, || {
         domain.frames.lock().hold(slot, frame)
     })
     .map_err(frame_errno)
+}
+
+/// Ends a [`hold`]. Its domain may have ended meanwhile.
+pub(crate) fn release(frame: Pa) {
+    if let Some(owner) = memory_map::pool().owner_of(frame)
+        && let Some(domain) = machine::find(DomainId(owner.domain))
+    {
+        let chunk = domain.frames.lock().release(owner.slot, frame);
+        leave(chunk);
+    }
 }
 
 /// The page at `gfn`, which stays the domain's until its end.

@@ -53,6 +53,27 @@ impl Host for Machine {
             .map(|domain| &domain.xen)
     }
 
+    fn granter(&self, id: DomainId) -> Option<&XenState> {
+        machine::find(id).map(|domain| &domain.xen)
+    }
+
+    fn frame(&self, domain: DomainId, gfn: u64) -> Option<Pa> {
+        frames::frame(machine::find(domain)?, gfn)
+    }
+
+    fn owner(&self, frame: Pa) -> Option<DomainId> {
+        let owner = memory_map::pool().owner_of(frame)?;
+        Some(DomainId(owner.domain))
+    }
+
+    fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno> {
+        frames::hold(machine::find(domain).ok_or(Errno::Invalid)?, frame)
+    }
+
+    fn release(&self, frame: Pa) {
+        frames::release(frame);
+    }
+
     fn console_write(&self, domain: DomainId, bytes: &[u8]) {
         if let Some(domain) = machine::find(domain) {
             domain.speaks_by_uart.store(false, Ordering::Relaxed);
@@ -162,6 +183,29 @@ impl Host for Calling {
         Machine.peer(id)
     }
 
+    fn granter(&self, id: DomainId) -> Option<&XenState> {
+        Machine.granter(id)
+    }
+
+    fn frame(&self, domain: DomainId, gfn: u64) -> Option<Pa> {
+        if domain == self.0.domain.id {
+            return frames::frame(self.0.domain, gfn);
+        }
+        Machine.frame(domain, gfn)
+    }
+
+    fn owner(&self, frame: Pa) -> Option<DomainId> {
+        Machine.owner(frame)
+    }
+
+    fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno> {
+        Machine.hold(domain, frame)
+    }
+
+    fn release(&self, frame: Pa) {
+        Machine.release(frame);
+    }
+
     fn console_write(&self, _domain: DomainId, bytes: &[u8]) {
         self.0.domain.speaks_by_uart.store(false, Ordering::Relaxed);
         console::write(self.0.domain.console, bytes);
@@ -251,6 +295,37 @@ impl Caller for Calling {
 
     fn populate(&self, gfn: u64) -> Result<Replaced, Errno> {
         frames::populate(self.0.domain, gfn).map(replaced)
+    }
+
+    fn map_granted(&self, gfn: u64, frame: Pa, write: bool) -> Result<Replaced, Errno> {
+        let kind = if write {
+            Stage2Kind::Granted
+        } else {
+            Stage2Kind::GrantedReadOnly
+        };
+        frames::put(self.0.domain, gfn, frame, kind).map(replaced)
+    }
+
+    fn unmap_granted(&self, gfn: u64, frame: Pa) -> Result<(), Errno> {
+        let is_it = |there: Pa, kind: Stage2Kind| {
+            there == frame && matches!(kind, Stage2Kind::Granted | Stage2Kind::GrantedReadOnly)
+        };
+        frames::take_away(self.0.domain, gfn, is_it).map(|_| ())
+    }
+
+    fn copy(&self, from: Pa, to: Pa, length: u64) {
+        let cached = guest::caches_on();
+        if !cached {
+            cache::clean_invalidate(from, length);
+        }
+        memory_map::copy(from, to, length);
+        if !cached {
+            cache::clean_invalidate(to, length);
+        }
+    }
+
+    fn flush(&self, start: Pa, length: u64) {
+        cache::clean_invalidate(start, length);
     }
 
     fn watchdog_changed(&self) {

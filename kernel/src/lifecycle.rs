@@ -84,7 +84,9 @@ fn finish(domain: &'static Domain) {
     // calls that do run on CPUs that have it loaded.
     while !domain.xen.disconnect_all(&Machine) {}
     domain.gone.store(true, Ordering::Release);
+    domain.xen.close_grants();
     arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
+    while !domain.xen.release_maps(&Machine) {}
     settle(domain);
 }
 

@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use ::memory::{Frames, Ipa, Pa, Pages, Stage2};
+use ::memory::{Frames, Ipa, Pa, Pages, Stage2, Stage2Kind};
 use abi::DomainId;
 use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
@@ -213,17 +213,16 @@ impl Domain {
     /// Whether an address is this domain's RAM. Pages do not cross chunks, and chunks have one owner.
     #[inline]
     pub(crate) fn owns(&self, address: Pa) -> bool {
-        memory_map::pool()
-            .owner_of(address)
-            .is_some_and(|owner| owner.domain == self.id.0)
+        memory_map::pool().belongs(address, self.id.0)
     }
 
-    /// Whether its second stage maps `ipa`, as the table says now.
-    pub(crate) fn is_mapped(&self, ipa: Ipa) -> bool {
+    /// Whether its second stage maps `ipa`, as the table says now, to be written if that is asked.
+    pub(crate) fn is_mapped(&self, ipa: Ipa, write: bool) -> bool {
         let holdings = self.holdings.lock();
-        holdings
+        let found = holdings
             .as_ref()
-            .is_some_and(|held| held.stage2.translate(ipa).is_some())
+            .and_then(|held| held.stage2.translate(ipa));
+        found.is_some_and(|(_, kind)| !write || kind != Stage2Kind::GrantedReadOnly)
     }
 
     /// Whether another line about this guest may be printed.

@@ -269,6 +269,13 @@ pub(crate) fn read(from: Pa, into: &mut [u8]) {
     unsafe { arch::guest::read(from, into) }
 }
 
+/// Copies from guest memory to guest memory. The caller knows whose both are, and that they stay so.
+#[expect(unsafe_code, reason = "guest RAM is never referenced")]
+pub(crate) fn copy(from: Pa, to: Pa, size: u64) {
+    // SAFETY: as for reading and writing.
+    unsafe { arch::guest::copy(from, to, size) }
+}
+
 /// Reads an aligned word of guest memory. The caller checked that it is one guest's.
 #[expect(unsafe_code, reason = "guest RAM is never referenced")]
 #[inline]

@@ -8,7 +8,7 @@ mod entry;
 mod events;
 mod faults;
 mod floating;
-mod grants;
+pub(crate) mod grants;
 mod hypercalls;
 mod identity;
 mod input;
@@ -17,6 +17,7 @@ mod moving;
 mod operations;
 mod power;
 mod remote;
+mod sharing;
 mod smp;
 mod timers;
 
@@ -113,6 +114,15 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("grant-map", XEN, grants::map),
     Test::new("grant-entries", XEN, grants::entries),
     Test::new("grant-errors", XEN, grants::errors),
+    Test::new("grant-share", XEN, sharing::maps),
+    Test::new("grant-read-only", XEN, sharing::read_only),
+    Test::new("grant-over-ram", XEN, sharing::over_ram),
+    Test::new("grant-copy", XEN, sharing::copies),
+    Test::new("grant-copy-edges", XEN, sharing::copy_edges),
+    Test::new("grant-refusals", XEN, sharing::refusals),
+    Test::new("grant-lists", XEN, sharing::lists),
+    Test::new("grant-others", XEN, sharing::others),
+    Test::new("grant-race", XEN_TWO, sharing::race),
     Test::new("event-ipi", XEN, events::ipi),
     Test::new("event-loopback", XEN, events::loopback),
     Test::new("event-mask", XEN, events::mask),
@@ -127,6 +137,8 @@ pub(crate) const ALL: &[Test] = &[
 /// Tests that need somebody at the console or other guests, or that are measurements: never part of `all`.
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
+    Test::new("grant-give", XEN, sharing::give),
+    Test::new("grant-use", XEN, sharing::use_grants),
     Test::new("count", XEN, crate::count::run),
     Test::new("moves", XEN, moving::moves),
     Test::new("reach", XEN, channels::reach),

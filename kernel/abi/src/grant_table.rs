@@ -110,7 +110,7 @@ pub const UNMAP_GRANT_REF: u64 = 1;
 pub const SETUP_TABLE: u64 = 2;
 /// [`DumpTable`].
 pub const DUMP_TABLE: u64 = 3;
-/// Not for translated guests.
+/// [`Transfer`]; not for translated guests.
 pub const TRANSFER: u64 = 4;
 /// [`GrantCopy`].
 pub const COPY: u64 = 5;
@@ -120,7 +120,7 @@ pub const QUERY_SIZE: u64 = 6;
 pub const UNMAP_AND_REPLACE: u64 = 7;
 /// [`SetVersion`].
 pub const SET_VERSION: u64 = 8;
-/// Version 2 only.
+/// [`GetStatusFrames`]; version 2 only.
 pub const GET_STATUS_FRAMES: u64 = 9;
 /// [`GetVersion`].
 pub const GET_VERSION: u64 = 10;
@@ -317,6 +317,40 @@ pub struct GetVersion {
     pub version: u32,
 }
 layout!(GetVersion, 8, dom @ 0, version @ 4);
+
+/// Gives a frame away.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Transfer {
+    /// in: guest frame number.
+    pub frame: u64,
+    /// in: to whom.
+    pub domid: DomainId,
+    /// Padding.
+    pub reserved: u16,
+    /// in: its reference.
+    pub gref: GrantRef,
+    /// out: status.
+    pub status: i16,
+    /// Padding.
+    pub reserved2: [u16; 3],
+}
+layout!(Transfer, 24, frame @ 0, domid @ 8, gref @ 12, status @ 16);
+
+/// Asks where the status frames of a table of version 2 are.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct GetStatusFrames {
+    /// in: frames wanted.
+    pub nr_frames: u32,
+    /// in: whose table.
+    pub dom: DomainId,
+    /// out: status.
+    pub status: i16,
+    /// in: pointer to `nr_frames` words.
+    pub frame_list: u64,
+}
+layout!(GetStatusFrames, 16, nr_frames @ 0, dom @ 4, status @ 6, frame_list @ 8);
 
 /// Exchanges two entries of the caller's table.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]

@@ -100,32 +100,31 @@ unsafe extern "C" fn scrub_words(start: u64, end: u64) {
 /// Neither end need be aligned: both are Normal memory.
 ///
 /// # Safety
-/// Both are mapped as Normal memory for the whole size, `to` writable, and do not overlap. What a guest
-/// may write meanwhile is copied in one pass and never looked at twice.
+/// Both are mapped as Normal memory for the whole size, `to` writable; only guest memory may overlap, of
+/// which anything may become. What a guest may write meanwhile is copied in one pass and never looked at
+/// twice.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn copy_bytes(to: u64, from: u64, size: u64) {
     naked_asm!(
         "subs    x2, x2, #128",
         "b.lo    2f",
         "1:",
-        "ldp     x3, x4, [x1]",
-        "ldp     x5, x6, [x1, #16]",
-        "ldp     x7, x8, [x1, #32]",
-        "ldp     x9, x10, [x1, #48]",
-        "ldp     x11, x12, [x1, #64]",
-        "ldp     x13, x14, [x1, #80]",
-        "ldp     x15, x16, [x1, #96]",
-        "ldp     x17, x18, [x1, #112]",
-        "add     x1, x1, #128",
-        "stp     x3, x4, [x0]",
-        "stp     x5, x6, [x0, #16]",
-        "stp     x7, x8, [x0, #32]",
-        "stp     x9, x10, [x0, #48]",
-        "stp     x11, x12, [x0, #64]",
-        "stp     x13, x14, [x0, #80]",
-        "stp     x15, x16, [x0, #96]",
-        "stp     x17, x18, [x0, #112]",
-        "add     x0, x0, #128",
+        "ldp     x3, x4, [x1], #128",
+        "ldp     x5, x6, [x1, #-112]",
+        "ldp     x7, x8, [x1, #-96]",
+        "ldp     x9, x10, [x1, #-80]",
+        "ldp     x11, x12, [x1, #-64]",
+        "ldp     x13, x14, [x1, #-48]",
+        "ldp     x15, x16, [x1, #-32]",
+        "ldp     x17, x18, [x1, #-16]",
+        "stp     x3, x4, [x0], #128",
+        "stp     x5, x6, [x0, #-112]",
+        "stp     x7, x8, [x0, #-96]",
+        "stp     x9, x10, [x0, #-80]",
+        "stp     x11, x12, [x0, #-64]",
+        "stp     x13, x14, [x0, #-48]",
+        "stp     x15, x16, [x0, #-32]",
+        "stp     x17, x18, [x0, #-16]",
         "subs    x2, x2, #128",
         "b.hs    1b",
         "2:",

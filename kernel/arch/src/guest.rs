@@ -83,6 +83,15 @@ pub unsafe fn write(to: Pa, bytes: &[u8]) {
     unsafe { cache::copy_bytes(to.get(), bytes.as_ptr().addr() as u64, bytes.len() as u64) }
 }
 
+/// Copies from guest memory to guest memory. Where the two overlap, what comes of it is anything.
+///
+/// # Safety
+/// As [`read`] for the source and as [`write`] for the target.
+pub unsafe fn copy(from: Pa, to: Pa, size: u64) {
+    // SAFETY: the caller vouches for both.
+    unsafe { cache::copy_bytes(to.get(), from.get(), size) }
+}
+
 /// Reads an aligned 32-bit word of guest memory.
 ///
 /// # Safety

@@ -54,6 +54,10 @@ pub enum Stage2Kind {
     Ram,
     /// A page that EL2 owns and shares: read and write, never executed.
     Shared,
+    /// A frame of another guest, granted: read and write, never executed.
+    Granted,
+    /// The same, to be read alone.
+    GrantedReadOnly,
     /// Registers of a device: Device-nGnRE, never executed.
     Device,
 }
@@ -64,24 +68,29 @@ impl Stage2Kind {
     pub const fn attributes(self) -> u64 {
         const READ_WRITE: u64 = 3 << 6;
         const NORMAL_WRITE_BACK: u64 = 0xf << 2;
+        const READ: u64 = 1 << 6;
         const DEVICE_NGNRE: u64 = 1 << 2;
+        /// One of the bits that are software's: what tells a granted frame from a page of EL2's.
+        const OF_ANOTHER: u64 = 1 << 55;
         match self {
             Self::Ram => NORMAL_WRITE_BACK | READ_WRITE | INNER_SHAREABLE | ACCESSED,
             Self::Shared => Self::Ram.attributes() | EXECUTE_NEVER,
+            Self::Granted => Self::Shared.attributes() | OF_ANOTHER,
+            Self::GrantedReadOnly => Self::Granted.attributes() & !READ_WRITE | READ,
             Self::Device => DEVICE_NGNRE | READ_WRITE | OUTER_SHAREABLE | ACCESSED | EXECUTE_NEVER,
         }
     }
 
-    const fn of(leaf: &Leaf) -> Option<Self> {
-        if leaf.attributes == Self::Ram.attributes() {
-            Some(Self::Ram)
-        } else if leaf.attributes == Self::Shared.attributes() {
-            Some(Self::Shared)
-        } else if leaf.attributes == Self::Device.attributes() {
-            Some(Self::Device)
-        } else {
-            None
-        }
+    fn of(leaf: &Leaf) -> Option<Self> {
+        const ALL: [Stage2Kind; 5] = [
+            Stage2Kind::Ram,
+            Stage2Kind::Shared,
+            Stage2Kind::Granted,
+            Stage2Kind::GrantedReadOnly,
+            Stage2Kind::Device,
+        ];
+        ALL.into_iter()
+            .find(|kind| kind.attributes() == leaf.attributes)
     }
 }
 
@@ -184,6 +193,24 @@ mod tests {
             let attributes = kind.attributes();
             let writable = attributes & 1 << 7 == 0;
             assert!(!writable || attributes & EXECUTE_NEVER != 0);
+        }
+    }
+
+    #[test]
+    fn every_kind_of_mapping_is_told_from_the_others() {
+        let mut stage2 = Stage2::new().unwrap();
+        let kinds = [
+            Stage2Kind::Ram,
+            Stage2Kind::Shared,
+            Stage2Kind::Granted,
+            Stage2Kind::GrantedReadOnly,
+            Stage2Kind::Device,
+        ];
+        for (number, kind) in (1..).zip(kinds) {
+            let at = number * 4096;
+            let page = PaRange::new(Pa::new(at), 4096).unwrap();
+            stage2.map(Ipa::new(at), page, kind).unwrap();
+            assert_eq!(stage2.translate(Ipa::new(at)), Some((Pa::new(at), kind)));
         }
     }
 

@@ -5,7 +5,7 @@
 //! fail for ever (Xen's advisory XSA-295). What well-behaved guests do takes a few tries at most.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicU8, AtomicU64};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// Tries: some ten thousand instructions at most.
 const TRIES: u32 = 1024;
@@ -38,6 +38,13 @@ change!(
     and,
     AtomicU64,
     u64,
+    "Keeps only these bits.",
+    |old, bits| old & bits
+);
+change!(
+    and_u32,
+    AtomicU32,
+    u32,
     "Keeps only these bits.",
     |old, bits| old & bits
 );

@@ -3,7 +3,7 @@
 
 use crate::{SharedPage, XenState};
 use abi::{DomainId, Errno, VcpuId};
-use memory::Va;
+use memory::{Pa, Va};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Memory of the guest whose EL1 context is loaded on this CPU, by virtual address.
@@ -45,6 +45,26 @@ pub trait Host {
 
     /// The state of a domain that lives; `None` if there is none with this id.
     fn peer(&self, id: DomainId) -> Option<&XenState>;
+
+    /// The state of a domain by whose grants something is mapped: one that has ended is found too.
+    fn granter(&self, id: DomainId) -> Option<&XenState>;
+
+    /// The frame of a domain's own RAM at a guest frame number; `None` if there is none. It stays that
+    /// domain's, or nobody's, until the call that asks is over.
+    fn frame(&self, domain: DomainId, gfn: u64) -> Option<Pa>;
+
+    /// Whose RAM a frame is.
+    fn owner(&self, frame: Pa) -> Option<DomainId>;
+
+    /// Keeps a frame in a domain, whatever that does, until [`Self::release`].
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if it is not in the domain's map, [`Errno::Busy`] if it is held too often,
+    /// [`Errno::NoMemory`].
+    fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno>;
+
+    /// Ends a [`Self::hold`].
+    fn release(&self, frame: Pa);
 
     /// Takes bytes that a domain writes to its console. Always takes all; what cannot be kept is dropped
     /// and counted there.
@@ -135,6 +155,25 @@ pub trait Caller: GuestMemory + Host {
     /// [`Errno::Invalid`] if the frame number is not one that the guest may map, [`Errno::NoMemory`] if it
     /// has as much as it may, or there is none.
     fn populate(&self, gfn: u64) -> Result<Replaced, Errno>;
+
+    /// Maps a frame of another domain, or of the caller's own, at a guest frame number, never executable, in
+    /// place of what is there. RAM that is there is given up.
+    ///
+    /// # Errors
+    /// As [`Self::map_page`].
+    fn map_granted(&self, gfn: u64, frame: Pa, write: bool) -> Result<Replaced, Errno>;
+
+    /// Takes away a frame that [`Self::map_granted`] mapped. No CPU reaches it through this domain any more.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] or [`Errno::NoEntry`] if that frame is not there.
+    fn unmap_granted(&self, gfn: u64, frame: Pa) -> Result<(), Errno>;
+
+    /// Copies within frames that [`Host::frame`] named.
+    fn copy(&self, from: Pa, to: Pa, length: u64);
+
+    /// Cleans and invalidates data caches to the point of coherency.
+    fn flush(&self, start: Pa, length: u64);
 
     /// Says that [`XenState::next_watchdog`] has a new answer.
     fn watchdog_changed(&self);

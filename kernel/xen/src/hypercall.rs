@@ -54,7 +54,7 @@ fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcom
         number::SCHED_OP => return sched::call(caller, x0 as u32, x1),
         number::XEN_VERSION => version::call(caller, x0 as u32, x1),
         number::MEMORY_OP => memory_op::call(caller, arguments),
-        number::GRANT_TABLE_OP => grants::call(caller, x0 as u32, x1, x2 as u32),
+        number::GRANT_TABLE_OP => grants::call(caller, arguments),
         number::CONSOLE_IO => console_io::call(caller, arguments),
         number::HVM_OP => hvm::call(caller, x0, x1),
         number::VCPU_OP => vcpu::call(caller, x0 as u32, x1 as u32, x2),

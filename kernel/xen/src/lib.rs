@@ -1,4 +1,4 @@
-//! What makes a guest believe that it runs on Xen: hypercalls, event channels, the grant table, the
+//! What makes a guest believe that it runs on Xen: hypercalls, event channels, grants, the
 //! PV console, the SBSA UART.
 //!
 //! One [`XenState`] a domain holds all of it. The EL2 image calls [`hypercall()`] for `hvc #0xEA1` and
@@ -10,8 +10,8 @@
 //! end in [`Outcome::Restart`] and go on when the trapped HVC is executed again.
 //!
 //! **Locks**, in the order in which they may be held together:
-//! 1. the placement of the domain's own pages, or a watchdog, or a runstate: never with another
-//!    lock of this crate;
+//! 1. the placement of the domain's own pages and, with it or alone, the active grants of a domain; or
+//!    what a domain has mapped, or a watchdog, or a runstate: never with another lock of this crate;
 //! 2. the event table of the domain with the lower id, then that of the one with the higher id;
 //! 3. a console ring; a UART;
 //! 4. what the image takes inside the traits' methods (stage-2 table, vGIC, run queue, console).

@@ -79,6 +79,12 @@ impl Record {
         self.max_grant_frames
     }
 
+    /// A frame of the grant table.
+    #[cfg(test)]
+    pub(crate) fn grant_page(&self, index: usize) -> Option<SharedPage> {
+        Some(self.grant_frames.get(index)?.page)
+    }
+
     /// Guest frame number of a frame of the grant table; `None` if it is not mapped.
     pub(crate) fn grant_gfn(&self, index: usize) -> Option<u64> {
         self.grant_frames.get(index)?.gfn
@@ -101,6 +107,7 @@ impl Record {
                 return Ok(());
             }
             let page = caller.new_page().ok_or(Errno::NoMemory)?;
+            caller.state().grants.active.lock().grow(page)?;
             self.grant_frames.push(Placed { page, gfn: None });
         }
         if self.grant_frames.len() >= frames {

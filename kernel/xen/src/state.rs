@@ -2,6 +2,7 @@
 //! afterwards reached through shared references from any CPU.
 
 use crate::events::Events;
+use crate::grants::GrantTable;
 use crate::pages::OwnPages;
 use crate::ring::ConsoleRing;
 use crate::sched::Watchdogs;
@@ -36,6 +37,8 @@ pub struct Config<'a> {
     pub max_port: u32,
     /// Most frames of its grant table, 1 to 256; other numbers are moved to the nearest of these.
     pub max_grant_frames: u32,
+    /// Most frames of its table of what it has mapped of others, of 256 places each.
+    pub max_maptrack_frames: u32,
     /// Zeroed page for shared_info.
     pub shared_info: SharedPage,
     /// Zeroed page for the first frame of its grant table.
@@ -66,6 +69,7 @@ impl Config<'_> {
             vcpus,
             max_port: event_channel::DEFAULT_MAX_PORT,
             max_grant_frames: grant_table::DEFAULT_MAX_FRAMES,
+            max_maptrack_frames: grant_table::DEFAULT_MAX_MAPTRACK_FRAMES,
             shared_info,
             grant_frame,
             console: None,
@@ -112,6 +116,7 @@ pub struct XenState {
     parameters: Parameters,
     pub(crate) peers: Peers,
     pub(crate) pages: OwnPages,
+    pub(crate) grants: GrantTable,
     pub(crate) watchdogs: Watchdogs,
     pub(crate) console: Option<(ConsoleRing, Port)>,
     /// `vm_assist` types in force, bit n for type n.
@@ -146,6 +151,14 @@ impl XenState {
         if let Some(first) = vcpus.first() {
             first.use_shared_info(config.shared_info);
         }
+        let pages = OwnPages::new(
+            config.shared_info,
+            config.grant_frame,
+            config.max_grant_frames,
+        )
+        .ok_or(NewError::NoMemory)?;
+        let frames = pages.lock().max_grant_frames();
+        let grants = GrantTable::new(config.grant_frame, frames, config.max_maptrack_frames);
         let mut state = Self {
             id: config.id,
             events: Events::new(config.max_port).ok_or(NewError::NoMemory)?,
@@ -153,12 +166,8 @@ impl XenState {
             shared_info: config.shared_info,
             parameters: Parameters::default(),
             peers: config.peers,
-            pages: OwnPages::new(
-                config.shared_info,
-                config.grant_frame,
-                config.max_grant_frames,
-            )
-            .ok_or(NewError::NoMemory)?,
+            pages,
+            grants: grants.ok_or(NewError::NoMemory)?,
             watchdogs: Watchdogs::default(),
             console: None,
             assists: AtomicU32::new(0),
@@ -177,6 +186,8 @@ impl XenState {
                 .allocate_service_port(crate::Service::Console)
                 .map_err(|_| NewError::NoPort)?;
             state.parameters.set_console(console.gfn, port);
+            let reference = grant_table::RESERVED_CONSOLE;
+            state.grants.seed(reference, DomainId::XEN, console.gfn);
             state.console = Some((ConsoleRing::new(console.page), port));
         }
         Ok(state)

@@ -5,6 +5,8 @@ mod boot;
 mod console;
 mod events;
 mod events_model;
+mod grants;
+mod grants_model;
 mod hvm;
 mod interdomain;
 mod memory;

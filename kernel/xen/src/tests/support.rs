@@ -5,7 +5,7 @@ use crate::{
     SharedPage, XenState, hypercall,
 };
 use abi::{DomainId, Errno, VcpuId, hypercall as number};
-use memory::{Pages, Va};
+use memory::{Pa, Pages, Va};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -23,6 +23,31 @@ pub(super) const RAM_PAGES: u64 = 4;
 /// Guest frame number of the console.
 pub(super) const CONSOLE_GFN: u64 = abi::guest_layout::CONSOLE_GFN;
 
+/// The physical address that the machine of the tests says a page has: as short as real ones are.
+pub(super) fn physical_address(pointer: u64) -> u64 {
+    pointer & ((1 << 44) - 1)
+}
+
+/// What a host says that has no memory to grant.
+macro_rules! no_grants {
+    () => {
+        fn granter(&self, _: abi::DomainId) -> Option<&crate::XenState> {
+            None
+        }
+        fn frame(&self, _: abi::DomainId, _: u64) -> Option<memory::Pa> {
+            None
+        }
+        fn owner(&self, _: memory::Pa) -> Option<abi::DomainId> {
+            None
+        }
+        fn hold(&self, _: abi::DomainId, _: memory::Pa) -> Result<(), abi::Errno> {
+            Err(abi::Errno::Invalid)
+        }
+        fn release(&self, _: memory::Pa) {}
+    };
+}
+pub(super) use no_grants;
+
 /// A zeroed page that lives as long as the test program.
 pub(super) fn page() -> SharedPage {
     let pages = Pages::allocate(1).unwrap();
@@ -38,23 +63,36 @@ pub(super) struct Physical {
     pub(super) ram: RefCell<Vec<SharedPage>>,
     /// Guest frame number to address of the page.
     pub(super) map: RefCell<BTreeMap<u64, u64>>,
+    /// Frames of others, by guest frame number: address, and whether it may be written.
+    pub(super) granted: RefCell<BTreeMap<u64, (u64, bool)>>,
     pub(super) output: RefCell<Vec<u8>>,
     pub(super) input: RefCell<Vec<u8>>,
     pub(super) new_pages: Cell<u32>,
 }
 
 impl Physical {
+    /// The RAM that is mapped at a guest frame number.
+    pub(super) fn frame(&self, gfn: u64) -> Option<Pa> {
+        let address = self.map.borrow().get(&gfn).copied()?;
+        self.is_ram(address)
+            .then(|| Pa::new(physical_address(address)))
+    }
+
     /// Whether a page is the domain's RAM.
     pub(super) fn is_ram(&self, address: u64) -> bool {
         let ram = self.ram.borrow();
         ram.iter().any(|page| page.address().get() == address)
     }
 
-    /// A page of RAM that is not mapped.
-    fn free_ram(&self) -> Option<SharedPage> {
+    /// A page of RAM that is neither mapped nor held.
+    fn free_ram(&self, holds: &BTreeMap<u64, u32>) -> Option<SharedPage> {
         let map = self.map.borrow();
         let ram = self.ram.borrow();
-        let free = |page: &&SharedPage| map.values().all(|mapped| *mapped != page.address().get());
+        let free = |page: &&SharedPage| {
+            let address = page.address().get();
+            !holds.contains_key(&physical_address(address))
+                && map.values().all(|mapped| *mapped != address)
+        };
         ram.iter().find(free).copied()
     }
 }
@@ -66,6 +104,10 @@ pub(super) struct Machine {
     pub(super) wakes: RefCell<Vec<(u16, u32)>>,
     pub(super) now: Cell<u64>,
     pub(super) watchdog_changes: Cell<u32>,
+    /// How often each frame is held.
+    pub(super) holds: RefCell<BTreeMap<u64, u32>>,
+    /// Frames that were flushed.
+    pub(super) flushes: RefCell<Vec<(u64, u64)>>,
     /// A domain that [`Host::peer`] does not find.
     pub(super) dead: Cell<Option<DomainId>>,
 }
@@ -104,6 +146,8 @@ impl Machine {
             wakes: RefCell::default(),
             now: Cell::new(1_000),
             watchdog_changes: Cell::new(0),
+            holds: RefCell::default(),
+            flushes: RefCell::default(),
             dead: Cell::new(None),
         }
     }
@@ -120,6 +164,17 @@ impl Machine {
             physical,
             vcpu: VcpuId(vcpu),
         }
+    }
+
+    /// The page of RAM at an address, and whose it is.
+    pub(super) fn page(&self, frame: Pa) -> Option<(DomainId, SharedPage)> {
+        self.domains.iter().find_map(|(state, physical)| {
+            let ram = physical.ram.borrow();
+            let page = ram
+                .iter()
+                .find(|page| physical_address(page.address().get()) == frame.get())?;
+            Some((state.id(), *page))
+        })
     }
 
     /// The upcalls since the last time.
@@ -143,6 +198,48 @@ impl Host for Machine {
         }
         let index = usize::from(id.0).checked_sub(1)?;
         self.domains.get(index).map(|(state, _)| state)
+    }
+
+    fn granter(&self, id: DomainId) -> Option<&XenState> {
+        let index = usize::from(id.0).checked_sub(1)?;
+        self.domains.get(index).map(|(state, _)| state)
+    }
+
+    fn frame(&self, domain: DomainId, gfn: u64) -> Option<Pa> {
+        let index = usize::from(domain.0).checked_sub(1)?;
+        self.domains.get(index)?.1.frame(gfn)
+    }
+
+    fn owner(&self, frame: Pa) -> Option<DomainId> {
+        self.page(frame).map(|(owner, _)| owner)
+    }
+
+    fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno> {
+        let mapped = |physical: &Physical| {
+            let map = physical.map.borrow();
+            map.values()
+                .any(|address| physical_address(*address) == frame.get())
+        };
+        let (state, physical) = &self.domains[usize::from(domain.0) - 1];
+        assert_eq!(
+            self.owner(frame),
+            Some(state.id()),
+            "a foreign frame is held"
+        );
+        if !mapped(physical) {
+            return Err(Errno::Invalid);
+        }
+        *self.holds.borrow_mut().entry(frame.get()).or_default() += 1;
+        Ok(())
+    }
+
+    fn release(&self, frame: Pa) {
+        let mut holds = self.holds.borrow_mut();
+        let count = holds.get_mut(&frame.get()).expect("not held");
+        *count -= 1;
+        if *count == 0 {
+            holds.remove(&frame.get());
+        }
     }
 
     fn console_has_room(&self, _: DomainId) -> bool {
@@ -277,6 +374,21 @@ impl Host for Guest<'_> {
     fn peer(&self, id: DomainId) -> Option<&XenState> {
         self.machine.peer(id)
     }
+    fn granter(&self, id: DomainId) -> Option<&XenState> {
+        self.machine.granter(id)
+    }
+    fn frame(&self, domain: DomainId, gfn: u64) -> Option<Pa> {
+        self.machine.frame(domain, gfn)
+    }
+    fn owner(&self, frame: Pa) -> Option<DomainId> {
+        self.machine.owner(frame)
+    }
+    fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno> {
+        self.machine.hold(domain, frame)
+    }
+    fn release(&self, frame: Pa) {
+        self.machine.release(frame);
+    }
     fn console_has_room(&self, _: DomainId) -> bool {
         true
     }
@@ -352,7 +464,8 @@ impl Caller for Guest<'_> {
         if gfn >= 1 << 28 {
             return Err(Errno::Invalid);
         }
-        let free = self.physical.free_ram().ok_or(Errno::NoMemory)?;
+        let holds = self.machine.holds.borrow();
+        let free = self.physical.free_ram(&holds).ok_or(Errno::NoMemory)?;
         for word in 0..512 {
             let word = free.u64(word * 8).unwrap();
             word.store(0, std::sync::atomic::Ordering::SeqCst);
@@ -363,6 +476,57 @@ impl Caller for Guest<'_> {
             Some(address) if !self.physical.is_ram(address) => Replaced::OwnPage,
             _ => Replaced::Nothing,
         })
+    }
+    fn map_granted(&self, gfn: u64, frame: Pa, write: bool) -> Result<Replaced, Errno> {
+        if gfn >= 1 << 28 {
+            return Err(Errno::Invalid);
+        }
+        assert!(
+            self.machine.holds.borrow().contains_key(&frame.get()),
+            "not held"
+        );
+        self.physical
+            .granted
+            .borrow_mut()
+            .insert(gfn, (frame.get(), write));
+        let before = self.physical.map.borrow_mut().remove(&gfn);
+        Ok(match before {
+            Some(address) if !self.physical.is_ram(address) => Replaced::OwnPage,
+            _ => Replaced::Nothing,
+        })
+    }
+    fn unmap_granted(&self, gfn: u64, frame: Pa) -> Result<(), Errno> {
+        let mut granted = self.physical.granted.borrow_mut();
+        match granted.get(&gfn) {
+            Some((address, _)) if *address == frame.get() => {
+                granted.remove(&gfn);
+                Ok(())
+            }
+            _ => Err(Errno::NoEntry),
+        }
+    }
+    fn copy(&self, from: Pa, to: Pa, length: u64) {
+        let byte = |at: u64| {
+            let (_, page) = self.machine.page(Pa::new(at & !0xfff)).unwrap();
+            (page, (at & 0xfff) as usize)
+        };
+        for offset in 0..length {
+            let (source, at) = byte(from.get() + offset);
+            let value = source
+                .u8(at)
+                .unwrap()
+                .load(std::sync::atomic::Ordering::SeqCst);
+            let (dest, at) = byte(to.get() + offset);
+            dest.u8(at)
+                .unwrap()
+                .store(value, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    fn flush(&self, start: Pa, length: u64) {
+        self.machine
+            .flushes
+            .borrow_mut()
+            .push((start.get(), length));
     }
     fn watchdog_changed(&self) {
         let changes = self.machine.watchdog_changes.get() + 1;

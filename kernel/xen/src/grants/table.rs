@@ -1,6 +1,4 @@
-//! `grant_table_op`, version 1 (`xen/include/public/grant_table.h`): the table itself, its size, frames and
-//! version. Mapping and copying grants are not there and answer [`Errno::NoSys`], as a Xen built without
-//! grant tables does.
+//! The table itself: its size, frames and version.
 
 use crate::{Caller, host};
 use abi::grant_table as op;
@@ -13,21 +11,29 @@ const VERSION: u32 = 1;
 /// A frame that is not mapped, in the list of [`op::SetupTable`].
 const NOT_MAPPED: u64 = u64::MAX;
 
-#[inline(never)]
-pub(crate) fn call<C: Caller>(
+pub(super) fn call<C: Caller>(
     caller: &C,
-    cmd: u32,
+    command: u64,
     argument: u64,
     count: u32,
 ) -> Result<i64, Errno> {
-    if count > i32::MAX as u32 {
-        return Err(Errno::Invalid);
-    }
-    match u64::from(cmd) {
-        op::QUERY_SIZE | op::SETUP_TABLE if count != 1 => Err(Errno::Invalid),
+    match command {
+        op::QUERY_SIZE | op::SETUP_TABLE | op::GET_STATUS_FRAMES if count != 1 => {
+            Err(Errno::Invalid)
+        }
         op::QUERY_SIZE => query_size(caller, argument),
         op::SETUP_TABLE => setup_table(caller, argument),
         op::SET_VERSION => set_version(caller, argument),
+        op::GET_STATUS_FRAMES => {
+            let mut request: op::GetStatusFrames = host::read(caller, argument)?;
+            request.status = domain_status(caller, request.dom);
+            // Version 1 has none.
+            if request.status == op::STATUS_OKAY && request.nr_frames != 0 {
+                request.status = op::STATUS_GENERAL_ERROR;
+            }
+            host::write(caller, argument, &request)?;
+            Ok(0)
+        }
         op::GET_VERSION => {
             let mut request: op::GetVersion = host::read(caller, argument)?;
             host::own_domain(caller, request.dom)?;
@@ -35,6 +41,7 @@ pub(crate) fn call<C: Caller>(
             host::write(caller, argument, &request)?;
             Ok(0)
         }
+        // Among them DUMP_TABLE, which Xen has no more.
         _ => Err(Errno::NoSys),
     }
 }

@@ -1,0 +1,179 @@
+//! Mapping granted frames, and the end of it. A map holds the granted frame: its domain may take it out of its
+//! own memory, or end, and the frame stays what it is until the map is gone.
+
+use super::active::Access;
+use super::maptrack::Map;
+use super::{GrantTable, real_peer};
+use crate::{Caller, Host, Replaced, XenState};
+use abi::DomainId;
+use abi::grant_table::{self as op, MapFlags};
+use memory::{Ipa, Pa};
+
+/// Maps undone in a step when a domain ends.
+const RELEASE_STEP: u32 = 64;
+
+/// `GNTTABOP_map_grant_ref`, one item.
+pub(super) fn map<C: Caller>(caller: &C, item: &mut op::MapGrantRef) {
+    item.status = match try_map(caller, item) {
+        Ok((handle, frame)) => {
+            item.handle = handle;
+            item.dev_bus_addr = frame.get();
+            op::STATUS_OKAY
+        }
+        Err(status) => status,
+    };
+}
+
+fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i16> {
+    let has = |flags: MapFlags| item.flags & flags.bits() != 0;
+    if !has(MapFlags::HOST_MAP | MapFlags::DEVICE_MAP) {
+        return Err(op::STATUS_BAD_GRANT_REF);
+    }
+    if has(MapFlags::DEVICE_MAP | MapFlags::APPLICATION_MAP | MapFlags::CONTAINS_PTE) {
+        return Err(op::STATUS_GENERAL_ERROR);
+    }
+    let granter = real_peer(caller, item.dom).ok_or(op::STATUS_BAD_DOMAIN)?;
+    if !caller.state().may_reach(granter.id()) {
+        return Err(op::STATUS_PERMISSION_DENIED);
+    }
+    let own = &caller.state().grants;
+    let handle = own.maps.lock().claim().ok_or(op::STATUS_NO_SPACE)?;
+    let mapped = map_frame(caller, granter, item);
+    let mut maps = own.maps.lock();
+    match mapped {
+        Ok(map) => {
+            maps.fill(handle, map);
+            Ok((handle, map.frame))
+        }
+        Err(status) => {
+            maps.give(handle);
+            Err(status)
+        }
+    }
+}
+
+fn map_frame<C: Caller>(
+    caller: &C,
+    granter: &XenState,
+    item: &op::MapGrantRef,
+) -> Result<Map, i16> {
+    let write = item.flags & MapFlags::READ_ONLY.bits() == 0;
+    let access = Access { write, map: true };
+    let (id, reference) = (granter.id(), item.gref);
+    let user = caller.state().id();
+    let acquired = granter
+        .grants
+        .active
+        .lock()
+        .acquire(caller, id, reference, user, access);
+    let frame = acquired?;
+    match put(caller, id, frame, item, write) {
+        Ok(()) => Ok(Map {
+            granter: id,
+            reference,
+            write,
+            frame,
+        }),
+        Err(status) => {
+            let mut active = granter.grants.active.lock();
+            active.release(caller, id, reference, write);
+            Err(status)
+        }
+    }
+}
+
+/// Holds a frame and maps it.
+fn put<C: Caller>(
+    caller: &C,
+    granter: DomainId,
+    frame: Pa,
+    item: &op::MapGrantRef,
+    write: bool,
+) -> Result<(), i16> {
+    let known = MapFlags::HOST_MAP | MapFlags::READ_ONLY;
+    if item.flags & !known.bits() != 0 {
+        return Err(op::STATUS_GENERAL_ERROR);
+    }
+    // Its owner may have given it up since.
+    if caller.hold(granter, frame).is_err() {
+        return Err(op::STATUS_BAD_PAGE);
+    }
+    let gfn = Ipa::new(item.host_addr).frame_number();
+    match caller.map_granted(gfn, frame, write) {
+        Ok(replaced) => {
+            if replaced == Replaced::OwnPage {
+                caller.state().pages.lock().forget(gfn);
+            }
+            Ok(())
+        }
+        Err(_) => {
+            caller.release(frame);
+            Err(op::STATUS_GENERAL_ERROR)
+        }
+    }
+}
+
+/// `GNTTABOP_unmap_grant_ref` and `GNTTABOP_unmap_and_replace`, one item. A frame that is not where it was
+/// mapped stays mapped by its handle.
+pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr: u64) -> i16 {
+    let own = &caller.state().grants;
+    if host_addr == 0 {
+        return match own.maps.lock().is_mapped(handle) {
+            true => op::STATUS_OKAY,
+            false => op::STATUS_BAD_HANDLE,
+        };
+    }
+    let taken = own.maps.lock().take(handle);
+    let Some(map) = taken else {
+        return op::STATUS_BAD_HANDLE;
+    };
+    let gfn = Ipa::new(host_addr).frame_number();
+    if new_addr != 0 || caller.unmap_granted(gfn, map.frame).is_err() {
+        own.maps.lock().fill(handle, map);
+        return op::STATUS_GENERAL_ERROR;
+    }
+    forget(caller, &map);
+    own.maps.lock().give(handle);
+    op::STATUS_OKAY
+}
+
+/// Ends the use of a grant whose frame is mapped no more. Its domain may have ended.
+fn forget<H: Host>(host: &H, map: &Map) {
+    if let Some(granter) = host.granter(map.granter) {
+        let mut active = granter.grants.active.lock();
+        active.release(host, map.granter, map.reference, map.write);
+    }
+    host.release(map.frame);
+}
+
+impl GrantTable {
+    /// Nobody may use the domain's grants any more.
+    fn close(&self) {
+        self.active.lock().close();
+    }
+
+    /// Undoes a step of what the domain has mapped: `true` when done.
+    fn release_maps<H: Host>(&self, host: &H) -> bool {
+        for _ in 0..RELEASE_STEP {
+            let next = self.maps.lock().take_next();
+            let Some(map) = next else {
+                return true;
+            };
+            forget(host, &map);
+        }
+        false
+    }
+}
+
+impl XenState {
+    /// Nobody may use the grants of a domain that has ended any more.
+    pub fn close_grants(&self) {
+        self.grants.close();
+    }
+
+    /// Gives back what a domain that has ended had mapped of others, a step at a time: `true` when done. Its
+    /// second stage is out of force, and its translations are forgotten.
+    pub fn release_maps<H: Host>(&self, host: &H) -> bool {
+        self.grants.release_maps(host)
+    }
+}

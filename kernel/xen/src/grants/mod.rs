@@ -1,0 +1,182 @@
+//! `grant_table_op`, version 1 (`xen/include/public/grant_table.h`).
+//!
+//! * [`active`]: which entries of a domain's own table are in use.
+//! * [`maptrack`]: what a domain has mapped of others.
+//! * [`map`], [`copy`]: the two uses of a grant.
+//! * [`table`]: size, frames and version of the table.
+//!
+//! An item's status says what became of it; the call's result is an error only where its argument cannot be
+//! read or written. Long lists go on in further steps.
+
+mod active;
+mod copy;
+mod map;
+mod maptrack;
+mod table;
+
+use crate::hypercall::Arguments;
+use crate::{Caller, SharedPage, XenState, host};
+use abi::grant_table as op;
+use abi::{DomainId, Errno, PAGE_SIZE};
+use active::Active;
+use maptrack::Maptrack;
+use memory::Pa;
+use sync::SpinLock;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Items before a call is restarted.
+const STEP: u32 = 16;
+
+/// Bits of a command that name it; those above carry where a call goes on, for [`op::CACHE_FLUSH`] alone.
+const COMMAND_MASK: u32 = 0xfff;
+const PROGRESS_SHIFT: u32 = 12;
+
+/// A domain's grants, both ways. The locks are never held together, and only that of the active entries
+/// with another of this crate: the places of the domain's own pages, which come before it.
+pub(crate) struct GrantTable {
+    pub(crate) active: SpinLock<Active>,
+    maps: SpinLock<Maptrack>,
+}
+
+impl GrantTable {
+    /// `None` if there is no memory.
+    pub(crate) fn new(first: SharedPage, frames: usize, maptrack_frames: u32) -> Option<Self> {
+        Some(Self {
+            active: SpinLock::new(Active::new(first, frames)?),
+            maps: SpinLock::new(Maptrack::new(maptrack_frames)),
+        })
+    }
+
+    /// Writes a reserved entry: what `domain` serves is in the guest's page `gfn`.
+    pub(crate) fn seed(&self, reference: op::GrantRef, domain: DomainId, gfn: u64) {
+        if let Ok(gfn) = u32::try_from(gfn) {
+            self.active.lock().seed(reference, domain, gfn);
+        }
+    }
+}
+
+/// The domain with this number, the caller too; no other name for it.
+fn real_peer<C: Caller>(caller: &C, id: DomainId) -> Option<&XenState> {
+    let own = caller.state();
+    if id == own.id() {
+        return Some(own);
+    }
+    caller.peer(id)
+}
+
+#[inline(never)]
+pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, Errno> {
+    let [cmd, argument, count, ..] = *arguments;
+    let (cmd, count) = (cmd as u32, count as u32);
+    if count > i32::MAX as u32 {
+        return Err(Errno::Invalid);
+    }
+    let command = u64::from(cmd & COMMAND_MASK);
+    if cmd > COMMAND_MASK && command != op::CACHE_FLUSH {
+        return Err(Errno::Invalid);
+    }
+    match command {
+        op::COPY => each(caller, arguments, copy::copy),
+        op::MAP_GRANT_REF => each(caller, arguments, map::map),
+        op::UNMAP_GRANT_REF => each(caller, arguments, |caller, item: &mut op::UnmapGrantRef| {
+            item.status = map::unmap(caller, item.handle, item.host_addr, 0);
+        }),
+        op::UNMAP_AND_REPLACE => each(
+            caller,
+            arguments,
+            |caller, item: &mut op::UnmapAndReplace| {
+                item.status = map::unmap(caller, item.handle, item.host_addr, item.new_addr);
+            },
+        ),
+        op::SWAP_GRANT_REF => each(caller, arguments, |caller, item: &mut op::SwapGrantRef| {
+            let mut active = caller.state().grants.active.lock();
+            item.status = active.swap(item.ref_a, item.ref_b);
+        }),
+        op::TRANSFER => each(caller, arguments, |caller, item: &mut op::Transfer| {
+            // Memory of translated guests cannot be given away, as on Xen.
+            item.status = match caller.frame(caller.state().id(), item.frame) {
+                Some(_) => op::STATUS_GENERAL_ERROR,
+                None => op::STATUS_BAD_PAGE,
+            };
+        }),
+        op::CACHE_FLUSH => cache_flush(caller, arguments),
+        _ => table::call(caller, command, argument, count),
+    }
+}
+
+/// Serves the items of a list, a step of them.
+fn each<C: Caller, T: FromBytes + IntoBytes + Immutable>(
+    caller: &C,
+    arguments: &mut Arguments,
+    mut serve: impl FnMut(&C, &mut T),
+) -> Result<i64, Errno> {
+    let [_, at, count, ..] = arguments;
+    *count = u64::from(*count as u32);
+    for _ in 0..STEP {
+        if *count == 0 {
+            return Ok(0);
+        }
+        let mut item: T = host::read(caller, *at)?;
+        serve(caller, &mut item);
+        host::write(caller, *at, &item)?;
+        next::<T>(at, count);
+    }
+    match *count {
+        0 => Ok(0),
+        _ => Err(Errno::Restart),
+    }
+}
+
+fn next<T>(at: &mut u64, count: &mut u64) {
+    *at = at.wrapping_add(size_of::<T>() as u64);
+    *count = count.saturating_sub(1);
+}
+
+/// `GNTTABOP_cache_flush`: one item, or one page of the caller's maps that is looked through for it, a step.
+/// Invalidating cleans as well, as it does for a guest's own instructions (DDI 0487, D7.5.9).
+fn cache_flush<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, Errno> {
+    let [cmd, at, count, ..] = arguments;
+    if *count as u32 == 0 {
+        return Ok(0);
+    }
+    let item: op::CacheFlush = host::read(caller, *at)?;
+    let progress = (*cmd as u32) >> PROGRESS_SHIFT;
+    if flush_one(caller, &item, progress as usize)? {
+        *cmd = op::CACHE_FLUSH;
+        next::<op::CacheFlush>(at, count);
+        if *count as u32 == 0 {
+            return Ok(0);
+        }
+    } else {
+        *cmd = op::CACHE_FLUSH | u64::from(progress.wrapping_add(1)) << PROGRESS_SHIFT;
+    }
+    Err(Errno::Restart)
+}
+
+/// `false` if the next page of the caller's maps is to be looked through.
+fn flush_one<C: Caller>(caller: &C, item: &op::CacheFlush, page: usize) -> Result<bool, Errno> {
+    const CLEAN_AND_INVALIDATE: u32 = 0b11;
+    let end = usize::from(item.offset).wrapping_add(usize::from(item.length));
+    if usize::from(item.offset) >= PAGE_SIZE
+        || end > PAGE_SIZE
+        || item.op & !CLEAN_AND_INVALIDATE != 0
+    {
+        return Err(Errno::Invalid);
+    }
+    if item.length == 0 || item.op == 0 {
+        return Ok(true);
+    }
+    let frame = Pa::new(item.dev_bus_addr).align_down(PAGE_SIZE as u64);
+    let owner = caller.owner(frame).ok_or(Errno::Invalid)?;
+    let own = caller.state();
+    if owner != own.id() {
+        let maps = own.grants.maps.lock().page_maps(page, frame);
+        if !maps.ok_or(Errno::Invalid)? {
+            return Ok(false);
+        }
+    }
+    if let Some(start) = frame.checked_add(u64::from(item.offset)) {
+        caller.flush(start, u64::from(item.length));
+    }
+    Ok(true)
+}
