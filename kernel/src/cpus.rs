@@ -16,7 +16,7 @@ use platform::cpu_start;
 use sync::{Once, SpinLock};
 
 use crate::machine::Vcpu;
-use crate::{exits, interrupts, memory_map, power, schedule, trace};
+use crate::{exits, interrupts, memory_map, power, schedule, smccc, trace};
 
 /// How long a CPU may take to come up, in milliseconds.
 const START_TIMEOUT_MS: u64 = 500;
@@ -222,6 +222,7 @@ pub(crate) fn start(board: &Board) -> Option<()> {
         cpus.len(),
         board.cpus.len() + board.cpus_left_out
     );
+    smccc::report();
     ONLINE.store(cpus.len(), Ordering::Relaxed);
     CPUS.call_once(|| cpus);
     Some(())
@@ -268,6 +269,7 @@ pub(crate) fn secondary(argument: usize) {
     arch::cpu::adopt(&cpu.header);
     arch::mmu::forbid_writable_code();
     arch::context::prepare_cpu();
+    smccc::judge_cpu();
     interrupts::start_cpu();
     cpu.online.store(true, Ordering::Release);
     while READY.load(Ordering::Acquire) == 0 {

@@ -23,7 +23,7 @@ use crate::interrupts::{self, Virtual};
 use crate::machine::{
     self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
 };
-use crate::{devices, exits, load, memory_map, migration, schedule};
+use crate::{devices, load, memory_map, migration, registers, schedule};
 
 /// Why a guest could not be built.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl Builder<'_, '_> {
             uart: machine.uart.map(|_| devices::Uart::new()),
             console: console::add(&config.name).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,
-            registers: exits::registers(self.virtual_gic.version),
+            registers: registers::for_guests(self.virtual_gic.version),
             bus: devices::bus(machine),
             holdings: Holdings {
                 stage2,

@@ -2,24 +2,20 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::VcpuId;
 use arch::context::{Arguments, Registers};
 use arch::guest::{self, Intent};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
 use domain::exit::{Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa};
-use domain::lifecycle::{Power, ShutdownReason};
-use domain::psci::{self, CpuOnError};
-use domain::sysreg::{self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters};
+use domain::lifecycle::ShutdownReason;
 use log::warn;
-use vgic::Version;
 use xen::Outcome;
 
 use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
 use crate::interrupts;
-use crate::machine::{Start, Vcpu};
-use crate::{devices, lifecycle, schedule, timer, trace};
+use crate::machine::Vcpu;
+use crate::{devices, lifecycle, registers, schedule, smccc, timer, trace};
 
 /// HVC: hypercalls, PSCI and SMCCC.
 pub(crate) fn hvc(
@@ -51,7 +47,7 @@ pub(crate) fn hvc(
         };
     }
     if esr == ESR_HVC_SMCCC {
-        return smccc(cpu, vcpu, guest);
+        return smccc::call(cpu, vcpu, guest);
     }
     // Any other immediate is no call that anybody knows. An undefined instruction is reported at itself.
     vectors::repeat_hvc();
@@ -106,102 +102,6 @@ fn hypercall_outcome(
     }
 }
 
-/// The domain, as PSCI sees it.
-struct PsciMachine(&'static Vcpu);
-
-impl psci::Machine for PsciMachine {
-    fn vcpus(&self) -> u32 {
-        self.0.domain.vcpus().len() as u32
-    }
-
-    fn caller(&self) -> VcpuId {
-        VcpuId(self.0.id.get())
-    }
-
-    fn power(&self, vcpu: VcpuId) -> Power {
-        vgic::VcpuId::new(vcpu.0)
-            .and_then(|id| self.0.domain.vcpu(id))
-            .map_or(Power::Off, |vcpu| vcpu.run.power())
-    }
-
-    fn cpu_on(&self, vcpu: VcpuId, entry: u64, context: u64) -> Result<(), CpuOnError> {
-        let target = vgic::VcpuId::new(vcpu.0)
-            .and_then(|id| self.0.domain.vcpu(id))
-            .ok_or(CpuOnError::Internal)?;
-        target.run.claim()?;
-        // It is off, so it is loaded nowhere. Reset now, so that what is sent to it from here on stays.
-        self.0.domain.vgic.reset_vcpu(target.id);
-        *target.start.lock() = Some(Start {
-            entry,
-            argument: context,
-        });
-        if target.run.complete() {
-            schedule::enqueue(target);
-        }
-        Ok(())
-    }
-}
-
-fn smccc(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
-    let arguments = [
-        guest.get::<0>(),
-        guest.get::<1>(),
-        guest.get::<2>(),
-        guest.get::<3>(),
-    ];
-    match psci::call(&PsciMachine(vcpu), arguments) {
-        psci::Outcome::Value(value) => guest.set::<0>(value),
-        psci::Outcome::Pair([x0, x1]) => {
-            guest.set::<0>(x0);
-            guest.set::<1>(x1);
-        }
-        psci::Outcome::Values([x0, x1, x2, x3]) => {
-            guest.set::<0>(x0);
-            guest.set::<1>(x1);
-            guest.set::<2>(x2);
-            guest.set::<3>(x3);
-        }
-        psci::Outcome::Unchanged => {}
-        psci::Outcome::Suspend => {
-            guest.set::<0>(0);
-            return schedule::block(cpu, vcpu);
-        }
-        psci::Outcome::CpuOff => return schedule::power_off(cpu, vcpu),
-        psci::Outcome::SystemSuspend { .. } => {
-            guest.set::<0>(abi::psci::NOT_SUPPORTED as u64);
-        }
-        psci::Outcome::Shutdown(reason) => {
-            lifecycle::end(vcpu.domain, reason);
-            return schedule::next(cpu);
-        }
-    }
-    schedule::leave(cpu, vcpu)
-}
-
-/// The CPU that guests run on, for what they read of it.
-struct HostCpu;
-
-impl sysreg::Host for HostCpu {
-    fn identity(&self, register: Encoding) -> u64 {
-        arch::registers::identity(register.crm(), register.op2())
-    }
-
-    fn auxiliary_control(&self) -> u64 {
-        arch::registers::auxiliary_control()
-    }
-}
-
-/// What the trapped registers of a guest with this GIC hold.
-pub(crate) fn registers(version: Version) -> SystemRegisters {
-    SystemRegisters::new(
-        &HostCpu,
-        match version {
-            Version::V2 => GicInterface::Memory,
-            Version::V3 => GicInterface::SystemRegisters,
-        },
-    )
-}
-
 /// An interrupt came while the guest ran.
 pub(crate) fn interrupt(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     interrupts::take(cpu, vcpu)
@@ -237,7 +137,7 @@ pub(crate) fn synchronous(
         Exit::DataAbort(abort) => return data_abort(cpu, vcpu, guest, abort),
         Exit::SystemRegister(access) => {
             trace::record!("system register {=u64:#x}", esr);
-            return system_register(cpu, vcpu, guest, access);
+            return registers::access(cpu, vcpu, guest, access);
         }
         Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime) => {
             vectors::skip_instruction();
@@ -249,7 +149,7 @@ pub(crate) fn synchronous(
         }
         Exit::Smc { immediate } if Call::of_smc(immediate) == Call::Smccc => {
             vectors::skip_instruction();
-            return smccc(cpu, vcpu, guest.arguments());
+            return smccc::call(cpu, vcpu, guest.arguments());
         }
         Exit::InstructionAbort(abort) => instruction_abort(vcpu, abort),
         _ => {
@@ -259,57 +159,6 @@ pub(crate) fn synchronous(
             inject::inject(Exception::Undefined);
         }
     }
-    schedule::leave(cpu, vcpu)
-}
-
-fn system_register(
-    cpu: &'static Cpu,
-    vcpu: &'static Vcpu,
-    guest: &mut Registers,
-    access: domain::exit::SystemRegister,
-) -> Resume {
-    let (_, spsr) = vectors::return_state();
-    let action = vcpu.domain.registers.access(access, Level::from_spsr(spsr));
-    let register = access.register();
-    match action {
-        Action::Value(value) => guest.set(register, value),
-        Action::Ignore => {}
-        Action::Undefined => {
-            if vcpu.domain.may_complain() {
-                warn!("{}: {access:?} is undefined here", vcpu.domain.name);
-            }
-            inject::inject(Exception::Undefined);
-            return schedule::leave(cpu, vcpu);
-        }
-        Action::Sgi(SgiRegister::Group1) => {
-            let notify = vcpu
-                .domain
-                .vgic
-                .write_sgi1r(schedule::here(vcpu), guest.get(register));
-            schedule::notify_all(vcpu.domain, notify);
-        }
-        // No interrupt of a guest is in those groups.
-        Action::Sgi(SgiRegister::OtherGroup1 | SgiRegister::Group0) => {}
-        Action::PhysicalTimer(which) => {
-            let now = arch::time::counter();
-            if access.is_write() {
-                let value = guest.get(register);
-                vcpu.physical_timer.lock().write(which, value, now);
-                timer::update_physical(vcpu);
-            } else {
-                let value = vcpu.physical_timer.lock().read(which, now);
-                guest.set(register, value);
-            }
-        }
-        // Set/way maintenance is not trapped (`HCR_EL2.TSW` is 0): the guest does it to the CPU's caches
-        // itself, and SWIO makes of every invalidation a clean one.
-        Action::SetWay => {}
-        Action::VirtualMemory(_) => {
-            inject::inject(Exception::Undefined);
-            return schedule::leave(cpu, vcpu);
-        }
-    }
-    vectors::skip_instruction();
     schedule::leave(cpu, vcpu)
 }
 

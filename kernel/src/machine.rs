@@ -14,6 +14,7 @@ use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
 use domain::lifecycle::{RunState, ShutdownReason};
 use domain::mmio::Bus;
+use domain::set_way::SetWay;
 use domain::sysreg::SystemRegisters;
 use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
@@ -58,6 +59,8 @@ pub(crate) struct Vcpu {
     pub(crate) start: SpinLock<Option<Start>>,
     /// The emulated physical timer.
     pub(crate) physical_timer: SpinLock<PhysicalTimer>,
+    /// Its cache maintenance by set and way.
+    pub(crate) set_way: SpinLock<SetWay>,
     /// When its virtual timer fires, while it is not loaded; ticks of the system counter, all ones for
     /// never. The same for its physical timer and for a poll with a timeout.
     pub(crate) virtual_deadline: AtomicU64,
@@ -252,6 +255,7 @@ impl Vcpu {
             interface: SpinLock::new(VirtualState::default()),
             start: SpinLock::new(None),
             physical_timer: SpinLock::new(PhysicalTimer::default()),
+            set_way: SpinLock::new(SetWay::default()),
             virtual_deadline: AtomicU64::new(u64::MAX),
             physical_deadline: AtomicU64::new(u64::MAX),
             poll_deadline: AtomicU64::new(u64::MAX),

@@ -22,7 +22,9 @@ mod machine;
 mod memory_map;
 mod migration;
 mod power;
+mod registers;
 mod schedule;
+mod smccc;
 mod timer;
 mod trace;
 
@@ -77,6 +79,7 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
         .ok_or(Error::Missing("a device tree"))?;
     memory_map::start(&board, own_tree)?;
     power::start(&board);
+    smccc::start(&board);
     console::start(options.console_switch);
     cpus::adopt_boot_cpu(&board).ok_or(Error::Missing("memory for the boot CPU"))?;
     trace::set(options.trace);

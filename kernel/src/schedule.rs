@@ -12,6 +12,7 @@ use arch::context;
 use arch::vectors::{self, Resume};
 use domain::lifecycle::{Block, Power, Wake};
 use domain::migration;
+use domain::set_way::SetWay;
 use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
 use vgic::{Here, IntId, Notify, VcpuId};
@@ -22,7 +23,7 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, frames, lifecycle, timer};
+use crate::{console, frames, lifecycle, smccc, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -197,8 +198,12 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
     if let Some(start) = start {
         vcpu.context.own()?.reset(start.entry, start.argument);
         *vcpu.physical_timer.lock() = PhysicalTimer::default();
+        *vcpu.set_way.lock() = SetWay::default();
         vcpu.timer_active.store(false, Ordering::Relaxed);
         *vcpu.interface.lock() = VirtualState::default();
+    }
+    if before.is_none_or(|before| !core::ptr::eq(before.domain, vcpu.domain)) {
+        smccc::between_guests();
     }
     let switched = context::switch_to(cpu.header(), &vcpu.context, &vcpu.world(cpu))?;
     vcpu.loaded.store(true, Ordering::Relaxed);

@@ -15,6 +15,7 @@
 
 mod barrier;
 pub mod cpu_start;
+pub mod firmware;
 pub mod gic;
 mod mmio;
 pub mod power;

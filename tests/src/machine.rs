@@ -32,6 +32,7 @@ pub enum Board {
 #[derive(Clone, Debug)]
 pub struct Machine {
     board: Board,
+    cpu: &'static str,
     cpus: u32,
     memory_mib: u64,
     image: Image,
@@ -56,6 +57,7 @@ impl Machine {
         };
         Self {
             board,
+            cpu: "cortex-a72",
             cpus,
             memory_mib,
             image: Image::default(),
@@ -87,6 +89,13 @@ impl Machine {
     #[must_use]
     pub fn board(&self) -> Board {
         self.board
+    }
+
+    /// Which CPU, by QEMU's name (`virt` only; a Pi has Cortex-A72).
+    #[must_use]
+    pub fn cpu(mut self, name: &'static str) -> Self {
+        self.cpu = name;
+        self
     }
 
     /// Number of CPUs (`virt` only; a Pi has four).
@@ -241,7 +250,7 @@ impl Machine {
                 command.arg("-M").arg(format!(
                     "virt,gic-version={version},virtualization={el2},dtb-randomness=off"
                 ));
-                command.args(["-cpu", "cortex-a72", "-nic", "none"]);
+                command.args(["-cpu", self.cpu, "-nic", "none"]);
                 command.arg("-smp").arg(self.cpus.to_string());
                 command.arg("-m").arg(format!("{}M", self.memory_mib));
             }

@@ -1,7 +1,7 @@
 //! Guests that misbehave. Each says `BEGIN name` first. `wild` and `flood count=N` come back and count
 //! as tests; the others end the guest, or leave it spinning for the hypervisor to deal with.
 
-mod wild;
+pub(crate) mod wild;
 
 use crate::check::{BARE, Outcome, Test, XEN, fail};
 use crate::raw;

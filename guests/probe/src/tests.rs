@@ -4,6 +4,7 @@ mod balloon;
 mod channels;
 mod clocks;
 mod controller;
+mod encodings;
 mod entry;
 mod events;
 mod faults;
@@ -16,6 +17,7 @@ mod interrupts;
 mod moving;
 mod operations;
 mod power;
+mod programs;
 mod remote;
 mod sharing;
 mod smp;
@@ -83,6 +85,9 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("system-registers", XEN, identity::trapped),
     Test::new("trapped-read-switched", TWO, identity::switched),
     Test::new("set-way", BARE, identity::set_way),
+    Test::new("set-way-caches", BARE, identity::set_way_caches),
+    Test::new("program-calls", XEN, programs::calls),
+    Test::new("program-aarch32", XEN, programs::aarch32),
     Test::new("fp-alone", BARE, floating::alone),
     Test::new("fp-smp", TWO, floating::smp),
     Test::new("fault-unmapped", XEN, faults::unmapped),
@@ -134,11 +139,14 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("event-smp", XEN_TWO, events::smp),
 ];
 
-/// Tests that need somebody at the console or other guests, or that are measurements: never part of `all`.
+/// Tests that need somebody at the console or other guests, that are measurements, or that take long: never part of
+/// `all`.
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
     Test::new("grant-give", XEN, sharing::give),
     Test::new("grant-use", XEN, sharing::use_grants),
+    Test::new("space", XEN, encodings::kernel),
+    Test::new("space-el0", XEN, encodings::program),
     Test::new("count", XEN, crate::count::run),
     Test::new("moves", XEN, moving::moves),
     Test::new("reach", XEN, channels::reach),

@@ -1,7 +1,7 @@
 //! Exceptions: interrupts are dispatched, guarded accesses are resumed, anything else is a panic with
 //! the registers.
 
-use crate::{interrupt, sync::Lock};
+use crate::{interrupt, program, sync::Lock};
 use core::arch::global_asm;
 use core::fmt;
 
@@ -51,6 +51,10 @@ fn address(function: unsafe extern "C" fn()) -> u64 {
 
 const KIND_SYNCHRONOUS: u64 = 4;
 const KIND_IRQ: u64 = 5;
+const KIND_LOWER: u64 = 8;
+const KIND_LOWER_IRQ: u64 = 9;
+const KIND_LOWER_32: u64 = 12;
+const KIND_LOWER_32_IRQ: u64 = 13;
 const NAMES: [&str; 4] = ["synchronous exception", "IRQ", "FIQ", "SError"];
 
 /// A hook that sees every synchronous exception that nobody expected, and may repair the frame.
@@ -65,7 +69,8 @@ pub fn on_unexpected(hook: Option<Hook>) {
 
 extern "C" fn handle(frame: &mut Frame, kind: u64) {
     match kind {
-        KIND_IRQ => interrupt::dispatch(),
+        KIND_IRQ | KIND_LOWER_IRQ | KIND_LOWER_32_IRQ => interrupt::dispatch(),
+        KIND_LOWER | KIND_LOWER_32 => program::ended(frame),
         KIND_SYNCHRONOUS if (address(guarded_start)..address(guarded_end)).contains(&frame.elr) => {
             frame.elr = frame.x[9];
             frame.x[1] = frame.esr;
@@ -219,6 +224,10 @@ static EXECUTE: Lock<()> = Lock::new(());
 pub unsafe fn execute(instruction: u32, operand: u64) -> Result<u64, Fault> {
     let _one_at_a_time = EXECUTE.lock();
     let place = address(guarded_instruction) as *mut u32;
+    // SAFETY: our own code, read while the lock is held.
+    if unsafe { place.read_volatile() } == instruction {
+        return guarded(guarded_execute, operand, operand);
+    }
     // SAFETY: the map lets code be written; no CPU executes the word while the lock is held.
     unsafe { place.write_volatile(instruction) };
     // SAFETY: cache maintenance by address of our own code, so that the word written is the word run.

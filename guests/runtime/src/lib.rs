@@ -42,6 +42,7 @@ pub mod hypercall;
 pub mod interrupt;
 pub mod memory;
 pub mod mmio;
+pub mod program;
 pub mod psci;
 pub mod sync;
 mod sysreg;

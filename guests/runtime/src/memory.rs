@@ -123,6 +123,24 @@ pub fn map_normal(base: u64, size: u64) {
         .map(base..base.saturating_add(size), NORMAL | EXECUTE_NEVER);
 }
 
+/// Maps 2 MiB of spare RAM at `virtual_address`, where nothing is mapped yet, for programs at EL0. Where they lie;
+/// `None` if there is not so much to spare.
+pub(crate) fn map_program(virtual_address: u64) -> Option<u64> {
+    const FOR_EL0: u64 = 1 << 6 | 1 << 53;
+    let spare = spare();
+    let block = spare.start.next_multiple_of(BLOCK);
+    if block + BLOCK > spare.end {
+        return None;
+    }
+    let mut map = MAP.lock();
+    let table = map.new_table((virtual_address / GIB) as usize);
+    map.tables[table].0[(virtual_address % GIB / BLOCK) as usize] =
+        block | NORMAL | FOR_EL0 | NOT_GLOBAL;
+    // SAFETY: a barrier, so that table walks see the new entries before anything uses them.
+    unsafe { core::arch::asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+    Some(block)
+}
+
 /// Goes from the boot map to the final one; the two have different ASIDs.
 pub(crate) fn use_final_map() {
     const ASID: u64 = 1 << 48;

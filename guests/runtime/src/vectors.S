@@ -114,3 +114,37 @@ guarded_instruction:
     .global guarded_end
 guarded_end:
     nop
+
+// x0 = where a program at EL0 starts, x1 = its PSTATE, x2 = its x0 to x14. Back at `program_end` when it has
+// taken an exception.
+    .text
+    .global run_program
+    .type   run_program, %function
+run_program:
+    stp     x19, x20, [sp, #-96]!
+    stp     x21, x22, [sp, #16]
+    stp     x23, x24, [sp, #32]
+    stp     x25, x26, [sp, #48]
+    stp     x27, x28, [sp, #64]
+    stp     x29, x30, [sp, #80]
+    msr     elr_el1, x0
+    msr     spsr_el1, x1
+    mov     x16, x2
+    ldp     x0, x1, [x16]
+    ldp     x2, x3, [x16, #16]
+    ldp     x4, x5, [x16, #32]
+    ldp     x6, x7, [x16, #48]
+    ldp     x8, x9, [x16, #64]
+    ldp     x10, x11, [x16, #80]
+    ldp     x12, x13, [x16, #96]
+    ldr     x14, [x16, #112]
+    eret
+    .global program_end
+program_end:
+    ldp     x21, x22, [sp, #16]
+    ldp     x23, x24, [sp, #32]
+    ldp     x25, x26, [sp, #48]
+    ldp     x27, x28, [sp, #64]
+    ldp     x29, x30, [sp, #80]
+    ldp     x19, x20, [sp], #96
+    ret

@@ -30,6 +30,18 @@ pub const STANDARD_UID: u32 = 0x8400_FF01;
 pub const STANDARD_REVISION: u32 = 0x8400_FF03;
 /// TRNG_VERSION, the first of the random number services (Arm DEN 0098).
 pub const TRNG_VERSION: u32 = 0x8400_0050;
+/// TRNG_FEATURES: function id.
+pub const TRNG_FEATURES: u32 = 0x8400_0051;
+/// TRNG_GET_UUID: which source.
+pub const TRNG_GET_UUID: u32 = 0x8400_0052;
+/// TRNG_RND32: up to 96 bits, in w3, w2 and w1.
+pub const TRNG_RND_32: u32 = 0x8400_0053;
+/// TRNG_RND64: up to 192 bits, in x3, x2 and x1.
+pub const TRNG_RND_64: u32 = 0xC400_0053;
+/// Version of the random number services: 1.0.
+pub const TRNG_VERSION_1_0: u64 = 0x0001_0000;
+/// TRNG: the source has not enough just now.
+pub const TRNG_NO_ENTROPY: i64 = -3;
 
 /// x0..x3 of [`HYPERVISOR_UID`]: Xen's a71812dc-c698-4369-9acf-79d18ddee667.
 pub const XEN_UID: [u32; 4] = [0xDC12_18A7, 0x6943_98C6, 0xD179_CF9A, 0x67E6_DE8D];
@@ -46,6 +58,8 @@ pub const SUCCESS: i64 = 0;
 pub const NOT_SUPPORTED: i64 = -1;
 /// The workaround is not needed.
 pub const NOT_REQUIRED: i64 = -2;
+/// TRNG: more bits than there are registers for, or none.
+pub const INVALID_PARAMETERS: i64 = -2;
 
 /// The UUID as the four words of the calling convention: bytes 0..3 in w0, lowest first.
 #[cfg(test)]

@@ -21,8 +21,8 @@ use tock_registers::interfaces::{Readable, Writeable};
 use crate::cpu::Header;
 use crate::float::Float;
 use crate::registers::{
-    AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, MDCR, PMCR_EL0,
-    VPIDR_EL2, hcr,
+    AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, PMCR_EL0, VPIDR_EL2, hcr,
+    hypervisor_configuration, identity, monitor_debug,
 };
 use crate::{tlb, vectors};
 
@@ -112,8 +112,8 @@ struct System {
     csselr: u64,
     timer_control: u64,
     timer_compare: u64,
-    /// `HCR_EL2.VSE`: a virtual SError that it has not taken yet.
-    virtual_error: u64,
+    /// `HCR_EL2.VSE`, a virtual SError that it has not taken yet, and `HCR_EL2.TVM`.
+    configuration: u64,
 }
 
 /// A vCPU's state. Exactly one party owns it at a time: the CPU that has it loaded, or the holder of an
@@ -157,6 +157,8 @@ pub struct Switched(pub(crate) &'static Context);
 
 /// SCTLR_EL1 when a vCPU starts: MMU and caches off, RES1 bits, as KVM and Xen have it.
 const SCTLR_RESET: u64 = 0x00c5_0078;
+/// Bits of `HCR_EL2` that belong to the vCPU that is loaded.
+const OWN_CONFIGURATION: u64 = hcr::VSE | hcr::TVM;
 /// EL1h with D, A, I and F masked.
 const SPSR_RESET: u64 = 0x3c5;
 
@@ -253,7 +255,7 @@ impl System {
             csselr: 0,
             timer_control: 0,
             timer_compare: 0,
-            virtual_error: 0,
+            configuration: 0,
         }
     }
 
@@ -286,7 +288,7 @@ impl System {
         self.csselr = CSSELR_EL1.get();
         self.timer_control = CNTV_CTL_EL0.get();
         self.timer_compare = CNTV_CVAL_EL0.get();
-        self.virtual_error = HCR_EL2.get() & hcr::VSE;
+        self.configuration = HCR_EL2.get() & OWN_CONFIGURATION;
     }
 
     /// Everything but `SCTLR_EL1` and `TCR_EL1`, which the caller writes last.
@@ -317,7 +319,7 @@ impl System {
         CSSELR_EL1.set(self.csselr);
         CNTV_CVAL_EL0.set(self.timer_compare);
         CNTV_CTL_EL0.set(self.timer_control);
-        HCR_EL2.set(HCR_EL2.get() & !hcr::VSE | self.virtual_error);
+        HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION | self.configuration);
     }
 }
 
@@ -331,7 +333,7 @@ pub fn prepare_cpu() {
     } else {
         PMCR_EL0.get() >> 11 & 0x1f
     };
-    MDCR_EL2.set(MDCR | counters);
+    MDCR_EL2.set(monitor_debug(ID_AA64DFR0_EL1.get()) | counters);
     CPTR_EL2.set(CPTR);
     HSTR_EL2.set(HSTR);
     CNTHCTL_EL2.set(CNTHCTL);
@@ -354,7 +356,7 @@ pub fn prepare_cpu() {
     // No guest writes it, since it traps: no single step, breakpoint or debug channel of before.
     MDSCR_EL1.set(0);
     barrier::isb(barrier::SY);
-    HCR_EL2.set(hcr::GUEST);
+    HCR_EL2.set(hypervisor_configuration(identity(4, 0), identity(7, 1)));
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
 }
@@ -426,7 +428,7 @@ pub fn unload(header: &Header) {
     barrier::isb(barrier::SY);
     // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
     VTTBR_EL2.set(0);
-    HCR_EL2.set(HCR_EL2.get() & !hcr::VSE);
+    HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION);
     barrier::isb(barrier::SY);
     header
         .current
@@ -449,5 +451,36 @@ pub fn trap_waiting(trap: bool) {
     let wanted = if trap { now | bits } else { now & !bits };
     if now != wanted {
         HCR_EL2.set(wanted);
+    }
+}
+
+/// Traps what the loaded vCPU writes to its registers of stage 1, or lets it write them.
+pub fn trap_stage_one(trap: bool) {
+    let others = HCR_EL2.get() & !hcr::TVM;
+    HCR_EL2.set(if trap { others | hcr::TVM } else { others });
+}
+
+/// `SCTLR_EL1` of the vCPU that is loaded.
+#[must_use]
+pub fn system_control() -> u64 {
+    SCTLR_EL1.get()
+}
+
+/// Writes a register of stage 1 for the vCPU that is loaded, whose own write trapped: op0 3, op1 0 and these
+/// CRn, CRm and op2. In force for it with the return from the exception.
+pub fn write_stage_one(crn: u32, crm: u32, op2: u32, value: u64) {
+    match (crn, crm, op2) {
+        (1, 0, 0) => SCTLR_EL1.set(value),
+        (2, 0, 0) => TTBR0_EL1.set(value),
+        (2, 0, 1) => TTBR1_EL1.set(value),
+        (2, 0, 2) => TCR_EL1.set(value),
+        (5, 1, 0) => AFSR0_EL1.set(value),
+        (5, 1, 1) => AFSR1_EL1.set(value),
+        (5, 2, 0) => ESR_EL1.set(value),
+        (6, 0, 0) => FAR_EL1.set(value),
+        (10, 2, 0) => MAIR_EL1.set(value),
+        (10, 3, 0) => AMAIR_EL1.set(value),
+        (13, 0, 1) => CONTEXTIDR_EL1.set(value),
+        _ => {}
     }
 }

@@ -118,3 +118,27 @@ pub fn send_event() {
     aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISHST);
     aarch64_cpu::asm::sev();
 }
+
+/// Whether this CPU makes random numbers (FEAT_RNG, `ID_AA64ISAR0_EL1.RNDR`).
+#[must_use]
+pub fn has_random() -> bool {
+    crate::registers::identity(6, 0) >> 60 != 0
+}
+
+/// A random number from a generator that was seeded anew for it (`RNDRRS`, DDI 0487 C5.2.18); `None` if it is
+/// not ready after a few tries, or this CPU has none.
+#[must_use]
+pub fn random() -> Option<u64> {
+    const TRIES: u32 = 16;
+    if !has_random() {
+        return None;
+    }
+    (0..TRIES).find_map(|_| {
+        let (value, ready): (u64, u64);
+        // SAFETY: reads a register that is there by the check; Z says that there was no number.
+        unsafe {
+            asm!("mrs {}, S3_3_C2_C4_1", "cset {}, ne", out(reg) value, out(reg) ready, options(nomem, nostack));
+        }
+        (ready != 0).then_some(value)
+    })
+}

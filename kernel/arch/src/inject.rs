@@ -2,7 +2,7 @@
 //! (Arm DDI 0487, D1.3.1 and `AArch64.TakeException`).
 
 use aarch64_cpu::registers::{
-    ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2, SPSR_EL1, SPSR_EL2, VBAR_EL1,
+    ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1,
 };
 use tock_registers::interfaces::{Readable, Writeable};
 
@@ -36,6 +36,16 @@ const EXTERNAL_ABORT: u64 = 0x10;
 const MODE_MASK: u64 = 0x1f;
 const AARCH32: u64 = 1 << 4;
 const EL1H_MASKED: u64 = 0x3c5;
+const PAN: u64 = 1 << 22;
+const DIT: u64 = 1 << 24;
+const DIT_32: u64 = 1 << 21;
+const NZCV: u64 = 0xf << 28;
+/// `PSTATE.SSBS` of AArch64.
+const SSBS: u64 = 1 << 12;
+/// `SCTLR_EL1`: an exception leaves PAN alone. RES1 before Armv8.1.
+const SPAN: u64 = 1 << 23;
+/// `SCTLR_EL1`: PSTATE.SSBS after an exception. RES0 without it.
+const DSSBS: u64 = 1 << 44;
 
 /// Makes the guest that is loaded take `exception` when it is resumed. The return address is
 /// `ELR_EL2` as it is now.
@@ -68,7 +78,21 @@ pub fn inject(exception: Exception) {
     ELR_EL1.set(ELR_EL2.get());
     SPSR_EL1.set(state);
     ELR_EL2.set(VBAR_EL1.get().wrapping_add(offset));
-    SPSR_EL2.set(EL1H_MASKED);
+    SPSR_EL2.set(state_at_entry(state, SCTLR_EL1.get()));
+}
+
+/// PSTATE with which EL1 takes an exception that interrupted `state`: the condition flags, PAN and DIT stay, PAN is
+/// set unless the guest said otherwise, SSBS is as it said; everything else is cleared.
+const fn state_at_entry(state: u64, sctlr: u64) -> u64 {
+    let pan = if sctlr & SPAN == 0 { PAN } else { 0 };
+    let ssbs = if sctlr & DSSBS != 0 { SSBS } else { 0 };
+    // DIT has another place in AArch32, where bit 24 is J, always 0.
+    let dit = if state & AARCH32 != 0 {
+        (state & DIT_32) << 3
+    } else {
+        state & DIT
+    };
+    EL1H_MASKED | state & (NZCV | PAN) | dit | pan | ssbs
 }
 
 /// Makes a virtual SError pending for the guest that is loaded; it is taken when the guest unmasks it,

@@ -74,7 +74,7 @@ readable_register! {
 }
 
 /// `HCR_EL2` while a guest is loaded (DDI 0487 D24.2.68). `TWI` and `TWE` come on top while another vCPU
-/// waits for the CPU.
+/// waits for the CPU; `VSE` and `TVM` are the vCPU's own.
 pub mod hcr {
     /// Stage 2 on.
     pub const VM: u64 = 1;
@@ -102,12 +102,20 @@ pub mod hcr {
     pub const TIDCP: u64 = 1 << 20;
     /// Auxiliary control traps.
     pub const TACR: u64 = 1 << 21;
+    /// Data cache maintenance by set and way traps.
+    pub const TSW: u64 = 1 << 22;
+    /// Writes of EL1's registers of stage 1 trap.
+    pub const TVM: u64 = 1 << 26;
+    /// Registers of LORegions trap, where the CPU has them.
+    pub const TLOR: u64 = 1 << 35;
+    /// Registers of error records trap, where the CPU has them.
+    pub const TERR: u64 = 1 << 36;
     /// EL1 is AArch64.
     pub const RW: u64 = 1 << 31;
 
     /// Every guest.
     pub const GUEST: u64 =
-        VM | SWIO | PTW | FMO_IMO_AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | RW;
+        VM | SWIO | PTW | FMO_IMO_AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | TSW | RW;
 }
 
 /// `CPTR_EL2`: FP and SIMD are the guest's; trace, AMU, SVE and the RES1 bits trap (D24.2.34).
@@ -115,6 +123,31 @@ pub const CPTR: u64 = 0x4010_33ff;
 
 /// `MDCR_EL2` without `HPMN`: debug registers, OS lock and performance monitors trap (D24.2.105).
 pub const MDCR: u64 = 0xe60;
+
+/// `MDCR_EL2` of a CPU with this `ID_AA64DFR0_EL1`: statistical profiling (`TPMS`) and trace filters (`TTRF`)
+/// trap where it has them.
+#[must_use]
+pub const fn monitor_debug(features: u64) -> u64 {
+    let profiling = if features >> 32 & 0xf != 0 {
+        1 << 14
+    } else {
+        0
+    };
+    let filters = if features >> 40 & 0xf != 0 {
+        1 << 19
+    } else {
+        0
+    };
+    MDCR | profiling | filters
+}
+
+/// `HCR_EL2` of every guest, on a CPU with these `ID_AA64PFR0_EL1` and `ID_AA64MMFR1_EL1`.
+#[must_use]
+pub const fn hypervisor_configuration(pfr0: u64, mmfr1: u64) -> u64 {
+    let regions = if mmfr1 >> 16 & 0xf != 0 { hcr::TLOR } else { 0 };
+    let errors = if pfr0 >> 28 & 0xf != 0 { hcr::TERR } else { 0 };
+    hcr::GUEST | regions | errors
+}
 
 /// `HSTR_EL2`: AArch32 coprocessor 15 register 15 traps.
 pub const HSTR: u64 = 1 << 15;
@@ -126,6 +159,12 @@ pub const CNTHCTL: u64 = 1;
 #[must_use]
 pub fn auxiliary_control() -> u64 {
     aarch64_cpu::registers::ACTLR_EL1.get()
+}
+
+/// `MIDR_EL1`.
+#[must_use]
+pub fn main_identity() -> u64 {
+    aarch64_cpu::registers::MIDR_EL1.get()
 }
 
 macro_rules! identity_registers {

@@ -26,6 +26,8 @@ pub mod migration;
 pub mod mmio;
 pub mod psci;
 pub mod sched;
+pub mod set_way;
+pub mod speculation;
 pub mod sysreg;
 pub mod timer;
 pub mod timers;

@@ -9,6 +9,7 @@ use abi::{VcpuId, psci, smccc};
 
 use crate::affinity;
 use crate::lifecycle::{Power, ShutdownReason};
+use crate::speculation::{Flaw, Mitigation};
 
 /// What the calls need of the domain that makes them.
 pub trait Machine {
@@ -35,12 +36,22 @@ pub trait Machine {
 
     /// How a flaw of the CPU is dealt with.
     fn mitigation(&self, _flaw: Flaw) -> Mitigation {
-        Mitigation::Unknown
+        Mitigation::None
     }
 
-    /// Switches the mitigation of [`Flaw::StoreBypass`] for the caller; called only if it is
+    /// Has the firmware do its workaround on this CPU; called only for a flaw that is
     /// [`Mitigation::Available`].
-    fn mitigate_store_bypass(&self, _on: bool) {}
+    fn work_around(&self, _flaw: Flaw) {}
+
+    /// Who makes random numbers, as a UUID in the words of the calling convention; `None` if nobody does.
+    fn entropy_source(&self) -> Option<[u32; 4]> {
+        None
+    }
+
+    /// As many random bits, 1 to 192, the lowest word first; `None` if there are not enough just now.
+    fn entropy(&self, _bits: u32) -> Option<[u64; 3]> {
+        None
+    }
 }
 
 /// Why [`Machine::cpu_on`] did not start a vCPU.
@@ -63,28 +74,6 @@ impl From<crate::lifecycle::ClaimError> for CpuOnError {
             crate::lifecycle::ClaimError::OnPending => Self::OnPending,
         }
     }
-}
-
-/// Flaws of speculation that SMCCC has a call for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flaw {
-    /// Branch predictor (WORKAROUND_1).
-    BranchPredictor,
-    /// Speculative store bypass (WORKAROUND_2).
-    StoreBypass,
-    /// Branch history (WORKAROUND_3).
-    BranchHistory,
-}
-
-/// How a flaw is dealt with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mitigation {
-    /// The call exists.
-    Available,
-    /// The CPU does not have the flaw, or nothing need be done.
-    NotRequired,
-    /// We cannot say.
-    Unknown,
 }
 
 /// What becomes of the caller.
@@ -165,24 +154,27 @@ fn dispatch(machine: &impl Machine, arguments: [u64; 4]) -> Outcome {
             system_suspend(machine, first, second)
         }
         smccc::ARCH_FEATURES => Outcome::code(arch_features(machine, first as u32)),
-        // Not offered (ARCH_FEATURES says so); whoever calls all the same gets its registers back.
-        smccc::ARCH_WORKAROUND_1 | smccc::ARCH_WORKAROUND_3 => Outcome::Unchanged,
-        smccc::ARCH_WORKAROUND_2 => {
-            if machine.mitigation(Flaw::StoreBypass) == Mitigation::Available {
-                machine.mitigate_store_bypass(first != 0);
-            }
-            Outcome::Unchanged
+        smccc::ARCH_WORKAROUND_1 => work_around(machine, Flaw::BranchPredictor),
+        smccc::ARCH_WORKAROUND_3 => work_around(machine, Flaw::BranchHistory),
+        // Never offered as something to be switched; whoever calls all the same gets its registers back.
+        smccc::ARCH_WORKAROUND_2 => Outcome::Unchanged,
+        smccc::TRNG_VERSION..=smccc::TRNG_RND_32 | smccc::TRNG_RND_64 => {
+            random(machine, function, first as u32)
         }
         smccc::HYPERVISOR_CALL_COUNT => Outcome::Value(smccc::HYPERVISOR_CALLS),
         smccc::HYPERVISOR_UID => Outcome::Values(smccc::XEN_UID.map(u64::from)),
         smccc::HYPERVISOR_REVISION | smccc::STANDARD_REVISION => {
             Outcome::Pair(smccc::SERVICE_REVISION)
         }
-        smccc::STANDARD_CALL_COUNT => Outcome::Value(if machine.can_suspend() {
-            STANDARD_CALLS + SUSPEND_CALLS
-        } else {
-            STANDARD_CALLS
-        }),
+        smccc::STANDARD_CALL_COUNT => {
+            let suspend = u64::from(machine.can_suspend()).saturating_mul(SUSPEND_CALLS);
+            let random = u64::from(machine.entropy_source().is_some()).saturating_mul(RANDOM_CALLS);
+            Outcome::Value(
+                STANDARD_CALLS
+                    .saturating_add(suspend)
+                    .saturating_add(random),
+            )
+        }
         smccc::STANDARD_UID => Outcome::Values(smccc::XEN_STANDARD_UID.map(u64::from)),
         _ => Outcome::UNKNOWN,
     }
@@ -192,6 +184,8 @@ fn dispatch(machine: &impl Machine, arguments: [u64; 4]) -> Outcome {
 const STANDARD_CALLS: u64 = 15;
 /// SYSTEM_SUSPEND, 32-bit and 64-bit.
 const SUSPEND_CALLS: u64 = 2;
+/// TRNG_VERSION to TRNG_RND.
+const RANDOM_CALLS: u64 = 5;
 
 /// ARCH_FEATURES of WORKAROUND_1 and WORKAROUND_3: not affected.
 const UNAFFECTED: i64 = 1;
@@ -284,8 +278,48 @@ fn arch_features(machine: &impl Machine, function: u32) -> i64 {
         (Mitigation::NotRequired, Flaw::StoreBypass) => smccc::NOT_REQUIRED,
         // DEN 0028, 7.5.2 and 7.7.2: the call may be made, but this CPU does not need it.
         (Mitigation::NotRequired, _) => UNAFFECTED,
-        (Mitigation::Unknown, _) => smccc::NOT_SUPPORTED,
+        (Mitigation::None, _) => smccc::NOT_SUPPORTED,
     }
+}
+
+fn work_around(machine: &impl Machine, flaw: Flaw) -> Outcome {
+    if machine.mitigation(flaw) == Mitigation::Available {
+        machine.work_around(flaw);
+    }
+    Outcome::Unchanged
+}
+
+/// The random number services (Arm DEN 0098). Without a source there are none.
+fn random(machine: &impl Machine, function: u32, argument: u32) -> Outcome {
+    let Some(source) = machine.entropy_source() else {
+        return Outcome::UNKNOWN;
+    };
+    let (bits, mask) = match function {
+        smccc::TRNG_VERSION => return Outcome::Value(smccc::TRNG_VERSION_1_0),
+        smccc::TRNG_FEATURES => {
+            return Outcome::code(match argument {
+                smccc::TRNG_VERSION..=smccc::TRNG_RND_32 | smccc::TRNG_RND_64 => smccc::SUCCESS,
+                _ => smccc::NOT_SUPPORTED,
+            });
+        }
+        smccc::TRNG_GET_UUID => return Outcome::Values(source.map(u64::from)),
+        smccc::TRNG_RND_64 => (64, u64::MAX),
+        _ => (32, 0xffff_ffff),
+    };
+    if argument == 0 || argument.div_ceil(bits) > 3 {
+        return Outcome::code(smccc::INVALID_PARAMETERS);
+    }
+    let Some(words) = machine.entropy(argument) else {
+        return Outcome::code(smccc::TRNG_NO_ENTROPY);
+    };
+    // What was not asked for is zero.
+    let mut left = argument;
+    let [low, middle, high] = words.map(|word| {
+        let wanted = left.min(bits);
+        left = left.saturating_sub(wanted);
+        word & mask & !u64::MAX.checked_shl(wanted).unwrap_or(0)
+    });
+    Outcome::Values([0, high, middle, low])
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::lifecycle::RunState;
 use proptest::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 /// A domain that writes down what is asked of it.
 struct Domain {
@@ -9,7 +9,9 @@ struct Domain {
     started: RefCell<Vec<(u32, u64, u64)>>,
     suspend: bool,
     mitigation: Mitigation,
-    store_bypass: Cell<Option<bool>>,
+    worked_around: RefCell<Vec<Flaw>>,
+    entropy: Option<[u64; 3]>,
+    source: Option<[u32; 4]>,
     memory: bool,
 }
 
@@ -23,8 +25,10 @@ impl Domain {
             states,
             started: RefCell::new(Vec::new()),
             suspend: false,
-            mitigation: Mitigation::Unknown,
-            store_bypass: Cell::new(None),
+            mitigation: Mitigation::None,
+            worked_around: RefCell::new(Vec::new()),
+            entropy: None,
+            source: None,
             memory: true,
         }
     }
@@ -74,8 +78,17 @@ impl Machine for Domain {
         self.mitigation
     }
 
-    fn mitigate_store_bypass(&self, on: bool) {
-        self.store_bypass.set(Some(on));
+    fn work_around(&self, flaw: Flaw) {
+        self.worked_around.borrow_mut().push(flaw);
+    }
+
+    fn entropy_source(&self) -> Option<[u32; 4]> {
+        self.source
+    }
+
+    fn entropy(&self, bits: u32) -> Option<[u64; 3]> {
+        assert!((1..=192).contains(&bits));
+        self.entropy
     }
 }
 
@@ -347,7 +360,7 @@ fn features_are_those_that_work() {
 fn workarounds_are_as_the_machine_says() {
     const FLAWS: [u64; 3] = [0x8000_8000, 0x8000_7fff, 0x8000_3fff];
     for (mitigation, codes) in [
-        (Mitigation::Unknown, [-1, -1, -1]),
+        (Mitigation::None, [-1, -1, -1]),
         (Mitigation::NotRequired, [1, -2, 1]),
         (Mitigation::Available, [0, 0, 0]),
     ] {
@@ -366,10 +379,77 @@ fn workarounds_are_as_the_machine_says() {
         ] {
             assert_eq!(ask(other), -1);
         }
-        assert_eq!(domain.call([FLAWS[1], 1, 0, 0]), Outcome::Unchanged);
-        let available = mitigation == Mitigation::Available;
-        assert_eq!(domain.store_bypass.get(), available.then_some(true));
+        for flaw in FLAWS {
+            assert_eq!(domain.call([flaw, 1, 0, 0]), Outcome::Unchanged);
+        }
+        let made: &[Flaw] = if mitigation == Mitigation::Available {
+            &[Flaw::BranchPredictor, Flaw::BranchHistory]
+        } else {
+            &[]
+        };
+        assert_eq!(*domain.worked_around.borrow(), made);
     }
+}
+
+#[test]
+fn random_numbers_are_as_many_as_were_asked_for() {
+    const UUID: [u32; 4] = [1, 2, 3, 4];
+    const ALL: u64 = u64::MAX;
+    const RND_32: u64 = 0x8400_0053;
+    const RND_64: u64 = 0xc400_0053;
+    let domain = Domain {
+        source: Some(UUID),
+        entropy: Some([ALL; 3]),
+        ..Domain::new(1)
+    };
+    assert_eq!(domain.code([0x8400_0050, 0, 0, 0]), 0x1_0000);
+    assert_eq!(
+        domain.call([0x8400_0052, 0, 0, 0]),
+        Outcome::Values([1, 2, 3, 4])
+    );
+    assert_eq!(domain.code([0x8400_ff00, 0, 0, 0]), 20);
+    for (function, code) in [
+        (0x8400_0050, 0),
+        (0x8400_0051, 0),
+        (0x8400_0052, 0),
+        (RND_32, 0),
+        (RND_64, 0),
+        (0x8400_0054, -1),
+        (0xc400_0050, -1),
+    ] {
+        assert_eq!(domain.code([0x8400_0051, function, 0, 0]), code);
+    }
+    for (function, bits, [high, middle, low]) in [
+        (RND_64, 1, [0, 0, 1]),
+        (RND_64, 64, [0, 0, ALL]),
+        (RND_64, 65, [0, 1, ALL]),
+        (RND_64, 191, [ALL >> 1, ALL, ALL]),
+        (RND_64, 192, [ALL; 3]),
+        (RND_32, 31, [0, 0, 0x7fff_ffff]),
+        (RND_32, 33, [0, 1, 0xffff_ffff]),
+        (RND_32, 96, [0xffff_ffff; 3]),
+        // 32-bit argument.
+        (RND_32, 1 << 32 | 4, [0, 0, 15]),
+    ] {
+        assert_eq!(
+            domain.call([function, bits, 0, 0]),
+            Outcome::Values([0, high, middle, low]),
+            "{bits} of {function:#x}"
+        );
+    }
+    for (function, bits) in [
+        (RND_64, 0),
+        (RND_64, 193),
+        (RND_64, 0xffff_ffff),
+        (RND_32, 97),
+    ] {
+        assert_eq!(domain.code([function, bits, 0, 0]), -2, "{bits}");
+    }
+    let exhausted = Domain {
+        entropy: None,
+        ..domain
+    };
+    assert_eq!(exhausted.code([RND_64, 64, 0, 0]), -3);
 }
 
 proptest! {

@@ -156,27 +156,10 @@ pub enum Action {
     Sgi(SgiRegister),
     /// Read or write of the emulated physical timer.
     PhysicalTimer(TimerRegister),
-    /// Write: data cache maintenance by set and way. All of the guest's RAM is to be cleaned and invalidated.
+    /// Write: data cache maintenance by set and way ([`crate::set_way`]).
     SetWay,
-    /// Write, trapped by HCR_EL2.TVM: to be carried out on the real register.
-    VirtualMemory(VirtualMemory),
-}
-
-/// Registers of stage 1 whose writes trap while HCR_EL2.TVM is set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the architecture's own names")]
-pub enum VirtualMemory {
-    SctlrEl1,
-    Ttbr0El1,
-    Ttbr1El1,
-    TcrEl1,
-    Afsr0El1,
-    Afsr1El1,
-    EsrEl1,
-    FarEl1,
-    MairEl1,
-    AmairEl1,
-    ContextidrEl1,
+    /// Write, trapped by HCR_EL2.TVM: to be carried out on the real register of stage 1.
+    StageOne,
 }
 
 /// What the trapped registers of a domain's vCPUs hold. It does not change while the domain lives.
@@ -188,6 +171,8 @@ pub struct SystemRegisters {
     gic: GicInterface,
 }
 
+/// `SCTLR_EL1`.
+pub const SCTLR: Encoding = Encoding::new(3, 0, 1, 0, 0);
 /// Any of the feature registers.
 const IDENTITY: Encoding = Encoding::new(3, 0, 0, 0, 0);
 /// `OSLSR_EL1`: the OS lock is there, and open.
@@ -249,7 +234,7 @@ impl SystemRegisters {
             (12, 11, 7) => Action::Sgi(SgiRegister::Group0),
             // ICC_SRE_EL1 of a GICv2 guest on a GICv3 host.
             (12, 12, 5) => zero(write),
-            _ if write => virtual_memory(numbers),
+            _ if write && is_stage_one(numbers) => Action::StageOne,
             _ => Action::Undefined,
         }
     }
@@ -310,22 +295,18 @@ const fn unprivileged(numbers: (u32, u32, u32), write: bool, level: Level) -> Ac
     }
 }
 
-/// op0 3, op1 0, writes.
-const fn virtual_memory(numbers: (u32, u32, u32)) -> Action {
-    Action::VirtualMemory(match numbers {
-        (1, 0, 0) => VirtualMemory::SctlrEl1,
-        (2, 0, 0) => VirtualMemory::Ttbr0El1,
-        (2, 0, 1) => VirtualMemory::Ttbr1El1,
-        (2, 0, 2) => VirtualMemory::TcrEl1,
-        (5, 1, 0) => VirtualMemory::Afsr0El1,
-        (5, 1, 1) => VirtualMemory::Afsr1El1,
-        (5, 2, 0) => VirtualMemory::EsrEl1,
-        (6, 0, 0) => VirtualMemory::FarEl1,
-        (10, 2, 0) => VirtualMemory::MairEl1,
-        (10, 3, 0) => VirtualMemory::AmairEl1,
-        (13, 0, 1) => VirtualMemory::ContextidrEl1,
-        _ => return Action::Undefined,
-    })
+/// op0 3, op1 0: SCTLR, TTBR0, TTBR1, TCR; AFSR0, AFSR1, ESR, FAR; MAIR, AMAIR; CONTEXTIDR.
+const fn is_stage_one(numbers: (u32, u32, u32)) -> bool {
+    matches!(
+        numbers,
+        (1, 0, 0)
+            | (2, 0, 0..=2)
+            | (5, 1, 0 | 1)
+            | (5, 2, 0)
+            | (6, 0, 0)
+            | (10, 2 | 3, 0)
+            | (13, 0, 1)
+    )
 }
 
 #[cfg(test)]

@@ -121,6 +121,13 @@ impl Frames {
         Some(frames)
     }
 
+    /// The first chunk in this slot or a later one, with its slot.
+    #[must_use]
+    pub fn chunk_from(&self, slot: usize) -> Option<(usize, Pa)> {
+        let mut from = self.chunks.iter().enumerate().skip(slot);
+        from.find_map(|(slot, chunk)| chunk.start.map(|start| (slot, start)))
+    }
+
     /// Frames in the map.
     #[must_use]
     pub fn mapped(&self) -> u64 {

@@ -135,7 +135,7 @@ fn fields_are_limited() {
 
 #[test]
 fn accesses_do_what_the_table_says() {
-    use Action::{Ignore, PhysicalTimer, SetWay, Sgi, Undefined, Value, VirtualMemory as Vm};
+    use Action::{Ignore, PhysicalTimer, SetWay, Sgi, StageOne, Undefined, Value};
     const READ: bool = false;
     const WRITE: bool = true;
     for (encoding, write, action) in [
@@ -193,9 +193,9 @@ fn accesses_do_what_the_table_says() {
             PhysicalTimer(TimerRegister::Compare),
         ),
         // SCTLR, TTBR1, CONTEXTIDR, while TVM is set
-        ((3, 0, 1, 0, 0), WRITE, Vm(VirtualMemory::SctlrEl1)),
-        ((3, 0, 2, 0, 1), WRITE, Vm(VirtualMemory::Ttbr1El1)),
-        ((3, 0, 13, 0, 1), WRITE, Vm(VirtualMemory::ContextidrEl1)),
+        ((3, 0, 1, 0, 0), WRITE, StageOne),
+        ((3, 0, 2, 0, 1), WRITE, StageOne),
+        ((3, 0, 13, 0, 1), WRITE, StageOne),
         ((3, 0, 1, 0, 0), READ, Undefined),
         // Implementation defined; SVE control; LORegions; nothing at all
         ((3, 1, 15, 2, 0), WRITE, Undefined),
@@ -262,7 +262,7 @@ proptest! {
         let registers = SystemRegisters::new(&Uniform(host), GicInterface::SystemRegisters);
         match registers.access(access, level) {
             Action::Value(_) => prop_assert!(!access.is_write()),
-            Action::Ignore | Action::SetWay | Action::Sgi(_) | Action::VirtualMemory(_) => {
+            Action::Ignore | Action::SetWay | Action::Sgi(_) | Action::StageOne => {
                 prop_assert!(access.is_write());
             }
             Action::Undefined | Action::PhysicalTimer(_) => {}
