@@ -214,6 +214,8 @@ fn every_example_is_right() {
     // As the system tests make them.
     let kernel = data("kernel.bin");
     let guest = |name| Guest::new(name, &kernel);
+    let end =
+        |other| format!("end {{ compatible = \"xen,evtchn-v1\"; xen,evtchn = <10 &{other}>; }};");
     let vcpus = "vcpu0 { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0-1,3\"; };";
     let bundle = Bundle::new("schema")
         .guest(guest("bare").enhanced(None))
@@ -225,6 +227,8 @@ fn every_example_is_right() {
                 .boot_arguments("a b"),
         )
         .guest(guest("pinned").extra(vcpus))
+        .guest(guest("one").extra(&format!("viaduct,peers = \"*\"; a: {}", end("b"))))
+        .guest(guest("two").extra(&format!("b: {}", end("a"))))
         .guest(
             guest("words")
                 .extra("nr_spis = <64>; trap-unmapped-accesses = <0>; viaduct,console-focus;"),

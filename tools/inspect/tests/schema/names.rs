@@ -63,11 +63,10 @@ fn schema_and_code_know_the_same_properties() {
     }
     let mut trials = Vec::new();
     for (number, word) in words.iter().enumerate() {
-        for kind in ["domain", "module", "vcpu"] {
+        for kind in ["domain", "module", "vcpu", "channel"] {
             // The name of a node must be its own, and what every trial has cannot be tried.
             let there: &[&str] = match kind {
                 "domain" => &["name", "compatible", "memory", "cpus"],
-                "vcpu" => &["name", "compatible", "id"],
                 _ => &["name", "compatible"],
             };
             if !there.contains(&word.as_str()) {
@@ -135,16 +134,13 @@ fn schema_and_code_know_the_same_properties() {
 /// A guest of its own for each trial.
 fn node(trial: &Trial<'_>, number: usize) -> String {
     let Trial { word, kind, name } = trial;
+    let trial = format!("{word} = <{number}>;");
+    let part = |kind| format!("x-{name} {{ compatible = \"{kind}\"; {trial} }};");
     let (own, child) = match *kind {
-        "domain" => (format!("{word} = <{number}>;"), String::new()),
-        "module" => (
-            String::new(),
-            format!("x-{name} {{ compatible = \"multiboot,kernel\"; {word} = <{number}>; }};"),
-        ),
-        _ => (
-            String::new(),
-            format!("x-{name} {{ compatible = \"xen,vcpu\"; id = <0>; {word} = <{number}>; }};"),
-        ),
+        "domain" => (trial.as_str(), String::new()),
+        "module" => ("", part("multiboot,kernel")),
+        "vcpu" => ("", part("xen,vcpu")),
+        _ => ("", part("xen,evtchn-v1")),
     };
     format!(
         "{name} {{ compatible = \"xen,domain\"; memory = <0 0x4000>; cpus = <1>; {own} {child} }};"
