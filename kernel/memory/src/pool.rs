@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sync::{Once, SpinLock};
@@ -97,7 +98,7 @@ impl ChunkPool {
             .iter()
             .filter_map(|range| range.align_inward(CHUNK_SIZE))
             .filter(|range| !range.is_empty());
-        let regions: Vec<Region> = whole
+        let mut regions: Vec<Region> = whole
             .map(|range| Region {
                 first: range.start().get() / CHUNK_SIZE,
                 words: (0..range.size() / CHUNK_SIZE)
@@ -105,6 +106,8 @@ impl ChunkPool {
                     .collect(),
             })
             .collect();
+        // Hypercalls ask whose an address is: most are in the largest.
+        regions.sort_unstable_by_key(|region| Reverse(region.words.len()));
         let mut free = self.free.lock();
         self.regions.call_once(|| regions);
         *free = self.total();
