@@ -90,7 +90,8 @@ pub(crate) fn build_all<'b>(
     for (number, config) in configs.iter().enumerate() {
         match builder.build(number, config) {
             Ok(domain) => domains.push(domain),
-            Err(error) => error!("{}: {error}; guest left out", config.name),
+            Err(Error::Plan(error)) => tell(&plan::problem(config, &error)),
+            Err(error) => error!("/chosen/{}: {error}; guest left out", config.name),
         }
     }
     cache::invalidate_instructions();

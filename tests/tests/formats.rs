@@ -72,7 +72,7 @@ fn packed_images_from_both_containers_and_a_damaged_one() {
     );
     console.expect(lines::ALL_STOPPED, seconds(10));
     for name in ["bad", "cut"] {
-        let told = console.lines_with(&format!("viaduct| error: {name}: "));
+        let told = console.lines_with(&format!("viaduct| error: /chosen/{name}/kernel"));
         assert_eq!(told.len(), 1, "{name}: {told:?}");
         assert!(
             told[0].contains("gzip") && told[0].contains("left out"),
@@ -98,11 +98,11 @@ fn a_raw_binary_goes_where_its_description_says() {
         .argument(lines::POWER_OFF)
         .start("raw");
     console.expect(
-        "viaduct| error: wrong: the tree, at its offset, does not fit",
+        "viaduct| error: /chosen/wrong: memory: found 16384 KiB, expected room for the tree at its offset",
         seconds(30),
     );
     console.expect(
-        "viaduct| error: outside: the kernel does not fit",
+        "viaduct| error: /chosen/outside: memory: found 16384 KiB, expected room for the kernel",
         seconds(10),
     );
     console.expect("entry 0x40080000", seconds(10));

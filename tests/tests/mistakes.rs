@@ -169,7 +169,7 @@ fn each_file_of_a_bundle_has_its_line() {
             "uImage",
         ),
         ("hungry", guest_image("hello"), "KiB free, expected"),
-        ("tight", guest_image("hello"), "does not fit"),
+        ("tight", guest_image("hello"), "expected room for"),
     ];
     let mut bundle = Bundle::new("mistakes-files").guest(good("first"));
     for (name, path, _) in &cases {
@@ -192,7 +192,7 @@ fn each_file_of_a_bundle_has_its_line() {
     );
     console.expect(lines::ALL_STOPPED, seconds(10));
     for (name, _, part) in &cases {
-        let told = console.lines_with(&format!("viaduct| error: {name}: "));
+        let told = console.lines_with(&format!("viaduct| error: /chosen/{name}"));
         assert_eq!(told.len(), 1, "{name}: {told:#?}");
         assert!(
             told[0].contains(part) && told[0].ends_with("guest left out"),

@@ -29,6 +29,8 @@ pub enum Error {
     NotBuilt(&'static str),
     /// The data of an image does not match its hash; the algorithm.
     HashMismatch(&'static str),
+    /// The RAM disk does not match its hash; the algorithm.
+    RamdiskHashMismatch(&'static str),
     /// A kernel of a kind that is recognised and not supported; which.
     KernelKind(&'static str),
     /// Neither an arm64 Image nor an ELF64 file for AArch64.
@@ -66,7 +68,9 @@ impl fmt::Display for Error {
             Self::NoSuchImage => f.write_str("no image of that name in the bundle"),
             Self::Image(property) => write!(f, "image in the bundle: bad {property}"),
             Self::NotBuilt(what) => write!(f, "{what} is not supported"),
-            Self::HashMismatch(algorithm) => write!(f, "data does not match its {algorithm}"),
+            Self::HashMismatch(algorithm) | Self::RamdiskHashMismatch(algorithm) => {
+                write!(f, "data does not match its {algorithm}")
+            }
             Self::KernelKind(kind) => write!(f, "{kind} is not supported"),
             Self::UnknownKernel => f.write_str("neither an arm64 Image nor an AArch64 ELF file"),
             Self::Kernel(what) => write!(f, "kernel file: bad {what}"),

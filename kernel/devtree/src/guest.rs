@@ -45,6 +45,15 @@ pub enum ModuleSource {
     Image(String),
 }
 
+/// Names of the nodes of a guest's modules.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ModuleNodes {
+    /// The kernel's.
+    pub kernel: String,
+    /// The initial RAM disk's; empty if there is none.
+    pub ramdisk: String,
+}
+
 /// How much of Xen's paravirtual interfaces the guest is told of (`xen,enhanced`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Enhanced {
@@ -144,6 +153,8 @@ pub struct DomainConfig {
     pub tree_offset: Option<u64>,
     /// The initial RAM disk.
     pub ramdisk: Option<ModuleSource>,
+    /// Names of the modules' nodes, for messages.
+    pub nodes: ModuleNodes,
     /// The command line (`bootargs` of the kernel's module).
     pub bootargs: Option<String>,
 }

@@ -17,7 +17,7 @@ use crate::fit::CRC_32;
 /// What deflate looks back over (RFC 1951), and so what a step gives at most.
 const WINDOW: usize = 32 * 1024;
 /// Compressed bytes that one step reads at most.
-const STEP: usize = 64 * 1024;
+pub(crate) const STEP: usize = 64 * 1024;
 /// Fixed part of the header: magic, method, flags, time, extra flags, system.
 const HEADER: usize = 10;
 /// Checksum and length.

@@ -4,7 +4,7 @@ use super::*;
 use crate::random::Random;
 
 /// Like a kernel: some of it repeats, some does not.
-fn content(length: usize) -> Vec<u8> {
+pub(crate) fn content(length: usize) -> Vec<u8> {
     let mut random = Random::new(length as u64);
     let mut bytes = Vec::new();
     while bytes.len() < length {

@@ -10,10 +10,10 @@
 //!
 //! Trees and bundles come from outside: whatever bytes they hold, nothing here panics, runs for longer
 //! than their size allows, or recurses. [`Board`] and [`early`] need no heap.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
-    not(test),
+    not(any(test, fuzzing)),
     deny(
         clippy::indexing_slicing,
         clippy::unwrap_used,
@@ -31,6 +31,8 @@ mod device;
 mod dts;
 pub mod early;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod exercise;
 pub mod fit;
 pub mod free;
 pub mod guest;

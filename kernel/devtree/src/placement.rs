@@ -96,7 +96,7 @@ pub fn place(
             let range = range.and_then(|start| IpaRange::new(start, TREE_SIZE));
             let range = range.filter(|tree| ram.contains_range(*tree));
             let range = range.filter(|tree| !tree.overlaps(kernel_range));
-            Some(range.ok_or(Error::DoesNotFit("the tree, at its offset,"))?)
+            Some(range.ok_or(Error::DoesNotFit("the tree at its offset"))?)
         }
     };
     // Room for the tree before the disk.

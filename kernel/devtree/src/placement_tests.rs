@@ -152,7 +152,7 @@ fn a_tree_lies_where_its_offset_says() {
     let placement = place_at(2 * MIB, &image(0, MIB), 512 * 1024, MIB + 65_536).unwrap();
     assert!(!placement.initrd.unwrap().overlaps(placement.tree));
 
-    let wrong = Err(Error::DoesNotFit("the tree, at its offset,"));
+    let wrong = Err(Error::DoesNotFit("the tree at its offset"));
     for offset in [MIB, 64 * MIB - 4096, 64 * MIB, u64::MAX - 7] {
         assert_eq!(
             place_at(64 * MIB, &image(0, 2 * MIB), 0, offset),

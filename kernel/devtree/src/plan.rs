@@ -2,7 +2,7 @@
 //! the checker on a workstation prints it; since both come here, what the one says is what the other does.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use abi::{DomainId, guest_layout as layout};
@@ -15,7 +15,7 @@ use crate::guest::{self, Container, CpuSet, DomainConfig, Enhanced, Limits, Modu
 use crate::guest_tree::{GuestGic, GuestTree, Hypervisor};
 use crate::kernel::{self, Kernel};
 use crate::placement::{self, Banks, Placement};
-use crate::{Board, Error, Problem, Tree};
+use crate::{Board, Error, Problem, Severity, Tree};
 
 /// The version of Xen whose ABI guests are told of.
 pub const XEN_VERSION: (u16, u16) = (4, 20);
@@ -120,7 +120,10 @@ impl<'b, 't> Planner<'b, 't> {
             None => kernel::probe(kernel_file)?,
         };
         let ramdisk = match &config.ramdisk {
-            Some(source) => self.file(source, memory)?,
+            Some(source) => self.file(source, memory).map_err(|error| match error {
+                Error::HashMismatch(algorithm) => Error::RamdiskHashMismatch(algorithm),
+                other => other,
+            })?,
             None => &[],
         };
         let machine = GuestMachine::new(self.board, config)?;
@@ -274,6 +277,45 @@ pub fn peers(configs: &[DomainConfig], number: usize) -> impl Iterator<Item = Do
 pub fn channels(config: &DomainConfig) -> impl Iterator<Item = (u32, DomainId, u32)> {
     let ends = config.channels.iter();
     ends.filter_map(|end| end.other.map(|(other, port)| (end.port, id(other), port)))
+}
+
+/// What is told of a guest that was described well, and could not be built.
+pub fn problem(config: &DomainConfig, error: &Error) -> Problem {
+    let guest = format!("/chosen/{}", config.name);
+    let property = |source: &ModuleSource| match source {
+        ModuleSource::Memory(_) => "reg",
+        ModuleSource::Image(_) => "image",
+    };
+    let kernel = |expected: &str| {
+        let node = format!("{guest}/{}", config.nodes.kernel);
+        let property = property(&config.kernel);
+        (node, property, error.to_string(), expected.to_string())
+    };
+    let (node, property, found, expected) = match *error {
+        Error::UnknownKernel | Error::KernelKind(_) => {
+            kernel("an Image, plain or packed by gzip, or an ELF file, for arm64")
+        }
+        Error::Kernel(_) | Error::HashMismatch(_) => kernel("a sound file"),
+        Error::RamdiskHashMismatch(_) => (
+            format!("{guest}/{}", config.nodes.ramdisk),
+            config.ramdisk.as_ref().map_or("image", property),
+            error.to_string(),
+            "a sound file".to_string(),
+        ),
+        Error::NotEnoughMemory { wanted, free } => {
+            let found = format!("{} KiB free", free >> 10);
+            (guest, "memory", found, format!("{} KiB", wanted >> 10))
+        }
+        Error::DoesNotFit(what) => {
+            let found = format!("{} KiB", config.memory >> 10);
+            (guest, "memory", found, format!("room for {what}"))
+        }
+        _ => {
+            let expected = "a guest that can be built".to_string();
+            (guest, "", error.to_string(), expected)
+        }
+    };
+    Problem::new(Severity::Refused, &node, property, found, expected)
 }
 
 /// Where the guests' files lie in the host's memory: not to be given away before all guests are built.

@@ -154,3 +154,52 @@ fn the_input_goes_to_who_asks_and_is_there() {
         assert_eq!(focus(&other_order, &[web, tick]), Some(tick));
     });
 }
+
+/// Each error of building has a line that names node, property, found and expected.
+#[test]
+fn what_could_not_be_built_is_told() {
+    with_bundle(GIC_V3, |_, configs| {
+        let cases = [
+            (
+                Error::UnknownKernel,
+                "/chosen/web/kernel: image: found neither an arm64 Image nor an AArch64 ELF file, expected an Image",
+            ),
+            (
+                Error::KernelKind("a uImage"),
+                "/chosen/web/kernel: image: found a uImage is not supported, expected an Image",
+            ),
+            (
+                Error::Kernel("text offset"),
+                "/chosen/web/kernel: image: found kernel file: bad text offset, expected a sound file",
+            ),
+            (
+                Error::HashMismatch("sha1"),
+                "/chosen/web/kernel: image: found data does not match its sha1, expected a sound file",
+            ),
+            (
+                Error::RamdiskHashMismatch("crc32"),
+                "/chosen/web/ramdisk: image: found data does not match its crc32, expected a sound file",
+            ),
+            (
+                Error::NotEnoughMemory {
+                    wanted: 4 << 20,
+                    free: 2 << 20,
+                },
+                "/chosen/web: memory: found 2048 KiB free, expected 4096 KiB",
+            ),
+            (
+                Error::DoesNotFit("the kernel"),
+                "/chosen/web: memory: found 65536 KiB, expected room for the kernel",
+            ),
+            (
+                Error::NoCpu,
+                "/chosen/web: found hard-affinity: no CPU of it is up, expected a guest that can",
+            ),
+        ];
+        for (error, expected) in cases {
+            let told = problem(&configs[0], &error).to_string();
+            assert!(told.starts_with(expected), "{told}");
+            assert!(told.ends_with("; guest left out"), "{told}");
+        }
+    });
+}

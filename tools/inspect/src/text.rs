@@ -8,7 +8,7 @@ use devtree::board::{Gic, Interrupt, StartMethod};
 use devtree::guest::{CpuSet, ModuleSource};
 use devtree::guest_tree::{GuestGic, interrupt_cells};
 use devtree::kernel::Kernel;
-use devtree::plan::{GuestMachine, Plan};
+use devtree::plan::{self, GuestMachine, Plan};
 use devtree::{Severity, UartKind};
 use memory::CHUNK_SIZE;
 
@@ -204,11 +204,7 @@ impl Report<'_> {
         let name = &config.name;
         match &guest.fate {
             Fate::LeftOut(error) => {
-                return tell(
-                    f,
-                    Severity::Refused,
-                    format_args!("{name}: {error}; guest left out"),
-                );
+                return tell(f, Severity::Refused, plan::problem(config, error));
             }
             Fate::Built(plan) => {
                 writeln!(f, "{}", plan.line(config, guest.homes.iter().copied()))?;

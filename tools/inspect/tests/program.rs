@@ -130,7 +130,7 @@ fn a_damaged_bundle() {
     let (status, text) = inspect(&folder, &on_virt(&path, &[]));
     assert_eq!(status, 1, "{text}");
     assert!(
-        text.contains("error: web: data does not match its crc32; guest left out"),
+        text.contains("error: /chosen/web/kernel: image: found data does not match its crc32, expected a sound file; guest left out"),
         "{text}"
     );
     assert!(
@@ -166,7 +166,7 @@ fn modules_that_lie_in_memory() {
     let (status, text) = inspect(&folder, &words(&tree, &[&none]));
     assert_eq!(status, 1, "{text}");
     assert!(
-        text.contains("error: web@1: neither an arm64 Image"),
+        text.contains("error: /chosen/web@1/kernel@44000000: reg: found neither an arm64 Image"),
         "{text}"
     );
 }
@@ -193,7 +193,10 @@ fn what_is_refused_and_what_is_warned_about() {
     let huge = GUEST.replace("0x4000>", "0x4000000>");
     let (status, text) = inspect(&folder, &words(&host_tree(&folder, &huge), &[]));
     assert_eq!(status, 1, "{text}");
-    assert!(text.contains("error: web@1: memory: found "), "{text}");
+    assert!(
+        text.contains("error: /chosen/web@1: memory: found "),
+        "{text}"
+    );
 }
 
 #[test]

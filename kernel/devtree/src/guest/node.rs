@@ -12,7 +12,7 @@ use memory::PAGE_SIZE;
 use super::module::{self, Kind, Module};
 use super::{
     Container, CpuSet, DomainConfig, Enhanced, GrantLimits, Limits, MAX_DOMAINS, MAX_SPIS,
-    affinity, links,
+    ModuleNodes, affinity, links,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -44,6 +44,16 @@ pub(super) fn read(
             },
         ),
     );
+    // Xen's own, in its own hand: everything else there is the firmware's.
+    if let Some(heap) = chosen.property("xen,static-heap") {
+        report(Problem::new(
+            Severity::Warning,
+            "/chosen",
+            heap.name,
+            heap,
+            NOT_BUILT,
+        ));
+    }
     let first = domains.len();
     let mut dom0_seen = false;
     for child in chosen.children() {
@@ -212,6 +222,7 @@ impl Context<'_> {
             load_offset: None,
             tree_offset: None,
             ramdisk: None,
+            nodes: ModuleNodes::default(),
             bootargs: None,
         };
         for property in node.properties() {
@@ -402,9 +413,9 @@ impl Context<'_> {
         let mut kernel = None;
         for module in modules {
             self.check_memory(&module, &kernel, domain, others);
-            let slot = match module.kind {
-                Kind::Kernel => &mut kernel,
-                Kind::Ramdisk => &mut domain.ramdisk,
+            let (slot, name) = match module.kind {
+                Kind::Kernel => (&mut kernel, &mut domain.nodes.kernel),
+                Kind::Ramdisk => (&mut domain.ramdisk, &mut domain.nodes.ramdisk),
             };
             if slot.is_some() {
                 let found = format!("a second {}", module.kind);
@@ -412,6 +423,7 @@ impl Context<'_> {
                 continue;
             }
             *slot = Some(module.source);
+            *name = module.name;
             if module.kind == Kind::Kernel {
                 domain.bootargs = module.bootargs;
                 domain.load_offset = module.load_offset;

@@ -83,6 +83,10 @@ fn a_whole_guest() {
         kernel: ModuleSource::Memory(range(0x4800_0000, 0x1c3_f200)),
         load_offset: None,
         tree_offset: None,
+        nodes: ModuleNodes {
+            kernel: "linux".into(),
+            ramdisk: "disk".into(),
+        },
         ramdisk: Some(ModuleSource::Memory(range(0x4c00_0000, 0x30_1000))),
         bootargs: Some("console=ttyAMA0 rdinit=/init".into()),
     };
@@ -358,7 +362,8 @@ fn harmless_oddities_are_taken() {
     assert_eq!(problems[0].severity, Severity::Warning);
     // Switched off; somebody else's; nearly a guest.
     let chosen = format!(
-        "{} other {{ compatible = \"acme,thing\"; }}; near {{ compatible = \"xen,domian\"; cpus = <1>; }};
+        "xen,static-heap = <0 0x60000000 0 0x1000000>;
+        {} other {{ compatible = \"acme,thing\"; }}; near {{ compatible = \"xen,domian\"; cpus = <1>; }};
         pool {{ compatible = \"xen,cpupool\"; }};",
         guest("a", "status = \"disabled\";")
     );
@@ -366,6 +371,7 @@ fn harmless_oddities_are_taken() {
     assert_eq!(domains.len(), 0);
     let told: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let expected = [
+        "/chosen: xen,static-heap: found <0x0 0x60000000 0x0 0x1000000>, expected no such property: it is not supported; ignored",
         "/chosen/a: status: found a guest switched off, expected \"okay\" to start it",
         "/chosen/near: compatible: found \"xen,domian\", expected \"xen,domain\" on a guest; ignored",
         "/chosen/pool: compatible: found \"xen,cpupool\", expected no such node: it is not supported; ignored",
