@@ -44,8 +44,8 @@ pub const LIMITS: [Limit; 16] = [
     limit("isenabler-write", 200, 285),
     limit("uart-flags", 150, 245),
     limit("event-send-masked", 150, 275),
-    limit("grant-copy-4k", 900, 1_510),
-    limit("grant-map-unmap", 900, 2_260),
+    limit("grant-copy-4k", 900, 1_530),
+    limit("grant-map-unmap", 900, 2_275),
     limit("boot-16-mib", 1_400_000, 2_130_000),
     limit("boot-16-mib-more", 950_000, 1_175_000),
 ];
