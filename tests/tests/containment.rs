@@ -89,6 +89,35 @@ fn a_poweroff() {
 }
 
 #[test]
+fn an_end_while_cpus_go_on_and_off() {
+    contained("power-race", &End::Reason("poweroff"));
+}
+
+/// Many such ends, of guests with more vCPUs than there are CPUs.
+#[test]
+fn many_ends_while_cpus_go_on_and_off() {
+    for (name, machine) in [
+        ("races-1", Machine::virt(Gic::V2).cpus(1)),
+        ("races-2", Machine::virt(Gic::V3).cpus(2)),
+        ("races-pi4", Machine::pi4()),
+    ] {
+        let mut bundle = Bundle::new(name);
+        for number in 0..6 {
+            bundle =
+                bundle.guest(Guest::probe(&format!("race{number}"), "test=power-race").cpus(4));
+        }
+        let mut console = machine
+            .bundle(bundle.write())
+            .argument(lines::POWER_OFF)
+            .start(name);
+        console.expect("all guests have stopped:", seconds(120));
+        for number in 0..6 {
+            console.expect(&format!("race{number}: poweroff"), seconds(20));
+        }
+    }
+}
+
+#[test]
 fn a_flood_of_lines() {
     contained("flood", &End::Never);
 }

@@ -3,8 +3,9 @@
 
 pub(crate) mod wild;
 
-use crate::check::{BARE, Outcome, Test, XEN, fail};
+use crate::check::{BARE, Outcome, TWO, Test, XEN, fail};
 use crate::raw;
+use crate::tests::storm;
 use runtime::abi::sched;
 use runtime::{arguments::arguments, console, cpu, exception, hypercall, println, psci};
 
@@ -18,6 +19,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("panic", BARE, panic),
     Test::new("reboot", BARE, reboot),
     Test::new("poweroff", BARE, poweroff),
+    Test::new("power-race", TWO, power_race),
     Test::new("flood", BARE, flood),
     Test::new("wild", XEN, wild::run),
 ];
@@ -98,6 +100,20 @@ fn reboot() -> Outcome {
 
 fn poweroff() -> Outcome {
     begin("poweroff");
+    psci::system_off();
+}
+
+/// Ends in the middle of CPUs that switch each other on and off; and not one of them alone says so.
+fn power_race() -> Outcome {
+    begin("power-race");
+    storm::rage(200);
+    for index in 1..cpu::count() {
+        let _ = cpu::start(index, || {
+            storm::rage(3);
+            psci::system_off()
+        });
+    }
+    storm::rage(20);
     psci::system_off();
 }
 

@@ -21,6 +21,7 @@ mod programs;
 mod remote;
 mod sharing;
 mod smp;
+pub(crate) mod storm;
 mod timers;
 
 use crate::check::{BARE, TWO, Test, XEN, XEN_TWO};
@@ -40,6 +41,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("smccc", XEN, power::smccc),
     Test::new("smp-start", TWO, smp::start),
     Test::new("smp-again", TWO, smp::again),
+    Test::new("smp-storm", TWO, storm::storm),
     Test::new("smp-ipi", TWO, smp::ipi),
     Test::new("smp-broadcast", TWO, smp::broadcast),
     Test::new("smp-atomics", TWO, smp::atomics),

@@ -342,3 +342,106 @@ fn a_cpu_that_goes_idle_does_not_miss_who_has_just_lost_its_cpu() {
         pair.ends_well(taken);
     });
 }
+
+#[test]
+fn a_vcpu_switched_on_while_its_domain_ends_never_runs() {
+    loom::model(|| {
+        let cpu = Cpu::new();
+        cpu.state.stop();
+        cpu.queue.lock().unwrap().block(cpu.slot);
+        cpu.state.stopped();
+        let other = {
+            let cpu = Arc::clone(&cpu);
+            thread::spawn(move || {
+                cpu.state.claim().unwrap();
+                if cpu.state.complete() {
+                    cpu.queue.lock().unwrap().wake(cpu.slot);
+                }
+            })
+        };
+        let _ = cpu.state.hold();
+        cpu.queue.lock().unwrap().block(cpu.slot);
+        other.join().unwrap();
+        assert!(!cpu.schedule());
+        // And is out of the queue.
+        assert!(!cpu.schedule());
+    });
+}
+
+#[test]
+fn a_wake_up_that_meets_cpu_off_wakes_nobody() {
+    loom::model(|| {
+        let cpu = Cpu::new();
+        let other = {
+            let cpu = Arc::clone(&cpu);
+            thread::spawn(move || cpu.interrupt())
+        };
+        cpu.state.stop();
+        cpu.queue.lock().unwrap().block(cpu.slot);
+        cpu.state.stopped();
+        other.join().unwrap();
+        assert_eq!(cpu.state.power(), Power::Off);
+        assert!(!cpu.schedule());
+        // Nor is it left for the next life.
+        cpu.state.claim().unwrap();
+        assert!(cpu.state.complete());
+        cpu.queue.lock().unwrap().wake(cpu.slot);
+        assert!(cpu.schedule());
+        assert_eq!(cpu.state.block(), Block::Blocked);
+    });
+}
+
+#[test]
+fn who_is_told_that_a_vcpu_is_off_finds_its_context_free() {
+    loom::model(|| {
+        let state = Arc::new(RunState::new());
+        state.claim().unwrap();
+        assert!(state.complete() && state.start());
+        let context = Arc::new(AtomicU32::new(1));
+        let other = {
+            let (state, context) = (Arc::clone(&state), Arc::clone(&context));
+            thread::spawn(move || {
+                // AFFINITY_INFO, polled: on, until it is off for good.
+                let seen = [state.power(), state.power()];
+                match seen {
+                    [Power::Off, last] => {
+                        assert_eq!(last, Power::Off);
+                        assert_eq!(context.load(Ordering::Relaxed), 0);
+                    }
+                    [Power::Stopping, last] => assert_ne!(last, Power::Running),
+                    [first, _] => assert_eq!(first, Power::Running),
+                }
+            })
+        };
+        state.stop();
+        context.store(0, Ordering::Relaxed);
+        state.stopped();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn two_cpu_on_of_a_vcpu_that_is_off_start_it_once() {
+    loom::model(|| {
+        let state = Arc::new(RunState::new());
+        let started = Arc::new(AtomicU32::new(0));
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (state, started) = (Arc::clone(&state), Arc::clone(&started));
+                thread::spawn(move || match state.claim() {
+                    Ok(()) => {
+                        started.fetch_add(1, Ordering::Relaxed);
+                        assert!(state.complete());
+                    }
+                    // On its way, or on: never off again.
+                    Err(_) => assert_ne!(state.power(), Power::Off),
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(started.load(Ordering::Relaxed), 1);
+        assert_eq!(state.power(), Power::Ready);
+    });
+}
