@@ -211,7 +211,8 @@ impl Builder<'_, '_> {
         let tables = mapped.div_ceil(CHUNK_SIZE) as usize + MAX_GROWN_TABLES;
         stage2.limit_tables(tables);
         let mut kept = Vec::new();
-        kept.try_reserve_exact(config.vcpus as usize)
+        // vcpu_info and FIFO control block of each vCPU, and event words.
+        kept.try_reserve_exact(2 * config.vcpus as usize + xen::FIFO_PAGES)
             .map_err(|_| Error::Heap)?;
         let highest = machine.banks.iter().map(|bank| bank.end().get()).max();
         let vttbr = u64::from(id.0) << 48 | stage2.root().get();

@@ -183,7 +183,7 @@ pub(crate) fn release(frame: Pa) {
     }
 }
 
-/// The page at `gfn`, which stays the domain's until its end.
+/// The page at `gfn`, which stays the domain's until [`let_go`] or its end.
 pub(crate) fn keep(domain: &Domain, gfn: u64) -> Result<SharedMemory, Errno> {
     let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
     let mut holdings = domain.holdings.lock();
@@ -200,6 +200,20 @@ pub(crate) fn keep(domain: &Domain, gfn: u64) -> Result<SharedMemory, Errno> {
         }
         Some(_) => Err(Errno::Access),
     }
+}
+
+/// Gives back what [`keep`] gave.
+pub(crate) fn let_go(domain: &Domain, frame: Pa) {
+    let mut holdings = domain.holdings.lock();
+    let Some(kept) = holdings.as_mut().map(|held| &mut held.kept) else {
+        return;
+    };
+    let Some(at) = kept.iter().position(|held| *held == frame) else {
+        return;
+    };
+    kept.swap_remove(at);
+    drop(holdings);
+    release(frame);
 }
 
 /// Takes away what is mapped in a page, device registers excepted. What it was, and a chunk that leaves.

@@ -85,6 +85,12 @@ impl Host for Machine {
         machine::find(domain).is_none_or(console::has_room)
     }
 
+    fn release_page(&self, domain: DomainId, page: &SharedPage) {
+        if let Some(domain) = machine::find(domain) {
+            frames::let_go(domain, page.address());
+        }
+    }
+
     fn condemn(&self, domain: DomainId) {
         if let Some(domain) = machine::find(domain) {
             lifecycle::condemn(domain);
@@ -213,6 +219,10 @@ impl Host for Calling {
 
     fn console_has_room(&self, _domain: DomainId) -> bool {
         console::has_room(self.0.domain)
+    }
+
+    fn release_page(&self, domain: DomainId, page: &SharedPage) {
+        Machine.release_page(domain, page);
     }
 
     fn condemn(&self, domain: DomainId) {

@@ -8,6 +8,7 @@ fn hvc0_on_gicv3() {
     let linux = Guest::linux("linux").cpus(2);
     let mut console = to_shell("linux-hvc0-v3", Machine::virt(Gic::V3), linux);
     assert!(console.lines_with("console: hvc0").len() == 1);
+    assert_eq!(console.lines_with("Using FIFO-based ABI").len(), 1);
     looks_healthy(&mut console, "linux", 2);
     powers_off(&mut console, "linux");
 }
@@ -16,6 +17,7 @@ fn hvc0_on_gicv3() {
 fn hvc0_on_gicv2() {
     let linux = Guest::linux("linux").cpus(2);
     let mut console = to_shell("linux-hvc0-v2", Machine::virt(Gic::V2), linux);
+    assert_eq!(console.lines_with("Using FIFO-based ABI").len(), 1);
     looks_healthy(&mut console, "linux", 2);
     powers_off(&mut console, "linux");
 }

@@ -8,6 +8,7 @@ mod encodings;
 mod entry;
 mod events;
 mod faults;
+mod fifo;
 mod floating;
 pub(crate) mod grants;
 mod hypercalls;
@@ -139,6 +140,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("event-errors", XEN, events::errors),
     Test::new("event-exhaust", XEN, events::exhaust),
     Test::new("event-smp", XEN_TWO, events::smp),
+    Test::new("event-fifo", XEN, fifo::all),
 ];
 
 /// Tests that need somebody at the console or other guests, that are measurements, or that take long: never part of

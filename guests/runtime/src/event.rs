@@ -1,5 +1,5 @@
-//! Event channels, 2-level ABI (xen-arm-hypercalls sections 8 and 9): binding, sending, masking, and
-//! the upcall that runs registered closures.
+//! Event channels (xen-arm-hypercalls sections 8 and 9): binding, sending, masking, and the upcall that
+//! runs registered closures. By the 2-level ABI, until [`use_fifo`].
 //!
 //! shared_info is mapped into the last page of the hypervisor node's window, so no RAM is given up for
 //! it. CPU 0 uses the vcpu_info inside; every further CPU registers its own.
@@ -18,6 +18,8 @@ use abi::{
 use alloc::{sync::Arc, vec::Vec};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+mod fifo;
 
 /// What a port's event calls, interrupts masked.
 pub type Handler = dyn Fn(Port) + Send + Sync;
@@ -132,6 +134,9 @@ fn upcall() {
     let info = own_info(shared);
     info.byte(layout::VCPU_INFO_UPCALL_PENDING)
         .store(0, Ordering::SeqCst);
+    if fifo::in_use() {
+        return fifo::upcall(deliver);
+    }
     let mut words = info
         .word(layout::VCPU_INFO_PENDING_SEL)
         .swap(0, Ordering::SeqCst);
@@ -188,6 +193,9 @@ pub fn off(port: Port) {
 
 /// Stops `port` from causing upcalls; events are remembered.
 pub fn mask(port: Port) {
+    if fifo::in_use() {
+        return fifo::mask(port);
+    }
     if let Some(shared) = SHARED.get() {
         let (word, bit) = shared.mask(port);
         word.fetch_or(bit, Ordering::SeqCst);
@@ -204,6 +212,9 @@ pub fn unmask(port: Port) -> Result<(), Error> {
 
 /// Whether an event of `port` waits.
 pub fn is_pending(port: Port) -> bool {
+    if fifo::in_use() {
+        return fifo::is_pending(port);
+    }
     SHARED.get().is_some_and(|shared| {
         let (word, bit) = shared.pending(port);
         word.load(Ordering::SeqCst) & bit != 0
@@ -212,10 +223,52 @@ pub fn is_pending(port: Port) -> bool {
 
 /// Takes a waiting event of a masked port; returns whether there was one.
 pub fn take(port: Port) -> bool {
+    if fifo::in_use() {
+        return fifo::take(port);
+    }
     SHARED.get().is_some_and(|shared| {
         let (word, bit) = shared.pending(port);
         word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     })
+}
+
+/// Moves to the FIFO ABI, with all ports that are open.
+///
+/// # Errors
+/// What the hypervisor answered.
+pub fn use_fifo() -> Result<(), Error> {
+    cpu::masked(|| {
+        fifo::start()?;
+        fifo::set_in_use(true);
+        unmask_all()
+    })
+}
+
+/// Back to the 2-level ABI, which closes every port but the hypervisor's own.
+///
+/// # Errors
+/// What the hypervisor answered.
+pub fn use_2level() -> Result<(), Error> {
+    cpu::masked(|| {
+        let dom = DomainId::SELF;
+        operate(op::RESET, &mut op::Reset { dom })?;
+        fifo::set_in_use(false);
+        unmask_all()
+    })
+}
+
+/// Unmasks every port that has a handler.
+fn unmask_all() -> Result<(), Error> {
+    let ports: Vec<Port> = HANDLERS.lock().iter().map(|(port, _)| *port).collect();
+    ports.into_iter().try_for_each(unmask)
+}
+
+/// Sets the priority of a port of the FIFO ABI, 0 the first.
+///
+/// # Errors
+/// What the hypervisor answered.
+pub fn set_priority(port: Port, priority: u32) -> Result<(), Error> {
+    operate(op::SET_PRIORITY, &mut op::SetPriority { port, priority })
 }
 
 fn operate<T>(command: u64, argument: &mut T) -> Result<(), Error> {

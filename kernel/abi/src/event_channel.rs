@@ -1,5 +1,5 @@
 //! `event_channel_op`, hypercall 32 (`xen/include/public/event_channel.h`): commands, structures,
-//! limits of the 2-level ABI.
+//! limits and layouts of the 2-level and the FIFO ABI.
 
 use crate::DomainId;
 use core::fmt;
@@ -34,6 +34,31 @@ impl fmt::Display for Port {
 pub const PORTS_2L: usize = 4096;
 /// Greatest port of a domain that the hypervisor makes at boot, if its description says nothing else.
 pub const DEFAULT_MAX_PORT: u32 = 1023;
+
+/// FIFO, event word: an event waits.
+pub const FIFO_PENDING: u32 = 1 << 31;
+/// FIFO, event word: events are not wanted.
+pub const FIFO_MASKED: u32 = 1 << 30;
+/// FIFO, event word: the port is on a queue.
+pub const FIFO_LINKED: u32 = 1 << 29;
+/// FIFO, event word: the hypervisor is about to link, the guest is not to unmask.
+pub const FIFO_BUSY: u32 = 1 << 28;
+/// FIFO, event word: the next port of the queue, 0 for none.
+pub const FIFO_LINK_MASK: u32 = (1 << FIFO_LINK_BITS) - 1;
+/// FIFO: bits of a link.
+pub const FIFO_LINK_BITS: u8 = 17;
+/// FIFO: event words, 32 bits each, in a page.
+pub const FIFO_WORDS_PER_PAGE: usize = 1024;
+/// FIFO: queues of a vCPU, 0 the first to be served.
+pub const FIFO_QUEUES: usize = 16;
+/// FIFO: priority of a port that nobody gave one.
+pub const FIFO_PRIORITY_DEFAULT: u32 = 7;
+/// Bytes of a vCPU's FIFO control block.
+pub const FIFO_CONTROL_SIZE: usize = 72;
+/// In a control block: `u32`, a bit for each queue that is not empty.
+pub const FIFO_CONTROL_READY: usize = 0;
+/// In a control block: `u32` each, the first port of every queue.
+pub const FIFO_CONTROL_HEADS: usize = 8;
 
 /// [`BindInterdomain`].
 pub const BIND_INTERDOMAIN: u64 = 0;

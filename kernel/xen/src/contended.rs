@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// Tries: some ten thousand instructions at most.
-const TRIES: u32 = 1024;
+pub(crate) const TRIES: u32 = 1024;
 
 /// The guest did not leave the word alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,7 @@ change!(
     "Keeps only these bits.",
     |old, bits| old & bits
 );
+change!(or_u32, AtomicU32, u32, "Sets bits.", |old, bits| old | bits);
 change!(
     and_u32,
     AtomicU32,

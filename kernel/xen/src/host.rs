@@ -75,6 +75,9 @@ pub trait Host {
     /// [`XenState::serve_console`] when there is room again.
     fn console_has_room(&self, domain: DomainId) -> bool;
 
+    /// Gives back a page that [`Caller::ram_page`] gave: nobody in this crate reaches it any more.
+    fn release_page(&self, domain: DomainId, page: &SharedPage);
+
     /// A domain keeps writing a word that it shares with the hypervisor, so that an event could not be set:
     /// it is to end. May be called with locks of this crate held, so nothing is ended at once.
     fn condemn(&self, domain: DomainId);
@@ -119,7 +122,7 @@ pub trait Caller: GuestMemory + Host {
     /// Size of the domain.
     fn memory(&self) -> MemoryFigures;
 
-    /// A page of the domain's own RAM, which then stays the domain's for as long as it lives.
+    /// A page of the domain's own RAM, which then stays the domain's until [`Host::release_page`] or its end.
     ///
     /// # Errors
     /// [`Errno::Invalid`] if nothing is mapped there, [`Errno::Access`] if it is not the domain's RAM.

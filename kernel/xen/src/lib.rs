@@ -13,10 +13,12 @@
 //! 1. the placement of the domain's own pages and, with it or alone, the active grants of a domain; or
 //!    what a domain has mapped, or a watchdog, or a runstate: never with another lock of this crate;
 //! 2. the event table of the domain with the lower id, then that of the one with the higher id;
-//! 3. a console ring; a UART;
-//! 4. what the image takes inside the traits' methods (stage-2 table, vGIC, run queue, console).
+//! 3. the FIFO queues of a domain;
+//! 4. a console ring; a UART;
+//! 5. what the image takes inside the traits' methods (stage-2 table, vGIC, run queue, console).
 //!
-//! Sending, raising, masking and unmasking an event takes no lock at all.
+//! Sending, raising and unmasking an event takes no lock at all by the 2-level ABI, and that of the receiver's
+//! queues by the FIFO ABI.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -52,7 +54,7 @@ mod vcpu;
 mod version;
 mod vpl011;
 
-pub use events::{Service, StaticChannel};
+pub use events::{FIFO_PAGES, Service, StaticChannel};
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced};
 pub use hvm::Parameters;
 pub use hypercall::{Arguments, Outcome, hypercall};

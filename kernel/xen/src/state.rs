@@ -161,7 +161,7 @@ impl XenState {
         let grants = GrantTable::new(config.grant_frame, frames, config.max_maptrack_frames);
         let mut state = Self {
             id: config.id,
-            events: Events::new(config.max_port).ok_or(NewError::NoMemory)?,
+            events: Events::new(config.max_port, config.vcpus).ok_or(NewError::NoMemory)?,
             vcpus,
             shared_info: config.shared_info,
             parameters: Parameters::default(),

@@ -1,4 +1,4 @@
-//! Event channels, 2-level (xen-arm-hypercalls sections 8 and 9).
+//! Event channels, 2-level (xen-arm-hypercalls sections 8 and 9). Most run by the FIFO ABI too.
 
 use crate::check::{Outcome, Trouble, check, equal, fail, settle, soon, within};
 use crate::raw::{self, hypercall, pointer};
@@ -11,7 +11,7 @@ use runtime::hypercall::Error;
 use runtime::{cpu, event, timer};
 
 /// The result of an operation that must work.
-fn works<T>(what: &str, result: Result<T, Error>) -> Result<T, Trouble> {
+pub(super) fn works<T>(what: &str, result: Result<T, Error>) -> Result<T, Trouble> {
     match result {
         Ok(value) => Ok(value),
         Err(error) => fail!("{what}: {error}"),

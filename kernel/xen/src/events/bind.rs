@@ -7,6 +7,7 @@ use super::table::{Allocation, lock_both};
 use crate::{Host, XenState};
 use abi::event_channel::{VIRQ_ARGO, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, VIRQS};
 use abi::{DomainId, Errno, Port, VcpuId};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Ports closed before a reset is restarted.
 const RESET_STEP: u32 = 4;
@@ -21,7 +22,13 @@ pub(crate) fn is_per_vcpu(virq: u32) -> bool {
 impl XenState {
     /// Binds a free port.
     fn bind(&self, table: &mut Allocation, binding: Binding, vcpu: VcpuId) -> Result<u32, Errno> {
-        let port = table.take()?;
+        let port = if self.events.uses_fifo.load(Relaxed) {
+            // The guest has yet to take some that were closed off its queues.
+            let fifo = self.events.fifo.lock();
+            table.take(|port| !fifo.is_linked(port))?
+        } else {
+            table.take(|_| true)?
+        };
         self.events.set(port, Channel::new(binding, vcpu));
         Ok(port)
     }
@@ -30,6 +37,9 @@ impl XenState {
     fn free(&self, table: &mut Allocation, port: u32) {
         self.events.set(port, Channel::FREE);
         self.clear_pending(port);
+        if self.events.uses_fifo.load(Relaxed) {
+            self.events.fifo.lock().forget_priority(port);
+        }
         table.give(port);
     }
 
@@ -162,7 +172,7 @@ impl XenState {
         Ok(())
     }
 
-    /// `EVTCHNOP_reset`: closes every port that the guest opened. Fails with [`Errno::Restart`] until all
+    /// `EVTCHNOP_reset`: closes every port that the guest opened, and goes back to the 2-level ABI. Fails with [`Errno::Restart`] until all
     /// have been looked at.
     pub(crate) fn reset<H: Host>(&self, host: &H) -> Result<(), Errno> {
         let first = self.events.lock().reset_cursor.max(1);
@@ -179,6 +189,9 @@ impl XenState {
         }
         let done = port >= end;
         self.events.lock().reset_cursor = if done { 0 } else { port };
+        if done {
+            self.stop_fifo(host);
+        }
         if done { Ok(()) } else { Err(Errno::Restart) }
     }
 

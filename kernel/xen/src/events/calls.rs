@@ -1,7 +1,7 @@
-//! `event_channel_op`. `send` is looked at first; all others are cold. The FIFO ABI is not there, and says
-//! so at its first call, upon which guests stay with the 2-level ABI.
+//! `event_channel_op`. `send` is looked at first; all others are cold.
 
 use super::channel::{Binding, Service};
+use super::fifo_calls;
 use crate::{Caller, host};
 use abi::event_channel as op;
 use abi::{DomainId, Errno, Port};
@@ -47,7 +47,9 @@ fn other<C: Caller>(caller: &C, cmd: u32, argument: u64) -> Result<i64, Errno> {
             state.reset(caller)?;
         }
         op::BIND_PIRQ => return Err(Errno::NotSupported),
-        // INIT_CONTROL, EXPAND_ARRAY, SET_PRIORITY: the FIFO ABI.
+        op::INIT_CONTROL => fifo_calls::init_control(caller, argument)?,
+        op::EXPAND_ARRAY => fifo_calls::expand_array(caller, argument)?,
+        op::SET_PRIORITY => fifo_calls::set_priority(caller, argument)?,
         _ => return Err(Errno::NoSys),
     }
     Ok(0)

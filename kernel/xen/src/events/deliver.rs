@@ -4,6 +4,8 @@
 //!
 //! A sender reads two words, its own and the peer's, without a lock. If a port is closed in between, and
 //! perhaps bound anew, the new owner sees one event that nobody sent, as it may after any bind.
+//!
+//! A domain that has moved to the FIFO ABI leaves each function at its first lines.
 
 use super::channel::{Binding, Channel, Service};
 use crate::contended::{self, Contended};
@@ -12,7 +14,7 @@ use crate::{Host, XenState};
 use abi::shared_info::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
 use abi::{Errno, Port, VcpuId};
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 impl XenState {
     /// Offset in a bit array of shared_info of the word that holds `port`'s bit.
@@ -25,6 +27,9 @@ impl XenState {
     /// Makes `port` pending and tells `vcpu`.
     #[inline(never)]
     pub(crate) fn raise<H: Host>(&self, host: &H, port: u32, vcpu: u32) {
+        if self.events.uses_fifo.load(Relaxed) && self.raise_fifo(host, port, vcpu) {
+            return;
+        }
         let bit = 1_u64.wrapping_shl(port);
         let (Some(pending), Some(mask)) = (
             self.word(SHARED_INFO_EVTCHN_PENDING, port),
@@ -70,11 +75,17 @@ impl XenState {
 
     /// Whether a port is pending.
     pub(crate) fn is_pending(&self, port: u32) -> bool {
+        if self.events.uses_fifo.load(Relaxed) {
+            return self.events.fifo.lock().is_pending(port);
+        }
         self.word(SHARED_INFO_EVTCHN_PENDING, port)
             .is_some_and(|word| word.load(SeqCst) & 1_u64.wrapping_shl(port) != 0)
     }
 
     pub(crate) fn clear_pending(&self, port: u32) {
+        if self.events.uses_fifo.load(Relaxed) {
+            return self.events.fifo.lock().clear_pending(port);
+        }
         if let Some(word) = self.word(SHARED_INFO_EVTCHN_PENDING, port) {
             // A guest that does not let go of the word keeps an event that nobody sent.
             let _ = contended::and(word, !1_u64.wrapping_shl(port));
@@ -122,6 +133,9 @@ impl XenState {
         if port == 0 {
             return Err(Errno::Invalid);
         }
+        if self.events.uses_fifo.load(Relaxed) && self.unmask_fifo(host, port, channel.vcpu()) {
+            return Ok(());
+        }
         let bit = 1_u64.wrapping_shl(port);
         let Some(mask) = self.word(SHARED_INFO_EVTCHN_MASK, port) else {
             return Ok(());
@@ -163,7 +177,7 @@ impl XenState {
 
     /// Wakes vCPUs that poll for `port`, or for several.
     #[cold]
-    fn wake_pollers<H: Host>(&self, host: &H, port: u32) {
+    pub(super) fn wake_pollers<H: Host>(&self, host: &H, port: u32) {
         for (index, vcpu) in self.vcpus.iter().enumerate() {
             if vcpu.polls_for(port) && self.stop_poll(vcpu) {
                 host.wake(self.id(), VcpuId(index as u32));

@@ -2,13 +2,14 @@
 //! domain's lock; a change that concerns two domains holds both, that of the lower id first.
 
 use super::channel::{Binding, Channel};
+use super::fifo::Fifo;
 use crate::XenState;
 use crate::state::boxed;
 use abi::Errno;
 use abi::event_channel::PORTS_2L;
 use alloc::boxed::Box;
 use core::cmp::Ordering as Order;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use sync::{Guard, SpinLock};
 
 const WORDS: usize = PORTS_2L / 64;
@@ -22,13 +23,18 @@ pub(crate) struct Allocation {
 }
 
 impl Allocation {
-    /// Takes the lowest free port.
-    pub(crate) fn take(&mut self) -> Result<u32, Errno> {
+    /// Takes the lowest free port that may be used.
+    pub(crate) fn take(&mut self, may_use: impl Fn(u32) -> bool) -> Result<u32, Errno> {
         for (index, word) in self.used.iter_mut().enumerate() {
-            let bit = word.trailing_ones();
-            if bit < 64 {
-                *word |= 1_u64.wrapping_shl(bit);
-                return Ok((index as u32).wrapping_mul(64).wrapping_add(bit));
+            let mut free = !*word;
+            while free != 0 {
+                let bit = free.trailing_zeros();
+                free &= free.wrapping_sub(1);
+                let port = (index as u32).wrapping_mul(64).wrapping_add(bit);
+                if may_use(port) {
+                    *word |= 1_u64.wrapping_shl(bit);
+                    return Ok(port);
+                }
             }
         }
         Err(Errno::NoSpace)
@@ -61,11 +67,14 @@ pub(crate) struct Events {
     allocation: SpinLock<Allocation>,
     /// vCPUs that are in `SCHEDOP_poll`.
     pub(crate) pollers: AtomicU32,
+    /// The domain has moved to the FIFO ABI: what is read without the lock.
+    pub(crate) uses_fifo: AtomicBool,
+    pub(crate) fifo: SpinLock<Fifo>,
 }
 
 impl Events {
     /// Ports 1 to `max_port`, all free. `None` if there is no memory.
-    pub(crate) fn new(max_port: u32) -> Option<Self> {
+    pub(crate) fn new(max_port: u32, vcpus: u32) -> Option<Self> {
         let ports = (max_port as usize).saturating_add(1).min(PORTS_2L);
         let mut used = [u64::MAX; WORDS];
         for port in 1..ports {
@@ -80,6 +89,8 @@ impl Events {
                 reset_cursor: 0,
             }),
             pollers: AtomicU32::new(0),
+            uses_fifo: AtomicBool::new(false),
+            fifo: SpinLock::new(Fifo::new(vcpus, ports as u32)?),
         })
     }
 

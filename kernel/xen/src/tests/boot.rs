@@ -1,13 +1,14 @@
 //! The calls that a Linux 6.12 domU makes while it boots, in its order (reference section 16), and what it
 //! expects of each: those marked fatal stop it.
 
+use super::fifo::{Consumer, expand_array, init_control, ram};
 use super::support::{BASE, CONSOLE_GFN, Guest, Machine, RAM_GFN, SCRATCH};
 use abi::hypercall::{
     EVENT_CHANNEL_OP, GRANT_TABLE_OP, HVM_OP, MEMORY_OP, SCHED_OP, VCPU_OP, VM_ASSIST, XEN_VERSION,
 };
 use abi::shared_info::{SHARED_INFO_EVTCHN_MASK as MASK, SHARED_INFO_EVTCHN_PENDING as PENDING};
 use abi::vcpu::{self, RunstateInfo};
-use abi::{DomainId, Errno, Port, event_channel, grant_table, hvm, memory_op, sched, version};
+use abi::{DomainId, Port, event_channel, grant_table, hvm, memory_op, sched, version};
 use std::sync::atomic::Ordering::SeqCst;
 
 const SHARED_INFO_GFN: u64 = 0x4_8000;
@@ -45,10 +46,10 @@ fn grant_size(guest: &Guest) -> (u32, u32) {
 }
 
 /// What the upcall handler does: takes the flag and the selector, and returns the ports it finds.
-fn scan(guest: &Guest, page: usize) -> Vec<u32> {
-    let info = guest.physical.ram.borrow()[page];
-    info.u8(0).unwrap().store(0, SeqCst);
-    let selector = info.u64(8).unwrap().swap(0, SeqCst);
+fn scan(guest: &Guest, vcpu: usize) -> Vec<u32> {
+    let info = guest.physical.ram.borrow()[0];
+    info.u8(vcpu * 64).unwrap().store(0, SeqCst);
+    let selector = info.u64(vcpu * 64 + 8).unwrap().swap(0, SeqCst);
     let found = (0..4096).filter(|port| {
         selector >> (port / 64) & 1 != 0 && guest.bit(PENDING, *port) && !guest.bit(MASK, *port)
     });
@@ -59,8 +60,22 @@ fn scan(guest: &Guest, page: usize) -> Vec<u32> {
     found
 }
 
+/// Pages of RAM for the FIFO ABI.
+const CONTROL: u64 = RAM_GFN + 2;
+const WORDS: u64 = RAM_GFN + 3;
+
 #[test]
 fn linux_boots() {
+    linux(true);
+}
+
+/// With `xen.fifo_events=0`.
+#[test]
+fn linux_boots_by_the_2_level_abi() {
+    linux(false);
+}
+
+fn linux(by_fifo: bool) {
     const VCPUS: u32 = 4;
     let machine = Machine::new(1, VCPUS);
     let guest = machine.guest(1);
@@ -93,13 +108,12 @@ fn linux_boots() {
     );
     assert_eq!(grant_size(&guest), (1, 64));
 
-    // xen_init_IRQ: FIFO first; refused, so the 2-level ABI, all ports masked.
-    let control = event_channel::InitControl {
-        control_gfn: RAM_GFN + 3,
-        ..event_channel::InitControl::default()
-    };
-    let fifo = guest.event(event_channel::INIT_CONTROL, control);
-    assert_eq!(fifo.err(), Some(Errno::NoSys));
+    // xen_init_IRQ: the FIFO ABI, a control block for each CPU; or the 2-level ABI. All ports masked.
+    if by_fifo {
+        for index in 0..VCPUS {
+            assert_eq!(init_control(&guest, CONTROL, index * 72, index), Ok(17));
+        }
+    }
     for word in 0..64 {
         let mask = guest.state.shared_info.u64(MASK + word * 8);
         mask.unwrap().store(u64::MAX, SeqCst);
@@ -110,19 +124,19 @@ fn linux_boots() {
     for index in 0..VCPUS {
         let cpu = machine.vcpu(1, index);
         let place = vcpu::RegisterVcpuInfo {
-            gfn: RAM_GFN + u64::from(index) % 4,
-            offset: 0,
+            gfn: RAM_GFN,
+            offset: index * 64,
             ..vcpu::RegisterVcpuInfo::default()
         };
         cpu.put(SCRATCH, &place);
         let arguments = [vcpu::REGISTER_VCPU_INFO, index.into(), SCRATCH];
         assert_eq!(cpu.returns(VCPU_OP, &arguments), 0);
         assert_eq!(machine.take_upcalls(), [(1, index)]);
-        let info = guest.physical.ram.borrow()[index as usize];
-        assert_eq!(info.u8(0).unwrap().load(SeqCst), 1);
-        assert_eq!(info.u64(8).unwrap().load(SeqCst), u64::MAX);
+        let (info, at) = (guest.physical.ram.borrow()[0], index as usize * 64);
+        assert_eq!(info.u8(at).unwrap().load(SeqCst), 1);
+        assert_eq!(info.u64(at + 8).unwrap().load(SeqCst), u64::MAX);
         let copied = if index == 0 { 0x5a } else { 0 };
-        assert_eq!(info.u8(1).unwrap().load(SeqCst), copied);
+        assert_eq!(info.u8(at + 1).unwrap().load(SeqCst), copied);
         assert!(scan(&cpu, index as usize).is_empty());
     }
 
@@ -143,6 +157,16 @@ fn linux_boots() {
         assert_eq!(info.state_entry_time & vcpu::RUNSTATE_UPDATE, 0);
     }
 
+    // The first port's page of words.
+    let mut consumer = Consumer::new(ram(&guest, CONTROL), 0, ram(&guest, WORDS));
+    if by_fifo {
+        for port in 0..1024 {
+            let word = consumer.word(port);
+            word.store(event_channel::FIFO_MASKED, SeqCst);
+        }
+        expand_array(&guest, WORDS).unwrap();
+    }
+
     // The console's event channel: bound to vCPU 0, unmasked, used both ways.
     let bind = event_channel::BindVcpu {
         port: console,
@@ -152,7 +176,12 @@ fn linux_boots() {
     guest.event(event_channel::UNMASK, console).unwrap();
     assert_eq!(guest.state.console_input(&machine, b"\n"), 1);
     assert_eq!(machine.take_upcalls(), [(1, 0)]);
-    assert_eq!(scan(&guest, 0), [console.0]);
+    if by_fifo {
+        assert_eq!(consumer.take(), Some(Some(console.0)));
+        assert!(scan(&guest, 0).is_empty());
+    } else {
+        assert_eq!(scan(&guest, 0), [console.0]);
+    }
     guest.event(event_channel::SEND, console).unwrap();
 
     // /sys/hypervisor.

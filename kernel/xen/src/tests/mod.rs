@@ -5,6 +5,7 @@ mod boot;
 mod console;
 mod events;
 mod events_model;
+mod fifo;
 mod grants;
 mod grants_model;
 mod hvm;

@@ -68,6 +68,8 @@ pub(super) struct Physical {
     pub(super) output: RefCell<Vec<u8>>,
     pub(super) input: RefCell<Vec<u8>>,
     pub(super) new_pages: Cell<u32>,
+    /// Pages that [`Caller::ram_page`] gave and nobody has given back.
+    pub(super) kept: Cell<u32>,
 }
 
 impl Physical {
@@ -250,6 +252,11 @@ impl Host for Machine {
         panic!("{domain:?} is condemned");
     }
 
+    fn release_page(&self, domain: DomainId, _: &SharedPage) {
+        let physical = &self.domains[usize::from(domain.0) - 1].1;
+        physical.kept.set(physical.kept.get() - 1);
+    }
+
     fn console_write(&self, domain: DomainId, bytes: &[u8]) {
         let (_, physical) = &self.domains[usize::from(domain.0) - 1];
         physical.output.borrow_mut().extend_from_slice(bytes);
@@ -393,6 +400,10 @@ impl Host for Guest<'_> {
         true
     }
 
+    fn release_page(&self, domain: DomainId, page: &SharedPage) {
+        self.machine.release_page(domain, page);
+    }
+
     fn condemn(&self, domain: DomainId) {
         panic!("{domain:?} is condemned");
     }
@@ -433,7 +444,9 @@ impl Caller for Guest<'_> {
         let address = address.ok_or(Errno::Invalid)?;
         let ram = self.physical.ram.borrow();
         let page = ram.iter().find(|page| page.address().get() == address);
-        page.copied().ok_or(Errno::Access)
+        let page = page.copied().ok_or(Errno::Access)?;
+        self.physical.kept.set(self.physical.kept.get() + 1);
+        Ok(page)
     }
     fn new_page(&self) -> Option<SharedPage> {
         let made = self.physical.new_pages.get() + 1;
