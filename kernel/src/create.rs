@@ -8,13 +8,13 @@ use core::sync::atomic::Ordering;
 use ::memory::{CHUNK_SIZE, Frames, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
 use abi::{DomainId, Port, guest_layout as layout};
 use arch::{cache, tlb};
-use devtree::guest::DomainConfig;
+use devtree::guest::{DomainConfig, Enhanced};
 use devtree::plan::{self, Plan, Planner};
 use devtree::{Problem, Severity};
 use domain::migration::bit;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
-use xen::{Config, ConsoleConfig, StaticChannel, XenState};
+use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
 
 use crate::console;
 use crate::cpus::{self, Cpu};
@@ -23,7 +23,7 @@ use crate::interrupts::{self, Virtual};
 use crate::machine::{
     self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
 };
-use crate::{devices, load, memory_map, migration, registers, schedule};
+use crate::{devices, load, memory_map, migration, registers, schedule, store};
 
 /// Why a guest could not be built.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ enum Error {
     Vgic(vgic::Error),
     /// Its Xen side could not be made.
     Xen(xen::NewError),
+    /// It could not be added to xenstore.
+    Store(xenstore::AddError),
 }
 
 impl fmt::Display for Error {
@@ -48,6 +50,7 @@ impl fmt::Display for Error {
             Self::Map(error) => write!(f, "stage 2: {error}"),
             Self::Vgic(error) => error.fmt(f),
             Self::Xen(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
         }
     }
 }
@@ -62,6 +65,20 @@ impl From<MapError> for Error {
     fn from(error: MapError) -> Self {
         Self::Map(error)
     }
+}
+
+impl From<xenstore::AddError> for Error {
+    fn from(error: xenstore::AddError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Its xenstore, if a guest has one.
+fn store_of(config: &DomainConfig) -> Option<StoreConfig> {
+    matches!(config.enhanced, Enhanced::Full | Enhanced::Legacy).then_some(StoreConfig {
+        gfn: layout::XENSTORE_GFN,
+        late: config.enhanced == Enhanced::Legacy,
+    })
 }
 
 /// Prints what is wrong with a description.
@@ -79,6 +96,11 @@ pub(crate) fn build_all<'b>(
     planner: Planner<'b, '_>,
     configs: &'b [DomainConfig],
 ) {
+    if configs.iter().any(|config| store_of(config).is_some())
+        && let Err(error) = store::start(configs.len() as u16)
+    {
+        error!("{error}");
+    }
     let mut builder = Builder {
         virtual_gic,
         planner,
@@ -143,6 +165,7 @@ impl Builder<'_, '_> {
         match self.assemble(number, config, &plan, &chunks) {
             Ok(domain) => Ok(domain),
             Err(error) => {
+                store::remove(plan.id);
                 pool.give_back(&chunks);
                 Err(error)
             }
@@ -206,6 +229,17 @@ impl Builder<'_, '_> {
             .try_reserve_exact(MAX_SHARED_PAGES)
             .map_err(|_| Error::Heap)?;
         pages.extend([shared_info, grant_frame, ring]);
+        xen_config.store = store_of(config);
+        let xen = XenState::new(&xen_config).map_err(Error::Xen)?;
+        if let Some(config_of_store) = xen_config.store {
+            let page = Pages::allocate(1).ok_or(Error::Heap)?;
+            let range = PaRange::new(page.address(), PAGE_SIZE).ok_or(MapError::BadRange)?;
+            let at = Ipa::from_frame_number(config_of_store.gfn).ok_or(MapError::BadRange)?;
+            stage2.map(at, range, Stage2Kind::Shared)?;
+            store::add(id, config, page.words(), &xen)?;
+            cache::clean_invalidate(page.address(), PAGE_SIZE);
+            pages.push(page);
+        }
 
         let mapped: u64 = machine.banks.iter().map(|bank| bank.size()).sum();
         let tables = mapped.div_ceil(CHUNK_SIZE) as usize + MAX_GROWN_TABLES;
@@ -223,7 +257,7 @@ impl Builder<'_, '_> {
             vttbr,
             vgic: Vgic::new(self.virtual_gic.version, config.vcpus, machine.spis)
                 .map_err(Error::Vgic)?,
-            xen: XenState::new(&xen_config).map_err(Error::Xen)?,
+            xen,
             uart: machine.uart.map(|_| devices::Uart::new()),
             console: console::add(&config.name).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,

@@ -9,7 +9,7 @@ use arch::guest::{self, Intent};
 use xen::{Caller, GuestMemory, Host, MemoryFigures, Replaced, SharedPage, XenState};
 
 use crate::machine::{self, MAX_SHARED_PAGES, Vcpu};
-use crate::{console, frames, lifecycle, memory_map, schedule};
+use crate::{console, frames, lifecycle, memory_map, schedule, store};
 
 /// The machine, as any domain's Xen side sees it.
 pub(crate) struct Machine;
@@ -89,6 +89,10 @@ impl Host for Machine {
         if let Some(domain) = machine::find(domain) {
             frames::let_go(domain, page.address());
         }
+    }
+
+    fn serve_store(&self, domain: DomainId) -> bool {
+        store::serve(self, domain)
     }
 
     fn condemn(&self, domain: DomainId) {
@@ -223,6 +227,10 @@ impl Host for Calling {
 
     fn release_page(&self, domain: DomainId, page: &SharedPage) {
         Machine.release_page(domain, page);
+    }
+
+    fn serve_store(&self, domain: DomainId) -> bool {
+        store::serve(self, domain)
     }
 
     fn condemn(&self, domain: DomainId) {

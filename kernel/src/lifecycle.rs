@@ -10,7 +10,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain, Phase, Vcpu};
-use crate::{console, cpus, frames, memory_map, power, schedule};
+use crate::{console, cpus, frames, memory_map, power, schedule, store};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -83,6 +83,7 @@ fn finish(domain: &'static Domain) {
     // From here on nobody translates through its stage 2, and nobody copies to or from its memory: the
     // calls that do run on CPUs that have it loaded.
     while !domain.xen.disconnect_all(&Machine) {}
+    store::remove(domain.id);
     domain.gone.store(true, Ordering::Release);
     domain.xen.close_grants();
     arch::tlb::Stage2::new(domain.vttbr).invalidate_all();

@@ -25,6 +25,7 @@ mod power;
 mod registers;
 mod schedule;
 mod smccc;
+mod store;
 mod timer;
 mod trace;
 

@@ -1,5 +1,5 @@
 //! Test guests in one binary: the boot argument `test=NAME[,NAME...]` picks the subjects, `test=all` (or
-//! nothing) every one that ends by itself. Each prints `PASS name`, `FAIL name why` or, where this
+//! nothing) every one that ends by itself, `test=store` those that need a xenstore. Each prints `PASS name`, `FAIL name why` or, where this
 //! machine lacks what it needs, `SKIP name why`; then comes `DONE`, and the guest powers off.
 //! `test=list` prints the names.
 //!
@@ -40,6 +40,8 @@ fn main() {
     for name in wanted.split(',').filter(|name| *name != "list") {
         if name == "all" {
             failed += tests::ALL.iter().filter(|test| !run(test)).count();
+        } else if name == "store" {
+            failed += tests::store::ALL.iter().filter(|test| !run(test)).count();
         } else if let Some(test) = by_name().find(|test| test.name == name) {
             failed += usize::from(!run(test));
         } else {
@@ -77,5 +79,10 @@ fn run(test: &Test) -> bool {
 
 /// Everything that has a name.
 fn by_name() -> impl Iterator<Item = &'static Test> {
-    tests::ALL.iter().chain(tests::BY_NAME).chain(hostile::ALL)
+    tests::ALL
+        .iter()
+        .chain(tests::store::ALL)
+        .chain(tests::store::BY_NAME)
+        .chain(tests::BY_NAME)
+        .chain(hostile::ALL)
 }

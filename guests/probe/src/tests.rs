@@ -22,6 +22,7 @@ mod programs;
 mod remote;
 mod sharing;
 mod smp;
+pub(crate) mod store;
 pub(crate) mod storm;
 mod timers;
 

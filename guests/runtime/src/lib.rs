@@ -25,6 +25,7 @@
 //! | [`psci`] | power, SMCCC |
 //! | [`timer`] | time, sleep, deadlines (virtual timer) |
 //! | [`tree`] | the device tree |
+//! | [`xenstore`] | a client of xenstore |
 
 #![no_std]
 
@@ -49,6 +50,7 @@ mod sysreg;
 pub mod timer;
 pub mod tree;
 pub mod xen;
+pub mod xenstore;
 
 mod panic;
 

@@ -128,6 +128,48 @@ impl SharedMemory {
     atomic_at!(u8, AtomicU8, "The byte at `offset`.");
     atomic_at!(u32, AtomicU32, "The 32-bit word at `offset`.");
     atomic_at!(u64, AtomicU64, "The 64-bit word at `offset`.");
+
+    /// Copies bytes from `offset` on, a word at a time where it can. What lies outside reads as 0.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        let (mut at, mut rest) = (offset, into);
+        while !rest.is_empty() {
+            let size = match (self.u64(at), rest.first_chunk_mut::<8>()) {
+                (Some(word), Some(eight)) => {
+                    *eight = word.load(Ordering::Relaxed).to_le_bytes();
+                    8
+                }
+                _ => {
+                    if let Some(one) = rest.first_mut() {
+                        *one = self.u8(at).map_or(0, |byte| byte.load(Ordering::Relaxed));
+                    }
+                    1
+                }
+            };
+            at = at.saturating_add(size);
+            rest = rest.get_mut(size..).unwrap_or_default();
+        }
+    }
+
+    /// Copies bytes to `offset` and on, likewise. What would lie outside is dropped.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        let (mut at, mut rest) = (offset, from);
+        while let Some(&first) = rest.first() {
+            let size = match (self.u64(at), rest.first_chunk::<8>()) {
+                (Some(word), Some(eight)) => {
+                    word.store(u64::from_le_bytes(*eight), Ordering::Relaxed);
+                    8
+                }
+                _ => {
+                    if let Some(byte) = self.u8(at) {
+                        byte.store(first, Ordering::Relaxed);
+                    }
+                    1
+                }
+            };
+            at = at.saturating_add(size);
+            rest = rest.get(size..).unwrap_or_default();
+        }
+    }
 }
 
 /// Tables of the EL2 image: pages of the heap, written through the identity map.
@@ -209,6 +251,28 @@ mod tests {
         assert!(words.u64(8192).is_none() && words.u64(8185).is_none() && words.u32(2).is_none());
         assert!(words.u64(usize::MAX - 7).is_none());
         assert!(Pages::allocate(0).is_none());
+    }
+
+    #[test]
+    fn copies_are_right_at_every_alignment() {
+        let pages = Pages::allocate(1).unwrap();
+        let words = pages.words();
+        let pattern: Vec<u8> = (0..=255).collect();
+        for offset in 0..17 {
+            for length in 0..33 {
+                words.write(offset, &pattern[..length]);
+                let mut back = vec![0; length + 1];
+                words.write(offset + length, &[0xee]);
+                words.read(offset, &mut back);
+                assert_eq!((&back[..length], back[length]), (&pattern[..length], 0xee));
+            }
+        }
+        let mut back = [1; 16];
+        words.write(4090, &[7; 16]);
+        words.read(4090, &mut back);
+        assert_eq!(back, [7, 7, 7, 7, 7, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        words.read(usize::MAX, &mut back);
+        assert_eq!(back, [0; 16]);
     }
 
     #[test]

@@ -78,6 +78,10 @@ pub trait Host {
     /// Gives back a page that [`Caller::ram_page`] gave: nobody in this crate reaches it any more.
     fn release_page(&self, domain: DomainId, page: &SharedPage);
 
+    /// Does a step of what a domain has asked of xenstore, where it has sent an event; whether there is more to
+    /// do. The domains whose rings have moved are told by [`XenState::notify_store`].
+    fn serve_store(&self, domain: DomainId) -> bool;
+
     /// A domain keeps writing a word that it shares with the hypervisor, so that an event could not be set:
     /// it is to end. May be called with locks of this crate held, so nothing is ended at once.
     fn condemn(&self, domain: DomainId);

@@ -12,16 +12,29 @@ const PARAMETERS: u32 = 39;
 #[derive(Debug, Default)]
 pub struct Parameters {
     store_gfn: AtomicU64,
+    /// What `store_gfn` is to be once the guest has looked; 0 if it is that already.
+    late_store_gfn: AtomicU64,
     store_port: AtomicU64,
     console_gfn: AtomicU64,
     console_port: AtomicU64,
 }
 
 impl Parameters {
-    /// Says where the xenstore page and its port are.
-    pub fn set_store(&self, gfn: u64, port: Port) {
-        self.store_port.store(u64::from(port.0), Ordering::Relaxed);
+    /// Where the xenstore page and its port are; `late` if the guest is told of the page after its first look.
+    pub(crate) fn set_store(&mut self, gfn: u64, port: Port, late: bool) {
+        *self.store_port.get_mut() = u64::from(port.0);
+        *self.store_gfn.get_mut() = if late { u64::MAX } else { gfn };
+        *self.late_store_gfn.get_mut() = if late { gfn } else { 0 };
+    }
+
+    /// The guest has looked for the xenstore page; whether that is why it has one now.
+    fn store_was_looked_for(&self) -> bool {
+        let gfn = self.late_store_gfn.load(Ordering::Relaxed);
+        if gfn == 0 || self.late_store_gfn.swap(0, Ordering::AcqRel) == 0 {
+            return false;
+        }
         self.store_gfn.store(gfn, Ordering::Release);
+        true
     }
 
     pub(crate) fn set_console(&self, gfn: u64, port: Port) {
@@ -72,5 +85,8 @@ fn parameter<C: Caller>(caller: &C, op: u64, buffer: u64) -> Result<i64, Errno> 
     }
     param.value = value;
     host::write(caller, buffer, &param)?;
+    if param.index == hvm::PARAM_STORE_PFN && caller.state().parameters().store_was_looked_for() {
+        caller.state().notify_store(caller);
+    }
     Ok(0)
 }

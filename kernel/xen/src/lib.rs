@@ -60,7 +60,7 @@ pub use hvm::Parameters;
 pub use hypercall::{Arguments, Outcome, hypercall};
 pub use policy::Peers;
 pub use ring::{ConsoleRing, Drained};
-pub use state::{Config, ConsoleConfig, NewError, XenState};
+pub use state::{Config, ConsoleConfig, NewError, StoreConfig, XenState};
 pub use vcpu::Runstate;
 pub use vpl011::{Abort, Vpl011, Wires};
 

@@ -7,7 +7,7 @@ use crate::pages::OwnPages;
 use crate::ring::ConsoleRing;
 use crate::sched::Watchdogs;
 use crate::vcpu::VcpuState;
-use crate::{Parameters, Peers, SharedPage, StaticChannel};
+use crate::{Host, Parameters, Peers, SharedPage, StaticChannel};
 use abi::{DomainId, Port, VcpuId, event_channel, grant_table, version};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -24,6 +24,16 @@ pub struct ConsoleConfig {
     pub page: SharedPage,
     /// Guest frame number of it.
     pub gfn: u64,
+}
+
+/// The xenstore of a domain: the image serves it ([`Host::serve_store`]).
+#[derive(Clone, Copy)]
+pub struct StoreConfig {
+    /// Guest frame number of its ring.
+    pub gfn: u64,
+    /// The guest is told of it only after it has looked: the parameter reads all ones first, and then an event
+    /// says that it has changed (`xen,enhanced = "legacy"`).
+    pub late: bool,
 }
 
 /// What a domain is to have.
@@ -45,6 +55,8 @@ pub struct Config<'a> {
     pub grant_frame: SharedPage,
     /// Its PV console, if it has one.
     pub console: Option<ConsoleConfig>,
+    /// Its xenstore, if it has one.
+    pub store: Option<StoreConfig>,
     /// Whether it may use `console_io`.
     pub console_io: bool,
     /// Its UUID.
@@ -73,6 +85,7 @@ impl Config<'_> {
             shared_info,
             grant_frame,
             console: None,
+            store: None,
             console_io: true,
             handle: [0; version::GUEST_HANDLE_LENGTH],
             peers: Peers::NONE,
@@ -88,7 +101,7 @@ pub enum NewError {
     NoMemory,
     /// No vCPU, or more than 256.
     VcpuCount,
-    /// There is no port left for the console.
+    /// There is no port left for console or xenstore.
     NoPort,
     /// A channel that the device tree makes has a port that the domain cannot have, or another's.
     BadPort,
@@ -100,7 +113,7 @@ impl fmt::Display for NewError {
             Self::NoMemory => "no memory for the domain's Xen state",
             Self::VcpuCount => "a domain has 1 to 256 vCPUs",
             Self::BadPort => "a static event channel's port is too great, or used twice",
-            Self::NoPort => "no event channel port left for the console",
+            Self::NoPort => "no event channel port left for console or xenstore",
         })
     }
 }
@@ -119,6 +132,7 @@ pub struct XenState {
     pub(crate) grants: GrantTable,
     pub(crate) watchdogs: Watchdogs,
     pub(crate) console: Option<(ConsoleRing, Port)>,
+    store: Option<Port>,
     /// `vm_assist` types in force, bit n for type n.
     pub(crate) assists: AtomicU32,
     /// Reason of the first shutdown or `shutdown_code`; [`NO_SHUTDOWN_CODE`] before.
@@ -170,6 +184,7 @@ impl XenState {
             grants: grants.ok_or(NewError::NoMemory)?,
             watchdogs: Watchdogs::default(),
             console: None,
+            store: None,
             assists: AtomicU32::new(0),
             shutdown_code: AtomicU32::new(NO_SHUTDOWN_CODE),
             console_io: config.console_io,
@@ -189,6 +204,13 @@ impl XenState {
             let reference = grant_table::RESERVED_CONSOLE;
             state.grants.seed(reference, DomainId::XEN, console.gfn);
             state.console = Some((ConsoleRing::new(console.page), port));
+        }
+        if let Some(store) = config.store {
+            let port = state
+                .allocate_service_port(crate::Service::Store)
+                .map_err(|_| NewError::NoPort)?;
+            state.parameters.set_store(store.gfn, port, store.late);
+            state.store = Some(port);
         }
         Ok(state)
     }
@@ -222,6 +244,19 @@ impl XenState {
     #[must_use]
     pub fn console_ring(&self) -> Option<&ConsoleRing> {
         self.console.as_ref().map(|(ring, _)| ring)
+    }
+
+    /// Port of its xenstore; `None` if it has none.
+    #[must_use]
+    pub fn store_port(&self) -> Option<Port> {
+        self.store
+    }
+
+    /// Tells the guest that its xenstore ring has moved.
+    pub fn notify_store<H: Host>(&self, host: &H) {
+        if let Some(port) = self.store {
+            self.raise_service(host, port);
+        }
     }
 
     /// The reason to give for a shutdown: what the guest recorded before by `SCHEDOP_shutdown_code` or an

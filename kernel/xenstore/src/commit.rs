@@ -4,7 +4,6 @@
 use crate::arena::{Block, Share};
 use crate::node::{CHANGED, CREATED, DELETED, Node, RIGHTS, Ref, SHADOW, TEXT, TOUCHED};
 use crate::permissions::Permissions;
-use crate::ring::Page;
 use crate::store::Store;
 use abi::Errno;
 
@@ -16,7 +15,7 @@ pub(crate) struct Change {
     pub(crate) permissions: [Permissions; 3],
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// The next shadow in the order of the tree, those above before those below.
     fn next_shadow(&self, at: Ref, down: bool) -> Ref {
         let Some(node) = self.node(at) else {

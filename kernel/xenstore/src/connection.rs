@@ -3,7 +3,7 @@
 
 use crate::arena::NIL;
 use crate::request::Done;
-use crate::ring::{BadIndex, Page, Ring};
+use crate::ring::{BadIndex, Ring, SharedPage};
 use crate::store::{Account, Step, Store};
 use crate::transaction::MOST_TRANSACTIONS;
 use crate::watch::Fan;
@@ -44,8 +44,8 @@ enum Out {
     Event(usize),
 }
 
-pub(crate) struct Connection<P> {
-    page: Option<P>,
+pub(crate) struct Connection {
+    page: Option<SharedPage>,
     ring: Ring,
     /// The ring makes no sense, until the guest asks for a new start.
     pub(crate) is_broken: bool,
@@ -86,8 +86,8 @@ impl From<BadIndex> for Bad {
     }
 }
 
-impl<P> Connection<P> {
-    pub(crate) fn new(page: Option<P>) -> Option<Self> {
+impl Connection {
+    pub(crate) fn new(page: Option<SharedPage>) -> Option<Self> {
         let mut payload = Vec::new();
         payload.try_reserve_exact(PAYLOAD_MAX).ok()?;
         payload.resize(PAYLOAD_MAX, 0);
@@ -105,7 +105,7 @@ impl<P> Connection<P> {
     }
 
     /// The same memory for another domain of the same number.
-    pub(crate) fn reopen(&mut self, page: Option<P>) {
+    pub(crate) fn reopen(&mut self, page: Option<SharedPage>) {
         self.page = page;
         self.ring = Ring::default();
         self.start_afresh();
@@ -205,7 +205,7 @@ impl<P> Connection<P> {
     }
 }
 
-impl<P: Page> Connection<P> {
+impl Connection {
     /// Takes what has come of a request; the number of bytes.
     fn receive(&mut self) -> Result<usize, Bad> {
         let Some(page) = &self.page else {
@@ -257,7 +257,7 @@ impl<P: Page> Connection<P> {
 
     /// Whether the guest asks for a new start, and it is not under way. What it has changed before is told first.
     fn wants_new_start(&self) -> bool {
-        let asks = |page: &P| page.word(RING_CONNECTION) == RECONNECT;
+        let asks = |page: &SharedPage| page.word(RING_CONNECTION) == RECONNECT;
         let may = match self.phase {
             Phase::Receiving | Phase::Ready | Phase::Forgetting { reconnect: false } => true,
             Phase::Telling(_) | Phase::Forgetting { reconnect: true } | Phase::Closed => false,
@@ -266,7 +266,7 @@ impl<P: Page> Connection<P> {
     }
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// A small piece of a domain's work; what it costs, or `None` if there is nothing to do, or it waits for
     /// the guest.
     pub(crate) fn advance(&mut self, who: u16, step: &mut Step) -> Option<u32> {
@@ -335,7 +335,7 @@ impl<P: Page> Store<P> {
         who: u16,
         mut fan: Fan,
         step: &mut Step,
-        then: impl FnOnce(&mut Connection<P>),
+        then: impl FnOnce(&mut Connection),
     ) {
         let Some(account) = self.account_mut(who) else {
             return;
@@ -435,7 +435,7 @@ impl<P: Page> Store<P> {
     }
 }
 
-impl<P: Page> Account<P> {
+impl Account {
     /// Puts bytes of what is on its way into the ring; their number.
     fn put(&mut self) -> Result<usize, BadIndex> {
         let event = self.event();

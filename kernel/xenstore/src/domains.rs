@@ -5,7 +5,7 @@ use crate::connection::Phase;
 use crate::node::{Node, Ref, SHADOW};
 use crate::path::{INTRODUCED, Path, RELEASED, decimal};
 use crate::permissions::{Permissions, READ};
-use crate::ring::Page;
+use crate::ring::SharedPage;
 use crate::store::{Account, Step, Store};
 use crate::tree::View;
 use abi::{DomainId, Errno};
@@ -33,7 +33,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// A guest's: 32 KiB.
+    /// A guest's: 32 KiB. What the hypervisor writes for it is charged to it too, two nodes a vCPU.
     pub const GUEST: Self = Self {
         blocks: 512,
         event_blocks: 64,
@@ -42,6 +42,12 @@ impl Quota {
         value: 2048,
         path: 1024,
         watches: 64,
+    };
+    /// The same for a guest with many vCPUs: 64 KiB.
+    const LARGE: Self = Self {
+        blocks: 1024,
+        nodes: 512,
+        ..Self::GUEST
     };
     /// The hypervisor's own: the root and what stands above the domains' homes.
     pub const HYPERVISOR: Self = Self {
@@ -53,6 +59,16 @@ impl Quota {
         path: 1024,
         watches: 0,
     };
+
+    /// A guest's with this many vCPUs.
+    #[must_use]
+    pub const fn guest(vcpus: u32) -> Self {
+        if vcpus <= 16 {
+            Self::GUEST
+        } else {
+            Self::LARGE
+        }
+    }
 }
 
 /// Why a domain could not be added.
@@ -90,7 +106,7 @@ pub(crate) enum Leaving {
     Done,
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// A store for domains with numbers up to `last`. `None` if there is no memory.
     #[must_use]
     pub fn new(last: u16) -> Option<Self> {
@@ -119,7 +135,7 @@ impl<P: Page> Store<P> {
         Some(store)
     }
 
-    fn put(&mut self, domain: u16, account: Account<P>) -> Option<()> {
+    fn put(&mut self, domain: u16, account: Account) -> Option<()> {
         // Infallible `Box::new` is for small things; this is done when a domain is built.
         *self.accounts.get_mut(usize::from(domain))? = Some(Box::new(account));
         Some(())
@@ -130,7 +146,7 @@ impl<P: Page> Store<P> {
     ///
     /// # Errors
     /// [`AddError`].
-    pub fn add(&mut self, id: DomainId, quota: Quota, page: P) -> Result<(), AddError> {
+    pub fn add(&mut self, id: DomainId, quota: Quota, page: SharedPage) -> Result<(), AddError> {
         let domain = id.0;
         let slot = self.accounts.get(usize::from(domain));
         match slot.ok_or(AddError::Number)? {

@@ -49,5 +49,5 @@ mod tree;
 mod watch;
 
 pub use domains::{AddError, Quota};
-pub use ring::Page;
+pub use ring::{Page, SharedPage};
 pub use store::{Step, Store};

@@ -5,7 +5,6 @@ use crate::list::{Writer, first, only, two};
 use crate::node::Ref;
 use crate::path::{Path, number};
 use crate::permissions::{OWNER, Permissions, READ, WRITE};
-use crate::ring::Page;
 use crate::store::Store;
 use crate::tree::View;
 use crate::watch::Fan;
@@ -24,7 +23,7 @@ pub(crate) enum Done {
     Forget,
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// Carries out a request whose payload is the first `header.length` bytes of `buffer`.
     ///
     /// # Errors

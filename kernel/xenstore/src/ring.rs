@@ -18,6 +18,9 @@ pub trait Page {
     fn write(&self, offset: usize, from: &[u8]);
 }
 
+/// A page, as a connection has it: of whatever kind, so that this crate is compiled once, for size.
+pub type SharedPage = alloc::boxed::Box<dyn Page + Send + Sync>;
+
 /// The guest's index makes no sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BadIndex;
@@ -37,7 +40,7 @@ fn split(index: u32, length: usize) -> (usize, usize) {
 
 impl Ring {
     /// Takes what is there, as much as has room; the number of bytes.
-    pub(crate) fn take(&mut self, page: &impl Page, into: &mut [u8]) -> Result<usize, BadIndex> {
+    pub(crate) fn take(&mut self, page: &SharedPage, into: &mut [u8]) -> Result<usize, BadIndex> {
         let ready = page.word(RING_REQUEST_PROD).wrapping_sub(self.request_cons) as usize;
         if ready > RING_SIZE {
             return Err(BadIndex);
@@ -57,7 +60,7 @@ impl Ring {
     }
 
     /// Puts bytes, as many as have room; their number.
-    pub(crate) fn put(&mut self, page: &impl Page, from: &[u8]) -> Result<usize, BadIndex> {
+    pub(crate) fn put(&mut self, page: &SharedPage, from: &[u8]) -> Result<usize, BadIndex> {
         let used = self
             .response_prod
             .wrapping_sub(page.word(RING_RESPONSE_CONS)) as usize;
@@ -77,7 +80,7 @@ impl Ring {
     }
 
     /// Empties both rings for a new start.
-    pub(crate) fn reset(&mut self, page: &impl Page) {
+    pub(crate) fn reset(&mut self, page: &SharedPage) {
         *self = Self::default();
         for index in [
             RING_REQUEST_CONS,

@@ -4,14 +4,14 @@ use crate::arena::{Arena, Block, NIL};
 use crate::connection::{Connection, Phase};
 use crate::domains::{Leaving, Quota};
 use crate::node::{Node, Ref};
-use crate::ring::Page;
+use crate::ring::SharedPage;
 use crate::transaction::{MOST_TRANSACTIONS, Transaction};
 use abi::{DomainId, Errno};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What a domain has in the store.
-pub(crate) struct Account<P> {
+pub(crate) struct Account {
     pub(crate) arena: Arena,
     pub(crate) quota: Quota,
     /// It lives. If not, its memory waits for the next domain of this number.
@@ -30,11 +30,11 @@ pub(crate) struct Account<P> {
     pub(crate) event_count: u16,
     pub(crate) transactions: [Option<Transaction>; MOST_TRANSACTIONS],
     pub(crate) last_transaction: u32,
-    pub(crate) connection: Connection<P>,
+    pub(crate) connection: Connection,
 }
 
-impl<P> Account<P> {
-    pub(crate) fn new(quota: Quota, page: Option<P>) -> Option<Self> {
+impl Account {
+    pub(crate) fn new(quota: Quota, page: Option<SharedPage>) -> Option<Self> {
         Some(Self {
             arena: Arena::new(quota.blocks, quota.event_blocks)?,
             quota,
@@ -86,9 +86,9 @@ impl Step {
 }
 
 /// The store of all domains.
-pub struct Store<P> {
+pub struct Store {
     /// By domain id; 0 is the hypervisor.
-    pub(crate) accounts: Vec<Option<Box<Account<P>>>>,
+    pub(crate) accounts: Vec<Option<Box<Account>>>,
     pub(crate) root: Ref,
     /// Counts changes: generations, serials and the numbers of watches come from here.
     pub(crate) clock: u64,
@@ -99,17 +99,17 @@ pub struct Store<P> {
 /// Nodes freed in one go.
 const REAP: u32 = 32;
 
-impl<P: Page> Store<P> {
-    pub(crate) fn account(&self, domain: u16) -> Option<&Account<P>> {
+impl Store {
+    pub(crate) fn account(&self, domain: u16) -> Option<&Account> {
         self.accounts.get(usize::from(domain))?.as_deref()
     }
 
-    pub(crate) fn account_mut(&mut self, domain: u16) -> Option<&mut Account<P>> {
+    pub(crate) fn account_mut(&mut self, domain: u16) -> Option<&mut Account> {
         self.accounts.get_mut(usize::from(domain))?.as_deref_mut()
     }
 
     /// The account of a domain that a request comes from, so that it is there.
-    pub(crate) fn of(&mut self, domain: u16) -> Result<&mut Account<P>, Errno> {
+    pub(crate) fn of(&mut self, domain: u16) -> Result<&mut Account, Errno> {
         self.account_mut(domain).ok_or(Errno::Io)
     }
 

@@ -6,7 +6,6 @@
 use crate::arena::{Block, Share};
 use crate::node::{CREATED, DELETED, Node, RIGHTS, Ref, SHADOW, TEXT, TOUCHED};
 use crate::permissions::Permissions;
-use crate::ring::Page;
 use crate::store::Store;
 use crate::tree::{NO_TEXT, View};
 use abi::Errno;
@@ -26,7 +25,7 @@ pub(crate) struct Transaction {
     pub(crate) failed: bool,
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// Begins a transaction; its number.
     pub(crate) fn start_transaction(&mut self, who: u16) -> Result<u32, Errno> {
         let account = self.of(who)?;

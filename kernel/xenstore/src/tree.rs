@@ -5,7 +5,6 @@ use crate::list::Writer;
 use crate::node::{CREATED, DELETED, Node, Ref, SHADOW, TEXT, text_home};
 use crate::path::{Components, From, Path, decimal, hash};
 use crate::permissions::{OWNER, Permissions, READ};
-use crate::ring::Page;
 use crate::store::Store;
 use abi::Errno;
 
@@ -43,7 +42,7 @@ pub(crate) struct Place {
     pub(crate) hidden: bool,
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// The node behind a shadow, unless it is there no longer.
     pub(crate) fn base_of(&self, shadow: &Node) -> Option<&Node> {
         self.node(shadow.base)

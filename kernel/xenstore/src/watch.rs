@@ -7,7 +7,6 @@ use crate::commit::Change;
 use crate::node::Ref;
 use crate::path::{From, HOMES, Path, decimal};
 use crate::permissions::{Permissions, READ};
-use crate::ring::Page;
 use crate::store::{Account, Step, Store};
 use crate::tree::View;
 use abi::Errno;
@@ -92,7 +91,7 @@ enum Hit {
     Above,
 }
 
-impl<P: Page> Account<P> {
+impl Account {
     fn hit(&self, watch: &Watch, path: &[u8], removed: bool) -> Option<Hit> {
         let length = usize::from(watch.path);
         let mut rest = path;
@@ -307,7 +306,7 @@ fn absolute<'a>(who: u16, path: &Path<'a>, digits: &'a mut [u8; 20]) -> ([&'a [u
     }
 }
 
-impl<P: Page> Store<P> {
+impl Store {
     /// `WATCH`: adds a watch, and lets it fire once.
     pub(crate) fn watch(&mut self, who: u16, path: &Path<'_>, token: &[u8]) -> Result<(), Errno> {
         if token.len() > TOKEN_MAX {

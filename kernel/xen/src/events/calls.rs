@@ -1,6 +1,6 @@
 //! `event_channel_op`. `send` is looked at first; all others are cold.
 
-use super::channel::{Binding, Service};
+use super::channel::Binding;
 use super::fifo_calls;
 use crate::{Caller, host};
 use abi::event_channel as op;
@@ -99,9 +99,7 @@ fn status<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
             (op::STATUS_INTERDOMAIN, u32::from(domain.0), Port(port))
         }
         // The other end is the hypervisor, which has no port.
-        Binding::Service(Service::Console) => {
-            (op::STATUS_INTERDOMAIN, u32::from(DomainId::XEN.0), Port(0))
-        }
+        Binding::Service(_) => (op::STATUS_INTERDOMAIN, u32::from(DomainId::XEN.0), Port(0)),
         Binding::Virq(virq) => (op::STATUS_VIRQ, virq, Port(0)),
         Binding::Ipi => (op::STATUS_IPI, 0, Port(0)),
     };

@@ -8,6 +8,8 @@ use abi::{DomainId, VcpuId};
 pub enum Service {
     /// The PV console.
     Console,
+    /// Xenstore.
+    Store,
 }
 
 /// What a port is bound to.
@@ -32,7 +34,8 @@ const UNBOUND: u64 = 1;
 const INTERDOMAIN: u64 = 2;
 const VIRQ: u64 = 3;
 const IPI: u64 = 4;
-const SERVICE: u64 = 5;
+const CONSOLE: u64 = 5;
+const STORE: u64 = 6;
 
 /// A port's word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +51,8 @@ impl Channel {
             Binding::Interdomain(domain, port) => (INTERDOMAIN, domain, port),
             Binding::Virq(virq) => (VIRQ, DomainId(0), virq),
             Binding::Ipi => (IPI, DomainId(0), 0),
-            Binding::Service(Service::Console) => (SERVICE, DomainId(0), 0),
+            Binding::Service(Service::Console) => (CONSOLE, DomainId(0), 0),
+            Binding::Service(Service::Store) => (STORE, DomainId(0), 0),
         };
         Self(
             kind | u64::from(domain.0) << 8
@@ -66,7 +70,8 @@ impl Channel {
             INTERDOMAIN => Binding::Interdomain(domain, number),
             VIRQ => Binding::Virq(number),
             IPI => Binding::Ipi,
-            SERVICE => Binding::Service(Service::Console),
+            CONSOLE => Binding::Service(Service::Console),
+            STORE => Binding::Service(Service::Store),
             _ => Binding::Free,
         }
     }

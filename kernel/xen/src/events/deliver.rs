@@ -111,6 +111,11 @@ impl XenState {
                     return Err(Errno::Restart);
                 }
             }
+            Binding::Service(Service::Store) => {
+                if host.serve_store(self.id()) {
+                    return Err(Errno::Restart);
+                }
+            }
             Binding::Unbound(_) => {}
             Binding::Free | Binding::Virq(_) => return Err(Errno::Invalid),
         }

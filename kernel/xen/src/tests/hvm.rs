@@ -1,6 +1,7 @@
 use super::support::{CONSOLE_GFN, Machine, SCRATCH};
+use crate::StoreConfig;
 use abi::hypercall::HVM_OP;
-use abi::{DomainId, Port, hvm};
+use abi::{DomainId, Errno, hvm};
 
 fn get(machine: &Machine, domid: DomainId, index: u32) -> (i64, u64) {
     let mut param = hvm::Param {
@@ -30,10 +31,57 @@ fn parameters_are_read_by_self_and_by_number() {
     ] {
         assert_eq!(get(&machine, own, unset), (0, 0));
     }
-    let state = machine.guest(1).state;
-    state.parameters().set_store(0x39001, Port(2));
+}
+
+#[test]
+fn the_store_is_there_at_once_or_after_the_first_look() {
+    let own = DomainId::SELF;
+    let with = |late| {
+        Machine::with(1, 1, move |config| {
+            let gfn = 0x39001;
+            config.store = Some(StoreConfig { gfn, late });
+        })
+    };
+    let machine = with(false);
+    let port = machine.guest(1).state.store_port().unwrap();
     assert_eq!(get(&machine, own, hvm::PARAM_STORE_PFN), (0, 0x39001));
-    assert_eq!(get(&machine, own, hvm::PARAM_STORE_EVTCHN), (0, 2));
+    assert_eq!(
+        get(&machine, own, hvm::PARAM_STORE_EVTCHN),
+        (0, u64::from(port.0))
+    );
+    assert!(!machine.guest(1).state.is_pending(port.0));
+    let machine = with(true);
+    let port = machine.guest(1).state.store_port().unwrap();
+    assert_eq!(
+        get(&machine, own, hvm::PARAM_STORE_EVTCHN),
+        (0, u64::from(port.0))
+    );
+    assert!(!machine.guest(1).state.is_pending(port.0));
+    assert_eq!(get(&machine, own, hvm::PARAM_STORE_PFN), (0, u64::MAX));
+    assert!(machine.guest(1).state.is_pending(port.0));
+    assert_eq!(get(&machine, own, hvm::PARAM_STORE_PFN), (0, 0x39001));
+}
+
+#[test]
+fn what_is_sent_to_the_store_is_served_in_steps() {
+    let machine = Machine::with(1, 1, |config| {
+        let gfn = 0x39001;
+        config.store = Some(StoreConfig { gfn, late: false });
+    });
+    let guest = machine.guest(1);
+    let port = guest.state.store_port().unwrap();
+    machine.store_steps.set(3);
+    for left in [2, 1] {
+        assert_eq!(guest.state.send(&guest, port.0), Err(Errno::Restart));
+        assert_eq!(machine.store_steps.get(), left);
+    }
+    assert_eq!(guest.state.send(&guest, port.0), Ok(()));
+    // It stays the store's when the guest closes it, and says who listens.
+    assert_eq!(guest.state.close(&guest, port.0), Ok(()));
+    machine.store_steps.set(2);
+    assert_eq!(guest.state.send(&guest, port.0), Err(Errno::Restart));
+    guest.state.notify_store(&guest);
+    assert!(guest.state.is_pending(port.0));
 }
 
 #[test]

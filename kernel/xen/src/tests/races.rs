@@ -30,6 +30,9 @@ impl Host for Counts {
     fn console_write(&self, _: DomainId, _: &[u8]) {}
     fn condemn(&self, _: DomainId) {}
     fn release_page(&self, _: DomainId, _: &SharedPage) {}
+    fn serve_store(&self, _: DomainId) -> bool {
+        false
+    }
     fn console_has_room(&self, _: DomainId) -> bool {
         true
     }

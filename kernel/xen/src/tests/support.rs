@@ -110,6 +110,8 @@ pub(super) struct Machine {
     pub(super) holds: RefCell<BTreeMap<u64, u32>>,
     /// Frames that were flushed.
     pub(super) flushes: RefCell<Vec<(u64, u64)>>,
+    /// Steps that xenstore has to do.
+    pub(super) store_steps: Cell<u32>,
     /// A domain that [`Host::peer`] does not find.
     pub(super) dead: Cell<Option<DomainId>>,
 }
@@ -150,6 +152,7 @@ impl Machine {
             watchdog_changes: Cell::new(0),
             holds: RefCell::default(),
             flushes: RefCell::default(),
+            store_steps: Cell::new(0),
             dead: Cell::new(None),
         }
     }
@@ -186,6 +189,12 @@ impl Machine {
 }
 
 impl Host for Machine {
+    fn serve_store(&self, _: DomainId) -> bool {
+        let left = self.store_steps.get().saturating_sub(1);
+        self.store_steps.set(left);
+        left != 0
+    }
+
     fn upcall(&self, domain: DomainId, vcpu: VcpuId) {
         self.upcalls.borrow_mut().push((domain.0, vcpu.0));
     }
@@ -372,6 +381,9 @@ impl GuestMemory for Guest<'_> {
 }
 
 impl Host for Guest<'_> {
+    fn serve_store(&self, domain: DomainId) -> bool {
+        self.machine.serve_store(domain)
+    }
     fn upcall(&self, domain: DomainId, vcpu: VcpuId) {
         self.machine.upcall(domain, vcpu);
     }

@@ -212,7 +212,7 @@ fn a_domain_leaves_nothing_behind() {
         Ok(Vec::new())
     );
     // The next domain of this number begins afresh, in the same memory.
-    let page = super::support::Memory::new();
+    let page = Box::new(super::support::Memory::new());
     let added = world
         .store
         .borrow_mut()

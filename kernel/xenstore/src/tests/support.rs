@@ -5,33 +5,37 @@ use abi::DomainId;
 use abi::xenstore::*;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 /// A page as a vector.
 #[derive(Clone)]
-pub(super) struct Memory(pub(super) Rc<RefCell<Vec<u8>>>);
+pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self(Rc::new(RefCell::new(vec![0; 4096])))
+        Self(Arc::new(Mutex::new(vec![0; 4096])))
     }
 }
 
 impl Page for Memory {
     fn word(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.0.borrow()[offset..offset + 4].try_into().unwrap())
+        u32::from_le_bytes(
+            self.0.lock().unwrap()[offset..offset + 4]
+                .try_into()
+                .unwrap(),
+        )
     }
 
     fn set_word(&self, offset: usize, value: u32) {
-        self.0.borrow_mut()[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+        self.0.lock().unwrap()[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
 
     fn read(&self, offset: usize, into: &mut [u8]) {
-        into.copy_from_slice(&self.0.borrow()[offset..offset + into.len()]);
+        into.copy_from_slice(&self.0.lock().unwrap()[offset..offset + into.len()]);
     }
 
     fn write(&self, offset: usize, from: &[u8]) {
-        self.0.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
+        self.0.lock().unwrap()[offset..offset + from.len()].copy_from_slice(from);
     }
 }
 
@@ -53,7 +57,7 @@ pub(super) struct Client {
 }
 
 pub(super) struct World {
-    pub(super) store: RefCell<Store<Memory>>,
+    pub(super) store: RefCell<Store>,
     pub(super) clients: Vec<Client>,
 }
 
@@ -70,7 +74,7 @@ impl World {
         let mut store = Store::new(domains).unwrap();
         let clients: Vec<Client> = (0..=domains).map(|_| Client::new()).collect();
         for id in 1..=domains {
-            let page = clients[usize::from(id)].page.clone();
+            let page = Box::new(clients[usize::from(id)].page.clone());
             store.add(DomainId(id), quota, page).unwrap();
         }
         Self {
