@@ -1,6 +1,7 @@
 //! The blocks of one domain: 64 bytes each, all allocated when the domain is added. A block is a node, a
 //! watch, an event, or a piece of text; texts are chains of pieces, packed from the front.
 
+use crate::list::same;
 use crate::node::Node;
 use crate::watch::{Event, Watch};
 use abi::Errno;
@@ -301,7 +302,7 @@ impl Arena {
                     Some(Block::Text { next: a, bytes: x }),
                     Some(Block::Text { next: b, bytes: y }),
                 ) => {
-                    if x != y {
+                    if !same(x, y) {
                         return false;
                     }
                     (one, other) = (*a, *b);
@@ -352,7 +353,7 @@ impl Pieces<'_> {
         }
         for piece in self {
             match bytes.split_at_checked(piece.len()) {
-                Some((start, rest)) if start == piece => bytes = rest,
+                Some((start, rest)) if same(start, piece) => bytes = rest,
                 _ => return false,
             }
         }

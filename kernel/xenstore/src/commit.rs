@@ -1,11 +1,14 @@
-//! The end of a transaction: is all that it has seen as it was? Then what it changed is carried out, in one
-//! piece, and nothing of that can fail: space for what it made was promised to it.
+//! The end of a transaction: is all that it has seen as it was? Then what it changed is carried out, in steps with
+//! nothing in between, and nothing of that can fail: space for what it made was promised to it.
 
 use crate::arena::{Block, Share};
 use crate::node::{CHANGED, CREATED, DELETED, Node, RIGHTS, Ref, SHADOW, TEXT, TOUCHED};
 use crate::permissions::Permissions;
 use crate::store::Store;
 use abi::Errno;
+
+/// Nodes carried out in one go.
+const APPLY: u32 = 6;
 
 /// A node that a transaction has changed, for those who are to be told.
 pub(crate) struct Change {
@@ -36,7 +39,7 @@ impl Store {
         }
     }
 
-    /// Carries a transaction out. Its shadows stay, for [`Self::next_change`], until it is dropped.
+    /// Has a transaction carried out. Its shadows stay, for [`Self::next_change`], until it is dropped.
     ///
     /// # Errors
     /// [`Errno::Again`] if it cannot be: it is dropped.
@@ -46,12 +49,23 @@ impl Store {
             self.drop_transaction(who, slot);
             return Err(Errno::Again);
         }
-        let mut at = transaction.root;
-        while let Some(node) = self.node(at).copied() {
-            self.apply(at, &node);
-            at = self.next_shadow(at, !node.has(DELETED));
-        }
+        self.applying = transaction.root;
         Ok(())
+    }
+
+    /// Carries out some of the transaction that has succeeded last; `None` if all is done. Nothing else is done by
+    /// anybody meanwhile.
+    pub(crate) fn apply_some(&mut self) -> Option<()> {
+        self.node(self.applying)?;
+        for _ in 0..APPLY {
+            let at = self.applying;
+            let Some(node) = self.node(at).copied() else {
+                break;
+            };
+            self.apply(at, &node);
+            self.applying = self.next_shadow(at, !node.has(DELETED));
+        }
+        Some(())
     }
 
     /// Whether every node that was looked at is as it was.

@@ -40,7 +40,7 @@ enum Out {
     Nothing,
     /// The reply, this many bytes of it so far.
     Reply(usize),
-    /// The first event.
+    /// The first event. A reply that is there waits for its end.
     Event(usize),
 }
 
@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     received: usize,
     payload: Box<[u8]>,
     out: Out,
+    /// The payload is a reply that has not begun to go out.
+    reply_waits: bool,
     /// An event went out last: a request is next, if there is one.
     request_is_next: bool,
 }
@@ -100,6 +102,7 @@ impl Connection {
             received: 0,
             payload: payload.into_boxed_slice(),
             out: Out::Nothing,
+            reply_waits: false,
             request_is_next: false,
         })
     }
@@ -116,6 +119,7 @@ impl Connection {
         self.is_broken = false;
         self.received = 0;
         self.out = Out::Nothing;
+        self.reply_waits = false;
         self.request_is_next = false;
     }
 
@@ -152,7 +156,7 @@ impl Connection {
         };
         self.header = header_bytes(&header);
         self.received = 0;
-        self.out = Out::Reply(0);
+        self.reply_waits = true;
         self.phase = Phase::Receiving;
     }
 
@@ -184,13 +188,13 @@ impl Connection {
             length: payload.len() as u32,
             ..Header::default()
         });
-        self.out = Out::Nothing;
+        self.reply_waits = false;
         self.phase = Phase::Ready;
         true
     }
 
     pub(crate) fn answer(&self) -> Result<&[u8], &[u8]> {
-        if !matches!((self.phase, self.out), (Phase::Receiving, Out::Reply(_))) {
+        if !(self.reply_waits && matches!(self.phase, Phase::Receiving)) {
             return Err(b"EBUSY");
         }
         let header = self.header();
@@ -266,10 +270,18 @@ impl Connection {
     }
 }
 
+/// What it costs to do something with so many bytes, in the units of [`Store::step`].
+fn cost(least: u32, bytes: usize) -> u32 {
+    least.saturating_add((bytes / 128) as u32)
+}
+
 impl Store {
     /// A small piece of a domain's work; what it costs, or `None` if there is nothing to do, or it waits for
     /// the guest.
     pub(crate) fn advance(&mut self, who: u16, step: &mut Step) -> Option<u32> {
+        if self.apply_some().is_some() {
+            return Some(6);
+        }
         if self.reap().is_some() {
             return Some(4);
         }
@@ -279,11 +291,13 @@ impl Store {
             connection.phase = Phase::Forgetting { reconnect: true };
         }
         match connection.phase {
-            Phase::Receiving if connection.is_broken => None,
+            // The hypervisor fetches its replies itself.
+            Phase::Receiving if connection.is_broken || connection.page.is_none() => None,
             Phase::Receiving => self.transfer(who, step),
             Phase::Ready => {
+                let length = connection.received;
                 self.execute(who);
-                Some(8)
+                Some(cost(8, length))
             }
             Phase::Telling(fan) => {
                 self.advance_telling(who, fan, step, |connection| connection.reply_ok());
@@ -355,15 +369,15 @@ impl Store {
     /// Moves bytes: replies out first, then events and requests in turn.
     fn transfer(&mut self, who: u16, step: &mut Step) -> Option<u32> {
         let account = self.account_mut(who)?;
-        let is_idle = account.connection.out == Out::Nothing;
+        let is_idle = account.connection.out == Out::Nothing && !account.connection.reply_waits;
         if is_idle && (account.connection.request_is_next || account.event().is_none()) {
             account.connection.request_is_next = false;
             let connection = &mut account.connection;
             match connection.receive() {
                 Ok(0) if !matches!(connection.phase, Phase::Ready) => {}
-                Ok(_) => {
+                Ok(taken) => {
                     step.add(who);
-                    return Some(3);
+                    return Some(cost(3, taken));
                 }
                 Err(bad) => {
                     connection.break_down(&bad);
@@ -389,10 +403,13 @@ impl Store {
             return false;
         }
         if account.connection.out == Out::Nothing {
-            if account.event().is_none() {
+            account.connection.out = if core::mem::take(&mut account.connection.reply_waits) {
+                Out::Reply(0)
+            } else if account.event().is_some() {
+                Out::Event(0)
+            } else {
                 return false;
-            }
-            account.connection.out = Out::Event(0);
+            };
         }
         match account.put() {
             Ok(0) => false,

@@ -28,6 +28,8 @@ pub struct Quota {
     pub value: usize,
     /// Bytes of a path, as it is written.
     pub path: usize,
+    /// Components of a path, as it is written: all may have to be made at once.
+    pub depth: usize,
     /// Watches.
     pub watches: u16,
 }
@@ -40,7 +42,8 @@ impl Quota {
         events: 32,
         nodes: 256,
         value: 2048,
-        path: 1024,
+        path: 512,
+        depth: 20,
         watches: 64,
     };
     /// The same for a guest with many vCPUs: 64 KiB.
@@ -56,7 +59,8 @@ impl Quota {
         events: 0,
         nodes: 16,
         value: 2048,
-        path: 1024,
+        path: 512,
+        depth: 20,
         watches: 0,
     };
 
@@ -120,6 +124,7 @@ impl Store {
             root: Ref::NONE,
             clock: 0,
             removed: Ref::NONE,
+            applying: Ref::NONE,
         };
         store.put(0, Account::new(Quota::HYPERVISOR, None)?)?;
         store.root = store.allocate(0, &[], &[], Permissions::of(0)).ok()?;
@@ -128,7 +133,7 @@ impl Store {
             transaction: None,
         };
         for path in [b"/local/domain".as_slice(), INTRODUCED, RELEASED] {
-            let path = Path::new(path, usize::MAX).ok()?;
+            let path = Path::new(path, usize::MAX, usize::MAX).ok()?;
             let walk = store.walk(view, &path).ok()?;
             store.create(view, &walk, &[]).ok()?;
         }
@@ -192,6 +197,9 @@ impl Store {
 
     /// `None` when it has left.
     fn leave(&mut self, who: u16, step: &mut Step) -> Option<()> {
+        if self.apply_some().or_else(|| self.reap()).is_some() {
+            return Some(());
+        }
         let account = self.account_mut(who).filter(|account| account.present)?;
         if account.leaving == Leaving::No {
             account.leaving = Leaving::Connection;
@@ -204,9 +212,6 @@ impl Store {
             self.advance_telling(who, fan, step, |connection| {
                 connection.phase = Phase::Closed;
             });
-            return Some(());
-        }
-        if self.reap().is_some() {
             return Some(());
         }
         match leaving {

@@ -11,11 +11,13 @@
 //! or freed afterwards, and one domain's blocks are no other's. A node is charged to the domain that
 //! made it; what the hypervisor makes below `/local/domain/N`, to N.
 //!
-//! **Time.** Work is done in steps, [`Store::step`]. One moves at most a ring's worth of bytes each way, executes at most
-//! one request, looks at some sixty watches, or frees some thirty nodes. A request is executed in one piece:
-//! nobody sees half of it, nor half of a transaction. The removal of a subtree takes it out of sight at
-//! once, and its nodes are freed in steps before anything else is done, by whoever comes next. Watch events are put into
-//! each receiver's own queue; where that is full, the watch itself remembers that it has fired.
+//! **Time.** Work is done in steps, [`Store::step`]. One moves at most a ring's worth of bytes each way, executes at
+//! most one request, compares a change with some thirty watches, carries out a dozen changes of a transaction,
+//! or frees some hundred nodes. A request is executed in one piece: nobody sees half of it. Nor half of a
+//! transaction: once it has begun to be carried out, nothing else is done by anybody. The removal of a subtree
+//! takes it out of sight at once, and its nodes are freed in steps, likewise before anything else. Watch
+//! events are put into each receiver's own queue; where that is full, the watch itself remembers that it has
+//! fired.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -34,6 +34,25 @@ pub(crate) fn two(payload: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     Ok((string, only(rest)?))
 }
 
+/// Whether two strings are the same; word by word, which the compiler's own comparison is not everywhere.
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let (ones, others) = (one.chunks_exact(8), other.chunks_exact(8));
+    let is_rest_same = ones
+        .remainder()
+        .iter()
+        .zip(others.remainder())
+        .all(|(a, b)| a == b);
+    let word = |bytes: &[u8]| {
+        bytes
+            .first_chunk::<8>()
+            .map(|bytes| u64::from_le_bytes(*bytes))
+    };
+    is_rest_same && ones.zip(others).all(|(a, b)| word(a) == word(b))
+}
+
 /// Writes a payload from its front.
 pub(crate) struct Writer<'a> {
     buffer: &'a mut [u8],

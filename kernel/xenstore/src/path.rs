@@ -29,16 +29,27 @@ pub(crate) struct Path<'a> {
 }
 
 /// Whether a byte may stand in a path: letters, digits, `-`, `/`, `_`, `@`.
-fn is_allowed(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_' | b'@')
-}
+const ALLOWED: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut rest: &[u8] = b"-/_@0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    while let Some((byte, others)) = rest.split_first() {
+        // In a constant, where an index out of range is an error of the compiler's.
+        #[expect(clippy::indexing_slicing, reason = "a byte, and 256 entries")]
+        {
+            allowed[*byte as usize] = true;
+        }
+        rest = others;
+    }
+    allowed
+};
 
 impl<'a> Path<'a> {
-    /// Checks a path, which may be `most` bytes long unless the protocol's limit is lower.
+    /// Checks a path, which may be `most` bytes long unless the protocol's limit is lower, and have `depth`
+    /// components.
     ///
     /// # Errors
     /// [`Errno::Invalid`].
-    pub(crate) fn new(text: &'a [u8], most: usize) -> Result<Self, Errno> {
+    pub(crate) fn new(text: &'a [u8], most: usize, depth: usize) -> Result<Self, Errno> {
         if text == INTRODUCED || text == RELEASED {
             return Ok(Self {
                 from: From::Special,
@@ -60,13 +71,16 @@ impl<'a> Path<'a> {
             return Err(Errno::Invalid);
         }
         let mut before = b'/';
+        let mut slashes: usize = 0;
         for &byte in rest {
-            if !is_allowed(byte) || (byte == b'/' && before == b'/') {
+            slashes = slashes.saturating_add(usize::from(byte == b'/'));
+            let is_allowed = ALLOWED.get(usize::from(byte)).copied();
+            if is_allowed != Some(true) || (byte == b'/' && before == b'/') {
                 return Err(Errno::Invalid);
             }
             before = byte;
         }
-        if before == b'/' {
+        if before == b'/' || slashes >= depth {
             return Err(Errno::Invalid);
         }
         Ok(Self { from, rest })

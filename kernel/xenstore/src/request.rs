@@ -140,7 +140,8 @@ impl Store {
     }
 
     fn path<'p>(&mut self, who: u16, text: &'p [u8]) -> Result<Path<'p>, Errno> {
-        Path::new(text, self.of(who)?.quota.path)
+        let quota = &self.of(who)?.quota;
+        Path::new(text, quota.path, quota.depth)
     }
 
     /// The reply to a request that shows a node.

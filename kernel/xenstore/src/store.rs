@@ -94,6 +94,8 @@ pub struct Store {
     pub(crate) clock: u64,
     /// Nodes that are out of the tree and to be freed with all below, linked by `next`.
     pub(crate) removed: Ref,
+    /// The shadow that is carried out next, of a transaction that has succeeded.
+    pub(crate) applying: Ref,
 }
 
 /// Nodes freed in one go.

@@ -4,6 +4,7 @@
 
 use crate::arena::{Block, NIL, Share, Text};
 use crate::commit::Change;
+use crate::list::same;
 use crate::node::Ref;
 use crate::path::{From, HOMES, Path, decimal};
 use crate::permissions::{Permissions, READ};
@@ -13,9 +14,9 @@ use abi::Errno;
 use abi::xenstore::PAYLOAD_MAX;
 
 /// Watches looked at in one go.
-const LOOK: u32 = 64;
+const LOOK: u32 = 16;
 /// Most bytes of a token.
-const TOKEN_MAX: usize = 1024;
+const TOKEN_MAX: usize = 256;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Watch {
@@ -97,7 +98,7 @@ impl Account {
         let mut rest = path;
         for piece in self.arena.pieces(watch.text, 0, length.min(path.len())) {
             match rest.split_at_checked(piece.len()) {
-                Some((start, after)) if start == piece => rest = after,
+                Some((start, after)) if same(start, piece) => rest = after,
                 _ => return None,
             }
         }
@@ -376,52 +377,50 @@ impl Store {
         buffer: &mut [u8],
         step: &mut Step,
     ) -> bool {
+        if usize::from(fan.domain) >= self.accounts.len() {
+            return !self.next_path(who, fan, buffer);
+        }
+        let path = buffer.get(fan.path..).unwrap_or_default();
+        let domain = fan.domain;
+        let mut at = self.next_watch(domain, fan.below);
         for _ in 0..LOOK {
-            if usize::from(fan.domain) >= self.accounts.len() {
-                if !self.next_path(who, fan, buffer) {
-                    return true;
-                }
-                continue;
-            }
-            let path = buffer.get(fan.path..).unwrap_or_default();
-            let domain = fan.domain;
-            let Some((index, watch)) = self.next_watch(domain, fan.below) else {
-                fan.domain = domain.saturating_add(1);
-                fan.below = u64::MAX;
-                continue;
+            let Some(account) = self.account_mut(domain) else {
+                break;
+            };
+            let Some(watch) = account.arena.watch(at).copied() else {
+                break;
             };
             fan.below = watch.id;
-            let Some(account) = self.account_mut(domain) else {
-                continue;
-            };
-            let Some(hit) = account.hit(&watch, path, fan.removed) else {
-                continue;
-            };
-            if !Self::may_hear(domain, &fan.permissions) {
-                continue;
+            let hit = account.hit(&watch, path, fan.removed);
+            if let Some(hit) = hit.filter(|_| Self::may_hear(domain, &fan.permissions)) {
+                match hit {
+                    Hit::At => account.queue(at, Some(path)),
+                    Hit::Above => account.queue(at, None),
+                }
+                self.send(domain, step);
+                return false;
             }
-            match hit {
-                Hit::At => account.queue(index, Some(path)),
-                Hit::Above => account.queue(index, None),
-            }
-            self.send(domain, step);
-            // One receiver at a time: what it costs to reach it is paid for.
-            return false;
+            at = watch.next;
+        }
+        if at == NIL {
+            fan.domain = domain.saturating_add(1);
+            fan.below = u64::MAX;
         }
         false
     }
 
     /// The newest watch of a domain with a number below this.
-    fn next_watch(&self, domain: u16, below: u64) -> Option<(u16, Watch)> {
-        let account = self.account(domain)?;
+    fn next_watch(&self, domain: u16, below: u64) -> u16 {
+        let Some(account) = self.account(domain) else {
+            return NIL;
+        };
         let mut at = account.watches;
-        while let Some(watch) = account.arena.watch(at) {
-            if watch.id < below {
-                return Some((at, *watch));
-            }
+        while let Some(watch) = account.arena.watch(at)
+            && watch.id >= below
+        {
             at = watch.next;
         }
-        None
+        at
     }
 
     /// Goes on to the next change of a transaction; `false` if there is none.

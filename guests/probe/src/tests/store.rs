@@ -274,7 +274,7 @@ pub(crate) fn long() -> Outcome {
     list.sort();
     check!(list == names, "list of {} names", list.len());
     equal!(
-        store.write(&format!("data/probe/{:0>1000}", 1), ""),
+        store.write(&format!("data/probe/{:0>480}", 1), ""),
         Ok(()),
         "write of a long name"
     );

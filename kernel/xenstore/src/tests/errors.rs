@@ -13,12 +13,14 @@ fn with_home() -> World {
 #[test]
 fn what_is_malformed_is_refused() {
     let world = with_home();
-    let long = format!("{}\0", "x".repeat(1025));
+    let long = format!("{}\0", "x".repeat(513));
+    let deep = format!("{}\0", ["d"; 21].join("/"));
     for (kind, payload) in [
         (READ, ""),
         (READ, "a"),
         (READ, "\0"),
         (READ, "a\0b\0"),
+        (READ, &deep),
         (READ, "a//b\0"),
         (READ, "a/\0"),
         (READ, "//\0"),
@@ -59,7 +61,7 @@ fn what_is_malformed_is_refused() {
     }
     assert_eq!(world.own(RM, "/\0"), Err("EINVAL".into()));
     assert_eq!(
-        world.text(1, WATCH, &format!("a\0{}\0", "t".repeat(1025))),
+        world.text(1, WATCH, &format!("a\0{}\0", "t".repeat(257))),
         Err("EINVAL".into())
     );
 }

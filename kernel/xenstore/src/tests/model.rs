@@ -355,6 +355,8 @@ impl Test {
                             prop_assert_eq!(observed, &expected, "{:?}", request);
                             changed.extend(paths);
                         }
+                        // What was written as it was is a change to other transactions.
+                        self.changes += transaction.log.len();
                         // What the transaction made and removed again has not changed.
                         changed.retain(|path| before.get(path) != self.tree.get(path));
                         self.told(&before, &changed, true)?;

@@ -179,3 +179,42 @@ fn a_length_beyond_the_limit_is_a_protocol_error() {
     assert!(world.send(1, &bytes).is_empty());
     assert_eq!(world.clients[1].page.word(RING_ERROR), ERROR_PROTOCOL);
 }
+
+#[test]
+fn a_reply_waits_for_the_end_of_an_event() {
+    let world = world();
+    world.write(1, "a", "").unwrap();
+    world.text(1, SET_PERMS, "a\0n1\0r2\0").unwrap();
+    // Events of more than a ring, to who makes the change and to another in the middle of a request.
+    for token in 0..8 {
+        let token = format!("{token:0>250}");
+        world.text(1, WATCH, &format!("a\0{token}\0")).unwrap();
+        world
+            .text(2, WATCH, &format!("/local/domain/1/a\0{token}\0"))
+            .unwrap();
+    }
+    world.events(1);
+    world.events(2);
+    let message = Message {
+        kind: READ,
+        request: 9,
+        transaction: 0,
+        payload: b"/local/domain/1/a\0".to_vec(),
+    };
+    for steps in 0..4 {
+        let page = &world.clients[2].page;
+        let prod = page.word(RING_REQUEST_PROD);
+        for (index, byte) in message.bytes().iter().enumerate() {
+            page.write(RING_REQUEST + (prod as usize + index) % RING_SIZE, &[*byte]);
+        }
+        page.set_word(RING_REQUEST_PROD, prod + message.bytes().len() as u32);
+        let mut ignored = crate::Step::default();
+        for _ in 0..steps {
+            world.store.borrow_mut().advance(2, &mut ignored);
+        }
+        assert_eq!(world.write(1, "a", "x"), Ok("OK\0".into()));
+        let replies = world.send(2, &[]);
+        assert_eq!((replies.len(), replies[0].request), (1, 9), "{steps}");
+        assert_eq!((world.events(1).len(), world.events(2).len()), (8, 8));
+    }
+}
