@@ -1,13 +1,32 @@
 //! Xenstore: every request, watches, transactions, errors, long messages, a new start, indices that make no sense
 //! (xen-pv-io section 2).
 
-use crate::check::{Outcome, check, equal, fail, soon, within};
+use crate::check::{Outcome, Test, XEN, check, equal, fail, soon, within};
 use alloc::{format, string::String, vec::Vec};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use runtime::abi::{DomainId, xenstore as wire};
 use runtime::xenstore::{Error, Event, Store};
 use runtime::{arguments::arguments, println};
+
+/// Those that end by themselves; `test=store` runs them in this order.
+pub(crate) const ALL: &[Test] = &[
+    Test::new("store-seeds", XEN, seeds),
+    Test::new("store-requests", XEN, requests),
+    Test::new("store-watches", XEN, watches),
+    Test::new("store-transactions", XEN, transactions),
+    Test::new("store-errors", XEN, errors),
+    Test::new("store-long", XEN, long),
+    Test::new("store-hostile", XEN, hostile),
+];
+
+/// Those for guests of another kind, or with other guests.
+pub(crate) const BY_NAME: &[Test] = &[
+    Test::new("store-none", XEN, none),
+    Test::new("store-late", XEN, late),
+    Test::new("store-owner", XEN, owner),
+    Test::new("store-reader", XEN, reader),
+];
 
 fn open() -> Result<Store, crate::check::Trouble> {
     let Some(mut store) = Store::open() else {
