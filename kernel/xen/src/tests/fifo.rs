@@ -550,6 +550,9 @@ impl Host for Counts {
     }
     super::support::no_grants!();
     fn console_write(&self, _: DomainId, _: &[u8]) {}
+    fn serve_store(&self, _: DomainId) -> bool {
+        false
+    }
     fn condemn(&self, _: DomainId) {}
     fn release_page(&self, _: DomainId, _: &SharedPage) {}
     fn console_has_room(&self, _: DomainId) -> bool {
