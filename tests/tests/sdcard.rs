@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use viaduct_tests::demo::Contents;
 use viaduct_tests::sdcard::{Card, PARTITION_START, SECTOR};
@@ -18,6 +19,9 @@ const TREE_ROOM: u64 = 64 << 10;
 
 /// A card with this bundle, and what its image holds: file contents by name.
 fn card(name: &str, contents: &Contents) -> (PathBuf, BTreeMap<String, Vec<u8>>) {
+    // The demo's bundles have one place each: one test at a time writes and copies them.
+    static BUNDLES: Mutex<()> = Mutex::new(());
+    let _alone = BUNDLES.lock().unwrap_or_else(PoisonError::into_inner);
     let bundle = contents.bundle(None, None).expect("a bundle");
     let card = Card::of(&bundle, None, None).expect("all files");
     let directory = scratch().join(name);
