@@ -133,19 +133,13 @@ impl Console {
         Ok(SourceId(index))
     }
 
-    /// Takes the memory for so many sources with such a share at once: taken one by one, ever larger pieces
-    /// would leave ever larger holes.
+    /// Takes the memory for what so many sources with such a share write at once: taken one by one, ever
+    /// larger pieces would leave ever larger holes.
     ///
     /// # Errors
     ///
     /// [`Error`]; the console is as before.
     pub fn reserve(&mut self, sources: usize, share: usize) -> Result<(), Error> {
-        self.sources
-            .try_reserve(sources)
-            .map_err(|_| Error::NoMemory)?;
-        self.accounts
-            .try_reserve(sources)
-            .map_err(|_| Error::NoMemory)?;
         let share = share.max(MIN_SHARE);
         self.queue
             .reserve(share.checked_mul(sources).ok_or(Error::NoMemory)?)
