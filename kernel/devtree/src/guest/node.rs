@@ -289,9 +289,8 @@ impl Context<'_> {
             ),
             "xen,sci_type" if property.str() == Some("none") => {}
             "xen,sci_type" => self.refuse("", property.name, property, "\"none\""),
-            "direct-map" | "xen,static-mem" | "domain-cpupool" | "llc-colors" | "v8r_el1_msa" => {
-                self.refuse("", property.name, property, NOT_BUILT);
-            }
+            "direct-map" | "xen,static-mem" | "domain-cpupool" | "llc-colors" | "v8r_el1_msa"
+            | "vpmu" => self.refuse("", property.name, property, NOT_BUILT),
             _ => self.unknown("", property),
         }
     }

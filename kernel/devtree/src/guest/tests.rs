@@ -166,6 +166,10 @@ fn wrong_properties_leave_the_guest_out() {
             "xen,static-mem: found <0x0 0x60000000 0x0 0x1000000>",
         ),
         (
+            "vpmu;",
+            "vpmu: found no value, expected no such property: it is not supported",
+        ),
+        (
             "llc-colors = \"4-8\";",
             "llc-colors: found \"4-8\", expected no such",
         ),

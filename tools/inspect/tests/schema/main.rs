@@ -310,6 +310,7 @@ fn what_is_wrong_is_wrong_by_both() {
         domain("direct-map;"),
         domain("xen,static-mem = <0 0x60000000 0 0x1000000>;"),
         domain("llc-colors = \"4-8\";"),
+        domain("vpmu;"),
         domain("vcpus = <2>;"),
         domain("viaduct,console-fokus;"),
         child("k2 { compatible = \"multiboot,kernel\"; };"),
