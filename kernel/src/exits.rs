@@ -6,6 +6,7 @@ use arch::context::{Arguments, Registers};
 use arch::guest::{self, Intent};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
+use domain::coprocessor::condition_passes;
 use domain::exit::{Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa};
 use domain::lifecycle::ShutdownReason;
 use log::warn;
@@ -139,6 +140,10 @@ pub(crate) fn synchronous(
             trace::record!("system register {=u64:#x}", esr);
             return registers::access(cpu, vcpu, guest, access);
         }
+        Exit::Coprocessor(access) => return registers::coprocessor(cpu, vcpu, guest, access, esr),
+        Exit::Wait(_) if !condition_passes(esr, vectors::return_state().1) => {
+            vectors::skip_instruction();
+        }
         Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime) => {
             vectors::skip_instruction();
             return schedule::block(cpu, vcpu);
@@ -152,6 +157,7 @@ pub(crate) fn synchronous(
             return smccc::call(cpu, vcpu, guest.arguments());
         }
         Exit::InstructionAbort(abort) => instruction_abort(vcpu, abort),
+        _ if !condition_passes(esr, vectors::return_state().1) => vectors::skip_instruction(),
         _ => {
             if vcpu.domain.may_complain() {
                 warn!("{}: {exit:?} is undefined here", vcpu.domain.name);

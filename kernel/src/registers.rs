@@ -4,9 +4,11 @@
 use arch::context::{self, Registers};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
+use domain::coprocessor::{Coprocessor, Operand, condition_passes};
 use domain::exit::SystemRegister;
 use domain::set_way::{SetWay, caches_on};
 use domain::sysreg::{self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters};
+use domain::timer::TimerRegister;
 use log::warn;
 use vgic::Version;
 
@@ -67,17 +69,10 @@ pub(crate) fn access(
         }
         // No interrupt of a guest is in those groups.
         Action::Sgi(SgiRegister::OtherGroup1 | SgiRegister::Group0) => {}
-        Action::PhysicalTimer(which) => {
-            let now = arch::time::counter();
-            if access.is_write() {
-                let value = guest.get(register);
-                vcpu.physical_timer.lock().write(which, value, now);
-                timer::update_physical(vcpu);
-            } else {
-                let value = vcpu.physical_timer.lock().read(which, now);
-                guest.set(register, value);
-            }
+        Action::PhysicalTimer(which) if access.is_write() => {
+            write_timer(vcpu, which, guest.get(register));
         }
+        Action::PhysicalTimer(which) => guest.set(register, read_timer(vcpu, which)),
         // Not through yet: the guest executes it again.
         Action::SetWay if !maintain(vcpu, guest.get(register)) => {
             return schedule::leave(cpu, vcpu);
@@ -89,6 +84,74 @@ pub(crate) fn access(
     }
     vectors::skip_instruction();
     schedule::leave(cpu, vcpu)
+}
+
+fn read_timer(vcpu: &'static Vcpu, register: TimerRegister) -> u64 {
+    let now = arch::time::counter();
+    vcpu.physical_timer.lock().read(register, now)
+}
+
+fn write_timer(vcpu: &'static Vcpu, register: TimerRegister, value: u64) {
+    let now = arch::time::counter();
+    vcpu.physical_timer.lock().write(register, value, now);
+    timer::update_physical(vcpu);
+}
+
+/// A program in AArch32 state read or wrote a register of a coprocessor that traps.
+#[cold]
+pub(crate) fn coprocessor(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    access: Coprocessor,
+    esr: u64,
+) -> Resume {
+    let (_, spsr) = vectors::return_state();
+    let action = if condition_passes(esr, spsr) {
+        access.action()
+    } else {
+        Action::Ignore
+    };
+    match action {
+        Action::Value(value) => give(guest, access.operand(), value),
+        Action::Ignore => {}
+        Action::PhysicalTimer(which) if access.is_write() => {
+            write_timer(vcpu, which, taken(guest, access.operand()));
+        }
+        Action::PhysicalTimer(which) => give(guest, access.operand(), read_timer(vcpu, which)),
+        Action::Undefined | Action::Sgi(_) | Action::SetWay | Action::StageOne => {
+            if vcpu.domain.may_complain() {
+                warn!("{}: {access:?} is undefined here", vcpu.domain.name);
+            }
+            inject::inject(Exception::Undefined);
+            return schedule::leave(cpu, vcpu);
+        }
+    }
+    vectors::skip_instruction();
+    schedule::leave(cpu, vcpu)
+}
+
+/// What a program in AArch32 state writes.
+fn taken(guest: &Registers, operand: Operand) -> u64 {
+    const LOW: u64 = 0xffff_ffff;
+    match operand {
+        Operand::Register(number) => guest.get(number) & LOW,
+        Operand::Pair(low, high) => guest.get(low) & LOW | guest.get(high) << 32,
+        Operand::Flags => 0,
+    }
+}
+
+/// What a program in AArch32 state reads.
+fn give(guest: &mut Registers, operand: Operand, value: u64) {
+    const LOW: u64 = 0xffff_ffff;
+    match operand {
+        Operand::Register(number) => guest.set(number, value & LOW),
+        Operand::Pair(low, high) => {
+            guest.set(low, value & LOW);
+            guest.set(high, value >> 32);
+        }
+        Operand::Flags => vectors::set_condition_flags(value),
+    }
 }
 
 /// Maintenance by set and way: a step of it. Whether it is through.

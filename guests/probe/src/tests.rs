@@ -92,6 +92,8 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("set-way-caches", BARE, identity::set_way_caches),
     Test::new("program-calls", XEN, programs::calls),
     Test::new("program-aarch32", XEN, programs::aarch32),
+    Test::new("aarch32-timers", BARE, programs::aarch32_timers),
+    Test::new("aarch32-debug", XEN, programs::aarch32_debug),
     Test::new("fp-alone", BARE, floating::alone),
     Test::new("fp-smp", TWO, floating::smp),
     Test::new("fault-unmapped", XEN, faults::unmapped),

@@ -61,13 +61,24 @@ pub fn has_aarch32() -> bool {
     aarch64_cpu::registers::ID_AA64PFR0_EL1.get() & 0xf == 2
 }
 
+/// `CNTKCTL_EL1`: every counter and timer, for EL0.
+pub const ALL_TIMERS: u64 = 0x303;
+
 /// Runs `code` with these in x0 to x14, and gives back the registers at its first exception. It may use the
 /// timers, wait, and do cache maintenance as far as a kernel can permit. `None` if there is no room for it.
 pub fn run(set: Set, code: &[u32], registers: &[u64; 15]) -> Option<Frame> {
+    run_with_timers(set, code, registers, ALL_TIMERS)
+}
+
+/// As [`run`], with those counters and timers that `permitted` names, bits of `CNTKCTL_EL1`.
+pub fn run_with_timers(
+    set: Set,
+    code: &[u32],
+    registers: &[u64; 15],
+    permitted: u64,
+) -> Option<Frame> {
     /// UMA, DZE, UCT, nTWI, nTWE and UCI of SCTLR_EL1.
     const PERMIT: u64 = 1 << 9 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 18 | 1 << 26;
-    /// Every counter and timer, for EL0.
-    const TIMERS: u64 = 0x303;
     let page = page()?;
     for (at, word) in (page..page + memory::PAGE).step_by(4).zip(code) {
         // SAFETY: the page belongs to programs alone.
@@ -78,7 +89,7 @@ pub fn run(set: Set, code: &[u32], registers: &[u64; 15]) -> Option<Frame> {
     cpu::masked(|| {
         let (control, timers) = (SCTLR_EL1.get(), CNTKCTL_EL1.get());
         SCTLR_EL1.set(control | PERMIT);
-        CNTKCTL_EL1.set(timers | TIMERS);
+        CNTKCTL_EL1.set(timers & !ALL_TIMERS | permitted);
         // SAFETY: goes to EL0, which reaches its two pages alone, and comes back here by `ended` with the
         // callee-saved registers as they were.
         unsafe {

@@ -265,6 +265,12 @@ pub fn unmask_interrupts() {
     SPSR_EL2.set(SPSR_EL2.get() & !I);
 }
 
+/// Gives the loaded guest these condition flags (PSTATE.NZCV), bits 31 to 28 of `value`.
+pub fn set_condition_flags(value: u64) {
+    const NZCV: u64 = 0xf << 28;
+    SPSR_EL2.set(SPSR_EL2.get() & !NZCV | value & NZCV);
+}
+
 /// Ways for EL2 to fail on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | HVC | the instruction after | as it is | **4 back** |
 //! | SMC (trapped by HCR_EL2.TSC) | the SMC itself | **4 forward** | as it is |
-//! | WFI, WFE, system register | the instruction itself | [`instruction_length`] forward | as it is |
+//! | WFI, WFE, system or coprocessor register | the instruction itself | [`instruction_length`] forward | as it is |
 //! | data abort that is emulated | the instruction itself | [`instruction_length`] forward | as it is |
 //! | fault that was mended (retry) | the instruction itself | as it is | as it is |
 //!
@@ -15,6 +15,7 @@
 
 use memory::Ipa;
 
+use crate::coprocessor::Coprocessor;
 use crate::mmio::{Access, Width};
 use crate::sysreg::Encoding;
 
@@ -42,6 +43,8 @@ pub enum Exit {
     },
     /// A system register or a cache maintenance instruction that traps.
     SystemRegister(SystemRegister),
+    /// A register of coprocessor 14 or 15 that traps, from a program in AArch32 state.
+    Coprocessor(Coprocessor),
     /// An instruction fetch that stage 2 or the memory system refused.
     InstructionAbort(Abort),
     /// A load, a store or a cache maintenance instruction that stage 2 or the memory system refused.
@@ -114,7 +117,10 @@ impl Exit {
             0x2f => Self::SError {
                 syndrome: field(esr, 0, 25) as u32,
             },
-            class => Self::Other { class: class as u8 },
+            class => match Coprocessor::decode(class, esr as u32) {
+                Some(access) => Self::Coprocessor(access),
+                None => Self::Other { class: class as u8 },
+            },
         }
     }
 }

@@ -20,6 +20,7 @@
 extern crate alloc;
 
 pub mod affinity;
+pub mod coprocessor;
 pub mod exit;
 pub mod lifecycle;
 pub mod migration;

@@ -6,6 +6,8 @@
 
 mod identity;
 
+pub(crate) use identity::breakpoint_identity;
+
 use core::fmt;
 
 use crate::exit::SystemRegister;

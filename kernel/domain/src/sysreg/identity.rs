@@ -16,6 +16,13 @@ const PHYSICAL_40_BITS: u64 = 2;
 /// ours have no effect), no trace, no PMU, no profiling.
 const DEBUG_FEATURES: u64 = 0x0010_1006;
 
+/// `DBGDIDR`, the same as AArch32 has it (Arm DDI 0487, G8.3.17): breakpoints, watchpoints and version.
+pub(crate) const fn breakpoint_identity() -> u64 {
+    let (watchpoints, breakpoints) = (digit(DEBUG_FEATURES, 20), digit(DEBUG_FEATURES, 12));
+    let (contexts, version) = (digit(DEBUG_FEATURES, 28), digit(DEBUG_FEATURES, 0));
+    watchpoints << 28 | breakpoints << 24 | contexts << 20 | version << 16 | 1 << 15
+}
+
 /// All of them, by CRm * 8 + op2.
 pub(super) fn registers(host: &impl Host, gic: GicInterface) -> [u64; 64] {
     let read = |crm, op2| host.identity(Encoding::new(3, 0, 0, crm, op2));
