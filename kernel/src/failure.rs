@@ -13,7 +13,7 @@ use arch::{cpu, entry};
 use devtree::Action;
 
 use crate::console::RawConsole;
-use crate::{cpus, interrupts, power};
+use crate::{cpus, interrupts, power, signal};
 
 /// Frames of a backtrace.
 const MAX_FRAMES: usize = 24;
@@ -115,7 +115,7 @@ fn report(frame: usize, what: impl FnOnce(&mut RawConsole) -> core::fmt::Result)
         _ => {}
     }
     let _ = writeln!(out, "halted");
-    cpu::park()
+    signal::stop(signal::Stop::Failure)
 }
 
 fn print(

@@ -24,6 +24,7 @@ mod migration;
 mod power;
 mod registers;
 mod schedule;
+mod signal;
 mod smccc;
 mod store;
 mod timer;
@@ -51,7 +52,7 @@ fn boot(tree: &'static [u8]) {
     if let Err(error) = start(tree) {
         error!("{error}");
         error!("cannot go on");
-        arch::cpu::park();
+        signal::stop_early(tree, error.stop());
     }
     cpus::release()
 }
@@ -80,6 +81,7 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
         .ok_or(Error::Missing("a device tree"))?;
     memory_map::start(&board, own_tree)?;
     power::start(&board);
+    signal::start(&board);
     smccc::start(&board);
     console::start(options.console_switch);
     cpus::adopt_boot_cpu(&board).ok_or(Error::Missing("memory for the boot CPU"))?;
@@ -113,6 +115,9 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
     console::start_interrupts(&board);
     if machine::domains().is_empty() {
         lifecycle::last_stop();
+        if board.console.is_none() {
+            signal::stop(signal::Stop::NoGuest);
+        }
     }
     Ok(())
 }
@@ -133,6 +138,17 @@ impl core::fmt::Display for Error {
             Self::Memory(error) => error.fmt(f),
             Self::Interrupts(error) => write!(f, "interrupt controller: {error}"),
             Self::Missing(what) => write!(f, "no {what}"),
+        }
+    }
+}
+
+impl Error {
+    /// What the board's light tells of it.
+    const fn stop(&self) -> signal::Stop {
+        match self {
+            Self::Tree(_) => signal::Stop::Tree,
+            Self::Memory(_) | Self::Missing(_) => signal::Stop::Memory,
+            Self::Interrupts(_) => signal::Stop::Interrupts,
         }
     }
 }
@@ -158,7 +174,7 @@ impl From<platform::gic::Error> for Error {
 /// Not at EL2, or loaded where no image may be: said with the MMU off, without atomics.
 fn refused(tree: &'static [u8], level: u64, load_address: u64) {
     let Some(uart) = devtree::early::console(tree) else {
-        return;
+        signal::stop_unmapped(tree, signal::Stop::Entry);
     };
     let mut out = console::RawConsole::on(&uart);
     let _ = if level == 2 {
@@ -172,4 +188,5 @@ fn refused(tree: &'static [u8], level: u64, load_address: u64) {
             "viaduct: started at EL{level}; it must be EL2 (QEMU: -M virt,virtualization=on)"
         )
     };
+    signal::stop_unmapped(tree, signal::Stop::Entry)
 }

@@ -190,7 +190,10 @@ fn build_map(board: &Board, heap: PaRange) -> Result<Stage1, Error> {
         .map(|uart| (uart.registers, "the UART"));
     let gic = interrupts::regions(board).map(|range| (range, "the interrupt controller"));
     let watchdog = board.watchdog.map(|range| (range, "the watchdog"));
-    for (range, what) in uarts.chain(gic).chain(watchdog) {
+    let light = board
+        .led
+        .map(|led| (led.registers, "the light's GPIO block"));
+    for (range, what) in uarts.chain(gic).chain(watchdog).chain(light) {
         let pages = range.align_outward(PAGE_SIZE).ok_or(Error::NoMemory)?;
         match map.map(pages, Stage1Kind::Device) {
             // Two devices may share a page.

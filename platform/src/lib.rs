@@ -17,6 +17,7 @@ mod barrier;
 pub mod cpu_start;
 pub mod firmware;
 pub mod gic;
+pub mod led;
 mod mmio;
 pub mod power;
 mod sysreg;

@@ -81,6 +81,17 @@ pub fn pi4_tree() -> PathBuf {
     linux("bcm2711-rpi-4-b.dtb")
 }
 
+/// Device trees of the Pi 4's family, by the names under which the firmware looks for them on a card.
+#[must_use]
+pub fn pi4_trees() -> [(&'static str, PathBuf); 3] {
+    [
+        ("bcm2711-rpi-4-b.dtb", pi4_tree()),
+        ("bcm2711-rpi-400.dtb", linux("bcm2711-rpi-400.dtb")),
+        // A module's tree is that of its carrier: the usual one.
+        ("bcm2711-rpi-cm4.dtb", linux("bcm2711-rpi-cm4-io.dtb")),
+    ]
+}
+
 /// U-Boot for QEMU's `virt`, from Debian's package: a raw binary.
 #[must_use]
 pub fn u_boot() -> PathBuf {

@@ -26,6 +26,7 @@ mod images;
 pub mod lines;
 pub mod linux;
 mod machine;
+mod monitor;
 mod paths;
 pub mod sdcard;
 pub mod settings;
@@ -37,8 +38,10 @@ pub use bundle::Bundle;
 pub use console::{Console, seconds};
 pub use guest::Guest;
 pub use images::{
-    Image, debian_kernel, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree, u_boot,
+    Image, debian_kernel, guest_elf, guest_image, linux_initramfs, linux_kernel, pi4_tree,
+    pi4_trees, u_boot,
 };
 pub use machine::{Board, Gic, Machine};
+pub use monitor::Monitor;
 pub use paths::{root, scratch, target};
 pub use skip::skip;

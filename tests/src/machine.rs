@@ -7,6 +7,7 @@ use crate::console::Console;
 use crate::guest::Guest;
 use crate::host_tree::{self, Loaded};
 use crate::images::{self, Image};
+use crate::monitor;
 use crate::paths::scratch;
 use crate::slots;
 
@@ -45,6 +46,7 @@ pub struct Machine {
     el2: bool,
     icount: bool,
     alone: bool,
+    monitor: bool,
 }
 
 impl Machine {
@@ -70,6 +72,7 @@ impl Machine {
             el2: true,
             icount: false,
             alone: false,
+            monitor: false,
         }
     }
 
@@ -183,6 +186,13 @@ impl Machine {
         self
     }
 
+    /// Lets [`Monitor`](crate::Monitor) look into it.
+    #[must_use]
+    pub fn monitored(mut self) -> Self {
+        self.monitor = true;
+        self
+    }
+
     /// Starts it. `name` is that of the test; the console is kept as `target/tests/NAME.log`.
     #[must_use]
     pub fn start(&self, name: &str) -> Console {
@@ -190,7 +200,14 @@ impl Machine {
         // Should this process be killed, QEMU goes with it.
         command.args(["--pdeathsig", "KILL", "qemu-system-aarch64"]);
         self.arguments(name, &mut command);
-        command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
+        command.args(["-display", "none", "-no-reboot", "-monitor"]);
+        if self.monitor {
+            let socket = monitor::socket(name);
+            let _ = std::fs::remove_file(&socket);
+            command.arg(format!("unix:{},server=on,wait=off", socket.display()));
+        } else {
+            command.arg("none");
+        }
         if self.board == Board::RaspberryPi4 {
             command.args(["-serial", "null"]);
         }

@@ -55,8 +55,7 @@ impl Card {
             fs::write(&path, format!("{line}\n")).map_err(|error| at(&path, &error))?;
             files[3].1 = path;
         }
-        let tree = images::pi4_tree();
-        files.push(("bcm2711-rpi-4-b.dtb".into(), tree));
+        files.extend(images::pi4_trees().map(|(name, path)| (name.into(), path)));
         for name in FIRMWARE {
             let path = firmware.join(name);
             if !path.is_file() {

@@ -127,6 +127,8 @@ fn what_config_txt_names_is_there_and_lies_apart() {
         "start4.elf",
         "fixup4.dat",
         "bcm2711-rpi-4-b.dtb",
+        "bcm2711-rpi-400.dtb",
+        "bcm2711-rpi-cm4.dtb",
         "README.txt",
     ] {
         assert!(!files[name].is_empty(), "{name}");

@@ -8,7 +8,7 @@ mod tests;
 use arrayvec::{ArrayString, ArrayVec};
 use memory::{Pa, PaRange};
 
-use crate::{Error, Uart};
+use crate::{Error, Led, Uart};
 
 /// CPUs that are used; further ones are counted and left alone.
 pub const MAX_CPUS: usize = 8;
@@ -136,6 +136,8 @@ pub struct Board {
     pub second_uart: Option<Uart>,
     /// The BCM2835 or BCM2711 power management block, which can reset the board.
     pub watchdog: Option<PaRange>,
+    /// A light, for what must be said where no UART works.
+    pub led: Option<Led>,
     /// The initial RAM disk: the slot of the bundle.
     pub initrd: Option<PaRange>,
     /// Viaduct's command line: `xen,xen-bootargs`, else `bootargs`.
@@ -184,6 +186,7 @@ impl Board {
             console: None,
             second_uart: None,
             watchdog: None,
+            led: None,
             initrd: None,
             bootargs: ArrayString::new_const(),
         }

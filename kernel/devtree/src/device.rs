@@ -21,6 +21,10 @@ pub(crate) enum Device {
     PowerManagement,
     /// A clock of one frequency.
     FixedClock,
+    /// The GPIO block of the BCM2711.
+    Gpio,
+    /// Lights on GPIO pins.
+    Leds,
 }
 
 impl Device {
@@ -44,6 +48,8 @@ impl Device {
                     Some(Self::PowerManagement)
                 }
                 b"fixed-clock" => Some(Self::FixedClock),
+                b"brcm,bcm2711-gpio" => Some(Self::Gpio),
+                b"gpio-leds" => Some(Self::Leds),
                 _ => None,
             })
     }

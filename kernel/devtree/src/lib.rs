@@ -39,6 +39,7 @@ pub mod guest;
 pub mod guest_tree;
 pub mod gzip;
 pub mod kernel;
+mod led;
 #[cfg(test)]
 mod mutation_tests;
 pub mod options;
@@ -54,6 +55,7 @@ mod walk;
 
 pub use board::Board;
 pub use error::Error;
+pub use led::{Led, led};
 pub use options::{Action, Options};
 pub use problem::{Problem, Severity};
 pub use tree::Tree;

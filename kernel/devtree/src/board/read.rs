@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::tree::{Node, Property};
 use crate::uart::{self, Uart};
 use crate::walk::{Visit, Walk, Wiring};
-use crate::{Error, Tree, early};
+use crate::{Error, Tree, early, led};
 
 const MAX_UARTS: usize = 8;
 const MAX_CLOCKS: usize = 16;
@@ -44,6 +44,7 @@ struct Reader<'a, 'b> {
     chosen: Option<Node<'a>>,
     aliases: Option<Node<'a>>,
     enable_method: Option<Property<'a>>,
+    light: led::Finder,
     top: Top,
 }
 
@@ -59,6 +60,7 @@ pub(super) fn fill(board: &mut Board, tree: &[u8]) -> Result<(), Error> {
         chosen: None,
         aliases: None,
         enable_method: None,
+        light: led::Finder::default(),
         top: Top::Other,
     };
     for range in tree.reservations() {
@@ -114,6 +116,8 @@ impl<'a> Reader<'a, '_> {
                 board.second_uart = Some(described(found));
             }
         }
+
+        board.led = self.light.found();
 
         let root = tree.root();
         let model = root
@@ -289,6 +293,7 @@ impl<'a> Reader<'a, '_> {
                     _ => None,
                 };
             }
+            Device::Gpio | Device::Leds => self.light.visit(walk, visit, device),
             Device::PowerManagement => self.board.watchdog = walk.register(visit, 0),
             Device::FixedClock => {
                 let clock = visit.phandle.zip(visit.node.u32("clock-frequency"));

@@ -1,7 +1,7 @@
 //! Boards: QEMU's two, a Pi 4 as QEMU edits it, and trees that lack things.
 
 use super::*;
-use crate::{Error, UartKind, dts, early};
+use crate::{Error, Led, UartKind, dts, early, led};
 
 const VIRT_2: &[u8] = include_bytes!("../../tests/data/virt-gicv2.dtb");
 const VIRT_3: &[u8] = include_bytes!("../../tests/data/virt-gicv3.dtb");
@@ -129,9 +129,141 @@ fn pi_4_with_blanked_nodes() {
         assert_eq!(board.second_uart, None);
         assert_eq!(early::console(&tree).unwrap().registers, console.registers);
         assert_eq!(board.watchdog, Some(range(0xfe10_0000, 0x114)));
+        let act = Led {
+            registers: range(0xfe20_0000, 0xb4),
+            pin: 42,
+            is_active_low: false,
+        };
+        assert_eq!((board.led, led(&tree)), (Some(act), Some(act)));
         assert_eq!(board.initrd, Some(range(0x800_0000, 0x12_3456)));
         assert_eq!(&board.bootargs, "loglevel=info");
     }
+}
+
+/// The Pi 4's tree as firmware hands it to a board of the family: `memory` in cells of two and one, in one node.
+fn firmware_edited(model: &str, memory: &str) -> String {
+    let (head, _) = PI_4.split_once("\tmemory@0 {").unwrap();
+    let tree =
+        format!("{head}\tmemory@0 {{ device_type = \"memory\"; reg = <{memory}>; }};\n}};\n");
+    assert!(tree.contains("Raspberry Pi 4 Model B"));
+    tree.replace("Raspberry Pi 4 Model B", model)
+}
+
+#[test]
+fn boards_of_the_pi_4_family() {
+    const LOW: u64 = 0x3b40_0000;
+    // Below the peripherals in low peripheral mode, above which 64 MiB of the fourth GiB lie unused.
+    const MIDDLE: u64 = 0xbc00_0000;
+    let cases: [(&str, &str, &[PaRange]); 6] = [
+        (
+            "Raspberry Pi 4 Model B Rev 1.1",
+            "0 0 0x3b400000",
+            &[range(0, LOW)],
+        ),
+        (
+            "Raspberry Pi 4 Model B Rev 1.2",
+            "0 0 0x3b400000 0 0x40000000 0x40000000",
+            &[range(0, LOW), range(1 << 30, 1 << 30)],
+        ),
+        (
+            "Raspberry Pi 4 Model B Rev 1.4",
+            "0 0 0x3b400000 0 0x40000000 0xbc000000",
+            &[range(0, LOW), range(1 << 30, MIDDLE)],
+        ),
+        (
+            // One cell for sizes cannot say 4 GiB: two ranges, side by side.
+            "Raspberry Pi 4 Model B Rev 1.5",
+            "0 0 0x3b400000 0 0x40000000 0xbc000000 1 0 0x80000000 1 0x80000000 0x80000000",
+            &[
+                range(0, LOW),
+                range(1 << 30, MIDDLE),
+                range(4 << 30, 4 << 30),
+            ],
+        ),
+        (
+            "Raspberry Pi 400 Rev 1.0",
+            "0 0 0x3b400000 0 0x40000000 0xbc000000",
+            &[range(0, LOW), range(1 << 30, MIDDLE)],
+        ),
+        (
+            "Raspberry Pi Compute Module 4 Rev 1.0",
+            "0 0 0x3b400000 0 0x40000000 0xbc000000 1 0 0x80000000 1 0x80000000 0x80000000",
+            &[
+                range(0, LOW),
+                range(1 << 30, MIDDLE),
+                range(4 << 30, 4 << 30),
+            ],
+        ),
+    ];
+    for (model, memory, expected) in cases {
+        let tree = dts::compile(&firmware_edited(model, memory));
+        let board = Board::from_tree(&tree).unwrap();
+        assert_eq!(&board.model, model);
+        assert_eq!(board.memory[..], *expected, "{model}");
+        assert_eq!(board.cpus.len(), 4, "{model}");
+        let uart = board.console.unwrap().registers;
+        for ram in &board.memory {
+            assert!(!ram.overlaps(uart), "{model}: RAM where the UART is");
+        }
+        assert!(board.reserved.iter().any(|it| it.range == range(0, 0x1000)));
+    }
+}
+
+/// `arm_peri_high=1`: the peripherals leave the first 4 GiB, and RAM has their place.
+#[test]
+fn a_pi_4_in_high_peripheral_mode() {
+    let memory = "0 0 0x37000000 0 0x40000000 0xc0000000 1 0 0x80000000 1 0x80000000 0x80000000";
+    let mut tree = firmware_edited("Raspberry Pi 4 Model B Rev 1.4", memory);
+    for (low, high) in [
+        ("0x7e000000 0x0 0xfe000000", "0x7e000000 0x4 0x7e000000"),
+        ("0x7c000000 0x0 0xfc000000", "0x7c000000 0x4 0x7c000000"),
+        ("0x40000000 0x0 0xff800000", "0x40000000 0x4 0xc0000000"),
+        ("0x7c000000 0x0 0xfc000000", "0x7c000000 0x4 0x7c000000"),
+    ] {
+        tree = tree.replace(low, high);
+    }
+    let tree = dts::compile(&tree);
+    let board = Board::from_tree(&tree).unwrap();
+    let expected = [range(0, 0x3700_0000), range(1 << 30, 7 << 30)];
+    assert_eq!(board.memory[..], expected);
+    let console = board.console.unwrap();
+    assert_eq!(console.registers, range(0x4_7e21_5040, 0x40));
+    assert_eq!(
+        early::console(&tree).unwrap().registers,
+        console.registers,
+        "the first words go there too"
+    );
+    assert_eq!(board.watchdog, Some(range(0x4_7e10_0000, 0x114)));
+    let Gic::V2 {
+        distributor,
+        virtual_cpu_interface,
+        ..
+    } = board.gic
+    else {
+        panic!("{:?}", board.gic)
+    };
+    assert_eq!(distributor, range(0x4_c004_1000, 0x1000));
+    assert_eq!(virtual_cpu_interface, range(0x4_c004_6000, 0x2000));
+}
+
+/// `dtoverlay=disable-bt`: the PL011 has the pins, the mini UART is off, and `serial0` is the PL011.
+#[test]
+fn a_pi_4_with_its_pl011_on_the_pins() {
+    let tree = PI_4
+        .replace("serial1:115200n8", "serial0:115200n8")
+        .replace("bluetooth {", "bluetooth { status = \"disabled\";");
+    let (before, mini) = tree.split_once("serial@7e215040 {").unwrap();
+    // The first mention is the alias.
+    assert!(before.contains("stdout-path") && mini.contains("okay"));
+    let tree = format!(
+        "{before}serial@7e215040 {{{}",
+        mini.replacen("\"okay\"", "\"disabled\"", 1)
+    );
+    let board = Board::from_tree(&dts::compile(&tree)).unwrap();
+    let console = board.console.unwrap();
+    assert_eq!(console.kind, UartKind::Pl011);
+    assert_eq!(console.registers, range(0xfe20_1000, 0x200));
+    assert_eq!(console.interrupt, Some(level(153)));
 }
 
 /// A board with room for one more line in the root and in /chosen.
