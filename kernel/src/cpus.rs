@@ -9,6 +9,7 @@ use arch::cpu::Header;
 use arch::entry::{self, STACK_SIZE};
 use devtree::Board;
 use devtree::board::StartMethod;
+use domain::counters::Count;
 use domain::sched::{RunQueue, slice_ticks};
 use domain::timers::TimerQueue;
 use log::{info, warn};
@@ -43,6 +44,8 @@ pub(crate) struct Cpu {
     pub(crate) wanted: AtomicU64,
     /// vCPUs that began here.
     pub(crate) natives: AtomicUsize,
+    /// Ticks that it slept because nobody could run.
+    pub(crate) idle_ticks: Count,
     /// When vCPUs whose home it is want to be woken.
     pub(crate) timers: SpinLock<Timers>,
     /// Binary trace.
@@ -85,6 +88,7 @@ impl Cpu {
             queue: SpinLock::new(RunQueue::new(slice_ticks(arch::time::frequency()))),
             wanted: AtomicU64::new(0),
             natives: AtomicUsize::new(0),
+            idle_ticks: Count::new(),
             timers: SpinLock::new(Timers {
                 queue: TimerQueue::new(),
                 vcpus: Vec::new(),

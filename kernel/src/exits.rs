@@ -7,6 +7,7 @@ use arch::guest::{self, Intent};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
 use domain::coprocessor::condition_passes;
+use domain::counters::ExitReason;
 use domain::exit::{Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa};
 use domain::lifecycle::ShutdownReason;
 use log::warn;
@@ -25,13 +26,11 @@ pub(crate) fn hvc(
     guest: &mut Arguments,
     esr: u64,
 ) -> Resume {
-    trace::record!(
-        "hvc {=u64:#x} x16 {=u64} x0 {=u64:#x}",
-        esr,
-        guest.get::<16>(),
-        guest.get::<0>()
-    );
+    if trace::is_on() {
+        record_hvc(esr, guest.get::<16>(), guest.get::<0>());
+    }
     if esr == ESR_HYPERCALL {
+        vcpu.counters.exit(ExitReason::Hypercall);
         let mut arguments = [
             guest.get::<0>(),
             guest.get::<1>(),
@@ -48,12 +47,33 @@ pub(crate) fn hvc(
         };
     }
     if esr == ESR_HVC_SMCCC {
+        vcpu.counters.exit(ExitReason::Firmware);
         return smccc::call(cpu, vcpu, guest);
     }
+    vcpu.counters.exit(ExitReason::Other);
     // Any other immediate is no call that anybody knows. An undefined instruction is reported at itself.
     vectors::repeat_hvc();
     inject::inject(Exception::Undefined);
     schedule::leave(cpu, vcpu)
+}
+
+/// Out of the way: the registers that a record takes would cost every call their place on the stack.
+#[cold]
+#[inline(never)]
+fn record_hvc(esr: u64, x16: u64, x0: u64) {
+    trace::record!("hvc {=u64:#x} x16 {=u64} x0 {=u64:#x}", esr, x16, x0);
+}
+
+#[cold]
+#[inline(never)]
+fn record_device(ipa: u64, write: bool) {
+    trace::record!("device access {=u64:#x} write {=bool}", ipa, write);
+}
+
+#[cold]
+#[inline(never)]
+fn record_register(esr: u64) {
+    trace::record!("system register {=u64:#x}", esr);
 }
 
 #[cold]
@@ -105,6 +125,7 @@ fn hypercall_outcome(
 
 /// An interrupt came while the guest ran.
 pub(crate) fn interrupt(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    vcpu.counters.exit(ExitReason::Interrupt);
     interrupts::take(cpu, vcpu)
 }
 
@@ -116,6 +137,7 @@ pub(crate) fn serror(
     _guest: &mut Registers,
     esr: u64,
 ) -> Resume {
+    vcpu.counters.exit(ExitReason::Other);
     if vcpu.domain.may_complain() {
         warn!(
             "{}: SError, ESR {esr:#x}; given to the guest",
@@ -137,7 +159,10 @@ pub(crate) fn synchronous(
     match exit {
         Exit::DataAbort(abort) => return data_abort(cpu, vcpu, guest, abort),
         Exit::SystemRegister(access) => {
-            trace::record!("system register {=u64:#x}", esr);
+            vcpu.counters.exit(ExitReason::SystemRegister);
+            if trace::is_on() {
+                record_register(esr);
+            }
             return registers::access(cpu, vcpu, guest, access);
         }
         Exit::Coprocessor(access) => return registers::coprocessor(cpu, vcpu, guest, access, esr),
@@ -145,20 +170,24 @@ pub(crate) fn synchronous(
             vectors::skip_instruction();
         }
         Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime) => {
+            vcpu.counters.exit(ExitReason::WaitInterrupt);
             vectors::skip_instruction();
             return schedule::block(cpu, vcpu);
         }
         Exit::Wait(Wait::Event | Wait::EventOrTime) => {
+            vcpu.counters.exit(ExitReason::WaitEvent);
             vectors::skip_instruction();
             return schedule::yield_now(cpu, vcpu);
         }
         Exit::Smc { immediate } if Call::of_smc(immediate) == Call::Smccc => {
+            vcpu.counters.exit(ExitReason::Firmware);
             vectors::skip_instruction();
             return smccc::call(cpu, vcpu, guest.arguments());
         }
         Exit::InstructionAbort(abort) => instruction_abort(vcpu, abort),
         _ if !condition_passes(esr, vectors::return_state().1) => vectors::skip_instruction(),
         _ => {
+            vcpu.counters.exit(ExitReason::Other);
             if vcpu.domain.may_complain() {
                 warn!("{}: {exit:?} is undefined here", vcpu.domain.name);
             }
@@ -180,11 +209,10 @@ fn data_abort(
         if let Some(access) = abort.access(ipa)
             && let Some((device, offset)) = vcpu.domain.bus.find(&access)
         {
-            trace::record!(
-                "device access {=u64:#x} write {=bool}",
-                ipa.get(),
-                access.write
-            );
+            vcpu.counters.exit(ExitReason::Device);
+            if trace::is_on() {
+                record_device(ipa.get(), access.write);
+            }
             return match devices::access(vcpu, device, offset, &access, guest) {
                 Ok(()) => {
                     vectors::skip_instruction();
@@ -209,6 +237,7 @@ fn data_abort(
 /// Where there is neither memory nor device.
 #[cold]
 fn stray_access(vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort, far: u64, hpfar: u64) {
+    vcpu.counters.exit(ExitReason::Memory);
     let ipa = fault_ipa(hpfar, far);
     // Another vCPU may have been in the middle of break-before-make: what the table says now counts.
     // The table comes first: translating a write to what may only be read ends QEMU 7.2 by an assertion.
@@ -264,6 +293,7 @@ fn complain_access(vcpu: &'static Vcpu, ipa: u64, why: &str) {
 
 #[cold]
 fn instruction_abort(vcpu: &'static Vcpu, abort: Abort) {
+    vcpu.counters.exit(ExitReason::Memory);
     let (far, hpfar) = vectors::fault_address();
     let ipa = fault_ipa(hpfar, far);
     if matches!(abort.fault(), Fault::Translation(_)) && vcpu.domain.is_mapped(ipa, false) {

@@ -10,7 +10,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain, Phase, Vcpu};
-use crate::{console, cpus, frames, memory_map, power, schedule, store};
+use crate::{console, cpus, frames, memory_map, power, schedule, statistics, store};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -116,6 +116,7 @@ pub(crate) fn settle(domain: &'static Domain) {
 /// A domain has ended, and nothing that it had can be reached any more.
 pub(crate) fn stopped(domain: &'static Domain, reason: ShutdownReason) {
     info!("{}: stopped ({reason})", domain.name);
+    statistics::tell(domain);
     if is_last(domain, reason) {
         last_stop();
     }
@@ -142,6 +143,7 @@ pub(crate) fn last_stop() {
                 info!("  {}: {reason}", domain.name);
             }
         }
+        statistics::tell_cpus();
         let pool = memory_map::pool();
         info!(
             "memory: {} of {} KiB free for guests",

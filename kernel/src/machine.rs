@@ -12,6 +12,7 @@ use ::memory::{Frames, Ipa, Pa, Pages, Stage2, Stage2Kind};
 use abi::DomainId;
 use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
+use domain::counters::Counters;
 use domain::lifecycle::{RunState, ShutdownReason};
 use domain::mmio::Bus;
 use domain::set_way::SetWay;
@@ -42,6 +43,8 @@ pub(crate) struct Vcpu {
     pub(crate) context: Context,
     pub(crate) domain: &'static Domain,
     pub(crate) id: VcpuId,
+    /// What is counted of it.
+    pub(crate) counters: Counters,
     /// The CPU in whose queues it is, or that has it loaded. Changed under the lock of that CPU's timer queue.
     home: AtomicPtr<Cpu>,
     /// A bit for each CPU that it may run on.
@@ -246,6 +249,7 @@ impl Vcpu {
             context: Context::new(),
             domain,
             id,
+            counters: Counters::new(),
             home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
             affinity,
             places: Once::new(),

@@ -26,6 +26,7 @@ mod registers;
 mod schedule;
 mod signal;
 mod smccc;
+mod statistics;
 mod store;
 mod timer;
 mod trace;

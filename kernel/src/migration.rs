@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicU64;
 use arch::entry::MAX_CPUS;
 use domain::migration::{Cpus, Load};
 use domain::sched::{AddError, Parameters, RunQueue, Slot};
+use xen::Runstate;
 
 use crate::cpus;
 use crate::machine::Vcpu;
@@ -84,12 +85,17 @@ impl Cpus for All {
 
     fn set_home(&self, vcpu: &'static Vcpu, cpu: usize) {
         if let Some(cpu) = cpus::with_index(cpu) {
+            vcpu.counters.moved();
             timer::set_home(vcpu, cpu);
         }
     }
 
     fn is_loaded(&self, vcpu: &'static Vcpu) -> bool {
         vcpu.is_loaded()
+    }
+
+    fn is_ready(&self, vcpu: &'static Vcpu) {
+        schedule::account(vcpu, Runstate::Runnable);
     }
 
     fn look(&self, cpu: usize) {

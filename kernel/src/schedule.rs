@@ -97,7 +97,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
         let choice = choose(cpu);
         match choice.vcpu {
             Some(vcpu) => {
-                if let Some(resume) = load(cpu, vcpu) {
+                if let Some(resume) = load(cpu, vcpu, choice.went_on) {
                     // After the switch, which leaves an alarm for the vCPU that went.
                     timer::program(cpu, choice.slice_end.filter(|_| !interrupts::no_slices()));
                     let native = interrupts::native_wait();
@@ -113,7 +113,10 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             None => {
                 idled = true;
                 timer::program(cpu, None);
+                let asleep = arch::time::counter();
                 interrupts::idle(cpu);
+                cpu.idle_ticks
+                    .add(arch::time::counter().wrapping_sub(asleep));
             }
         }
     }
@@ -125,6 +128,8 @@ struct Choice {
     /// When the next look is due, if others wait.
     slice_end: Option<u64>,
     alone: bool,
+    /// It ran already, and has not slept since.
+    went_on: bool,
 }
 
 /// Picks from the queue. The states of the vCPU that ran and of the one that will are changed under the same
@@ -132,8 +137,10 @@ struct Choice {
 fn choose(cpu: &'static Cpu) -> Choice {
     let now = arch::time::counter();
     let mut queue = cpu.queue.lock();
-    if let Some(loaded) = cpu.loaded()
-        && loaded.run.power() == Power::Running
+    let running = cpu
+        .loaded()
+        .filter(|loaded| loaded.run.power() == Power::Running);
+    if let Some(loaded) = running
         && !loaded.run.preempt()
         && let Some(place) = loaded.place(cpu.index)
     {
@@ -153,6 +160,10 @@ fn choose(cpu: &'static Cpu) -> Choice {
                 let ready = |vcpu: &&Vcpu| vcpu.run.power() == Power::Ready;
                 migration::settle(&All, cpu.index, &queue, cpu.loaded().filter(ready));
                 return Choice {
+                    went_on: match (running, next) {
+                        (Some(before), Some(next)) => core::ptr::eq(before, next),
+                        _ => false,
+                    },
                     vcpu: next,
                     slice_end: pick.slice_end,
                     alone: queue.is_alone(),
@@ -162,8 +173,8 @@ fn choose(cpu: &'static Cpu) -> Choice {
     }
 }
 
-/// Makes `vcpu` the loaded one, fresh from its start if it was just switched on.
-fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
+/// Makes `vcpu` the loaded one, fresh from its start if it was just switched on; `went_on` if it ran already.
+fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume> {
     let start = vcpu.start.lock().take();
     if vcpu.polling.load(Ordering::Relaxed) {
         end_poll(vcpu);
@@ -176,7 +187,10 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
         return None;
     }
     if same && start.is_none() {
-        account(vcpu, Runstate::Running);
+        if !went_on {
+            account(vcpu, Runstate::Running);
+            publish(vcpu);
+        }
         if vcpu.domain.vgic.needs_enter(vcpu.id) {
             refresh(vcpu);
         }
@@ -220,6 +234,8 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<Resume> {
         interrupts::give_timer(vcpu);
     }
     account(vcpu, Runstate::Running);
+    publish(vcpu);
+    vcpu.counters.switched_in();
     crate::trace::record!(
         "switch to vCPU {=u32} of {=u16}",
         vcpu.id.get(),
@@ -255,9 +271,10 @@ fn release_loaded(vcpu: &'static Vcpu) {
 /// cannot set while it is away. Whether the timer's interrupt is active, which it stays until the CPU's timer is
 /// another's: its line may be high.
 fn save(vcpu: &'static Vcpu) -> bool {
-    if vcpu.run.power() != Power::Blocked {
+    if vcpu.run.power() == Power::Ready {
         account(vcpu, Runstate::Runnable);
     }
+    publish(vcpu);
     let notify = vcpu.domain.vgic.save(here(vcpu));
     *vcpu.interface.lock() = interrupts::save_interface();
     let active = interrupts::is_timer_active();
@@ -267,17 +284,23 @@ fn save(vcpu: &'static Vcpu) -> bool {
     active
 }
 
-/// Accounts what a vCPU that is loaded does from now on, where the guest can read it (steal time).
-fn account(vcpu: &'static Vcpu, state: Runstate) {
+/// Accounts what a vCPU does from now on.
+pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
     let id = abi::VcpuId(vcpu.id.get());
     let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset);
-    let xen = &vcpu.domain.xen;
-    xen.runstate_change(id, state, hypercalls::nanoseconds(ticks));
-    xen.publish_runstate(id, &Calling(vcpu));
+    let now = hypercalls::nanoseconds(ticks);
+    vcpu.domain.xen.runstate_change(id, state, now);
+}
+
+/// Shows the guest what was accounted of a vCPU that is loaded (steal time).
+fn publish(vcpu: &'static Vcpu) {
+    let id = abi::VcpuId(vcpu.id.get());
+    vcpu.domain.xen.publish_runstate(id, &Calling(vcpu));
 }
 
 /// Leaves no vCPU loaded: its domain ends, or it starts afresh.
 fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
+    account(vcpu, Runstate::Offline);
     let notify = vcpu.domain.vgic.save(here(vcpu));
     *vcpu.interface.lock() = VirtualState::default();
     context::unload(cpu.header());
@@ -308,11 +331,10 @@ fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
     let mut queue = cpu.queue.lock();
     match vcpu.run.block() {
         Block::Blocked => {
+            account(vcpu, Runstate::Blocked);
             if let Some(place) = vcpu.place(cpu.index) {
                 queue.block(place.slot);
             }
-            drop(queue);
-            account(vcpu, Runstate::Blocked);
             true
         }
         Block::Woken => false,

@@ -21,6 +21,7 @@ extern crate alloc;
 
 pub mod affinity;
 pub mod coprocessor;
+pub mod counters;
 pub mod exit;
 pub mod lifecycle;
 pub mod migration;

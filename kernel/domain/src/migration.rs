@@ -129,6 +129,10 @@ pub trait Cpus {
     /// Whether some of its state is still in its home's registers.
     fn is_loaded(&self, vcpu: Self::Vcpu) -> bool;
 
+    /// A vCPU that slept, or was off, waits for a CPU from now on. Called under the lock of the queue that it is put
+    /// into, and so after what was accounted of it under that lock when it went to sleep there.
+    fn is_ready(&self, _vcpu: Self::Vcpu) {}
+
     /// Makes a CPU look at its queue.
     fn look(&self, cpu: usize);
 }
@@ -147,7 +151,7 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
         found = Some(other);
     }
     let cpu = found.unwrap_or(home);
-    let must_look = insert(cpus, vcpu, cpu);
+    let must_look = insert(cpus, vcpu, cpu, true);
     if must_look || found.is_some() {
         cpus.look(cpu);
     }
@@ -174,8 +178,11 @@ fn find_room<C: Cpus>(cpus: &C, vcpu: C::Vcpu, on: usize) {
 }
 
 /// Into the queue of a CPU; whether that has to look.
-fn insert<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize) -> bool {
+fn insert<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize, woken: bool) -> bool {
     cpus.queue(cpu, |queue| {
+        if woken {
+            cpus.is_ready(vcpu);
+        }
         if let Some(wanted) = cpus.wanted(cpu) {
             wanted.fetch_or(cpus.affinity(vcpu), Ordering::Relaxed);
         }
@@ -222,7 +229,7 @@ pub fn steal<C: Cpus>(cpus: &C, cpu: usize) -> bool {
         if let Some(vcpu) = taken.flatten() {
             cpus.load().idle.remove(cpu);
             cpus.set_home(vcpu, cpu);
-            insert(cpus, vcpu, cpu);
+            insert(cpus, vcpu, cpu, false);
             return true;
         }
     }

@@ -23,6 +23,9 @@ impl Work<'_> {
         let Some(owner) = self.owner(vcpu, intid) else {
             return;
         };
+        if let Some(private) = self.private_mut(owner) {
+            private.arrivals = private.arrivals.wrapping_add(1);
+        }
         if let Some(here) = here
             && here.vcpu == owner
             && self.merge(owner, intid, here.lists)

@@ -79,6 +79,7 @@ impl State {
             active: false,
             link,
         };
+        private.arrivals = private.arrivals.wrapping_add(1);
         lists.write(index as usize, list.encode(version));
         true
     }

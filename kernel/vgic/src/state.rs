@@ -110,6 +110,8 @@ pub(crate) struct Private {
     pub(crate) folded: u64,
     /// Hardware interrupts whose line was high then.
     pub(crate) asserted: u32,
+    /// Interrupts that became pending for it so far.
+    pub(crate) arrivals: u64,
 }
 
 impl Private {
@@ -126,6 +128,7 @@ impl Private {
             loaded: false,
             folded: 0,
             asserted: 0,
+            arrivals: 0,
         }
     }
 
@@ -425,7 +428,10 @@ impl Work<'_> {
     /// Reset of what one vCPU has for itself.
     pub(crate) fn reset_vcpu(&mut self, vcpu: VcpuId) {
         if let Some(private) = self.private_mut(vcpu) {
-            *private = Private::new();
+            *private = Private {
+                arrivals: private.arrivals,
+                ..Private::new()
+            };
         }
         if let Some(flags) = self.attention.get(vcpu.index()) {
             flags.store(DIRTY, Ordering::Release);

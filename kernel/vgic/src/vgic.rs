@@ -259,6 +259,14 @@ impl Vgic {
         found
     }
 
+    /// Interrupts that became pending for a vCPU so far.
+    #[must_use]
+    pub fn arrivals(&self, vcpu: VcpuId) -> u64 {
+        let state = self.state.lock();
+        let private = state.private.get(vcpu.index());
+        private.map_or(0, |private| private.arrivals)
+    }
+
     /// An edge on an interrupt: it stays pending until the guest acknowledges it, even if the guest
     /// calls it level-sensitive. `vcpu` is whose PPI it is; for an SPI it is not looked at.
     pub fn pulse<L: ListRegisters + ?Sized>(

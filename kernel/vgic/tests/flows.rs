@@ -46,6 +46,14 @@ fn timer_straight_in() {
             domain.cpus[0].end(27);
             assert!(domain.cpus[0].physically_active.borrow().is_empty());
         }
+        assert_eq!(domain.vgic.arrivals(vcpu(0)), 5);
+        let before = domain.vgic.arrivals(vcpu(0));
+        domain.vgic.reset_vcpu(vcpu(0));
+        assert_eq!(
+            domain.vgic.arrivals(vcpu(0)),
+            before,
+            "a reset keeps the count"
+        );
     }
 }
 
