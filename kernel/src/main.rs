@@ -44,13 +44,15 @@ arch::boot_entries! { boot: boot, refused: refused, secondary: cpus::secondary }
 
 /// The boot CPU, MMU on, with nothing but the image and the tree mapped.
 fn boot(tree: &'static [u8]) {
-    console::start_early(devtree::early::console(tree), |uart| {
+    let read = Tree::new(tree);
+    let console = read.as_ref().ok().and_then(devtree::early::console_of);
+    console::start_early(console, |uart| {
         arch::entry::map_early_device(uart.registers)
     });
     arch::cpu::forget_header();
     arch::vectors::install();
     info!("Viaduct {}", env!("CARGO_PKG_VERSION"));
-    if let Err(error) = start(tree) {
+    if let Err(error) = read.map_err(Error::from).and_then(start) {
         error!("{error}");
         error!("cannot go on");
         signal::stop_early(tree, error.stop());
@@ -59,8 +61,8 @@ fn boot(tree: &'static [u8]) {
 }
 
 /// Everything that can fail, in order.
-fn start(tree: &'static [u8]) -> Result<(), Error> {
-    let board = Board::from_tree(tree)?;
+fn start(tree: Tree<'static>) -> Result<(), Error> {
+    let board = Board::read(&tree)?;
     info!("board: {}", board.model);
     let mut told = arrayvec::ArrayVec::<(arrayvec::ArrayString<64>, &'static str), 8>::new();
     let options = Options::parse(&board.bootargs, |word, why| {
@@ -78,7 +80,8 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
     failure::set_action(options.on_panic);
     lifecycle::set_action(options.on_last_stop);
 
-    let own_tree = PaRange::new(Pa::new(tree.as_ptr().addr() as u64), tree.len() as u64)
+    let bytes = tree.bytes();
+    let own_tree = PaRange::new(Pa::new(bytes.as_ptr().addr() as u64), bytes.len() as u64)
         .ok_or(Error::Missing("a device tree"))?;
     memory_map::start(&board, own_tree)?;
     power::start(&board);
@@ -103,7 +106,7 @@ fn start(tree: &'static [u8]) -> Result<(), Error> {
             }
         });
     let planner = Planner::new(&board, bundle);
-    let configs = planner.describe(Tree::new(tree)?, &memory_map::taken(), &mut |problem| {
+    let configs = planner.describe(tree, &memory_map::taken(), &mut |problem| {
         problems.push(problem);
     });
     problems.iter().for_each(create::tell);

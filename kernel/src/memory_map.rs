@@ -170,15 +170,8 @@ fn build_map(board: &Board, heap: PaRange) -> Result<Stage1, Error> {
         map.map(*range, Stage1Kind::Data)
             .map_err(|error| Error::Map(error, "memory"))?;
     }
-    // Page by page: guard pages are taken out of it later, and a block that holds these very tables cannot
-    // be split while they are in use.
-    let mut at = heap.start();
-    while at < heap.end() {
-        let page = PaRange::new(at, PAGE_SIZE).ok_or(Error::NoMemory)?;
-        map.map(page, Stage1Kind::Data)
-            .map_err(|error| Error::Map(error, "the heap"))?;
-        at = page.end();
-    }
+    map.map_pages(heap, Stage1Kind::Data)
+        .map_err(|error| Error::Map(error, "the heap"))?;
     for (range, kind) in parts {
         map.map(range, kind)
             .map_err(|error| Error::Map(error, "the image"))?;

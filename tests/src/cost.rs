@@ -46,7 +46,7 @@ pub const LIMITS: [Limit; 16] = [
     limit("event-send-masked", 150, 275),
     limit("grant-copy-4k", 900, 1_530),
     limit("grant-map-unmap", 900, 2_275),
-    limit("boot-16-mib", 1_400_000, 2_130_000),
+    limit("boot-16-mib", 1_400_000, 1_990_000),
     limit("boot-16-mib-more", 950_000, 1_175_000),
 ];
 

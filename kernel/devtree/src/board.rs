@@ -8,7 +8,7 @@ mod tests;
 use arrayvec::{ArrayString, ArrayVec};
 use memory::{Pa, PaRange};
 
-use crate::{Error, Led, Uart};
+use crate::{Error, Led, Tree, Uart};
 
 /// CPUs that are used; further ones are counted and left alone.
 pub const MAX_CPUS: usize = 8;
@@ -148,6 +148,14 @@ impl Board {
     /// Reads the board from the bytes of its tree. What Viaduct cannot do without is RAM, a CPU and a GIC
     /// with virtualization; anything else may be missing.
     pub fn from_tree(tree: &[u8]) -> Result<Self, Error> {
+        Self::read(&Tree::new(tree)?)
+    }
+
+    /// The same of a tree that has been checked.
+    ///
+    /// # Errors
+    /// What is missing, or more than there is room for.
+    pub fn read(tree: &Tree<'_>) -> Result<Self, Error> {
         let mut board = Self::empty();
         read::fill(&mut board, tree)?;
         Ok(board)

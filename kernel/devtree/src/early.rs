@@ -13,8 +13,13 @@ const MAX_ALIASES: usize = 4;
 /// the first that Viaduct can drive and that nothing is attached to. `None` if there is none, or these bytes
 /// are not a tree.
 pub fn console(tree: &[u8]) -> Option<Uart> {
-    let tree = Tree::new(tree).ok()?;
-    find(&tree, tree.find("/chosen"), || tree.find("/aliases"))
+    console_of(&Tree::new(tree).ok()?)
+}
+
+/// The same of a tree that has been checked.
+#[must_use]
+pub fn console_of(tree: &Tree<'_>) -> Option<Uart> {
+    find(tree, tree.find("/chosen"), || tree.find("/aliases"))
 }
 
 /// The same, for whoever has met the two nodes already.

@@ -112,6 +112,14 @@ impl<M: TableMemory> Stage1<M> {
         self.0.map(start, start, range.size(), kind.attributes())
     }
 
+    /// Maps whole pages one to one, and each by itself: what guard pages are taken out of later, where no block could
+    /// be split since the tables themselves lie in it.
+    pub fn map_pages(&mut self, range: PaRange, kind: Stage1Kind) -> Result<(), MapError> {
+        let start = range.start().get();
+        self.0
+            .map_pages(start, start, range.size(), kind.attributes())
+    }
+
     /// Removes the mapping of whole pages: guard pages.
     pub fn unmap(&mut self, range: PaRange, tlb: &impl Invalidate) -> Result<(), MapError> {
         self.0.unmap(range.start().get(), range.size(), tlb)

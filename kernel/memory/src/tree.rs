@@ -155,11 +155,34 @@ impl<M: TableMemory> Tree<M> {
         size: u64,
         attributes: u64,
     ) -> Result<(), MapError> {
+        self.map_from(FIRST_LEVEL, input, output, size, attributes)
+    }
+
+    /// The same in pages alone: for what will be unmapped in part while nothing may be split.
+    pub fn map_pages(
+        &mut self,
+        input: u64,
+        output: u64,
+        size: u64,
+        attributes: u64,
+    ) -> Result<(), MapError> {
+        self.map_from(LAST_LEVEL, input, output, size, attributes)
+    }
+
+    /// The same, in leaves of `first` and the levels below it.
+    fn map_from(
+        &mut self,
+        first: u32,
+        input: u64,
+        output: u64,
+        size: u64,
+        attributes: u64,
+    ) -> Result<(), MapError> {
         self.check(input, output, size)?;
         let mut done = 0;
         while done < size {
             let (from, to, left) = (input + done, output + done, size - done);
-            let level = (FIRST_LEVEL..=LAST_LEVEL)
+            let level = (first..=LAST_LEVEL)
                 .find(|&level| {
                     let block = leaf_size(level);
                     (from | to).is_multiple_of(block) && left >= block
@@ -170,19 +193,21 @@ impl<M: TableMemory> Tree<M> {
                 LAST_LEVEL => LAST_LEVEL,
                 _ => level.max(self.walk(from).2),
             };
-            self.map_leaf(from, to, level, attributes)?;
-            done += leaf_size(level);
+            done += self.map_leaves(from, to, left, level, attributes)?;
         }
         Ok(())
     }
 
-    fn map_leaf(
+    /// Maps the leaf at `from`, and those behind it in the same table as far as `left` bytes go and nothing is
+    /// there: the way down is gone once for all of them. Returns how many bytes it were.
+    fn map_leaves(
         &mut self,
         from: u64,
         to: u64,
+        left: u64,
         leaf_level: u32,
         attributes: u64,
-    ) -> Result<(), MapError> {
+    ) -> Result<u64, MapError> {
         let mut table = self.root;
         for level in FIRST_LEVEL..leaf_level {
             let (page, index) = self.slot(table, level, from);
@@ -207,8 +232,17 @@ impl<M: TableMemory> Tree<M> {
         } else {
             0
         };
-        self.memory.set(page, index, to | attributes | VALID | kind);
-        Ok(())
+        let size = leaf_size(leaf_level);
+        let (mut done, mut index) = (0, index);
+        loop {
+            self.memory
+                .set(page, index, (to + done) | attributes | VALID | kind);
+            done += size;
+            index += 1;
+            if index == ENTRIES || left - done < size || self.memory.get(page, index) & VALID != 0 {
+                return Ok(done);
+            }
+        }
     }
 
     /// Removes whatever is mapped in `size` bytes from `input`; blocks that lie there only in part are

@@ -119,6 +119,21 @@ fn unmapping_a_page_splits_the_block_and_breaks_before_it_makes() {
 }
 
 #[test]
+fn pages_stay_pages_where_a_block_would_fit() {
+    let mut tree = Tree::new(Arena::default(), 1).unwrap();
+    let (start, size) = (CHUNK_SIZE - PAGE_SIZE, 2 * CHUNK_SIZE);
+    tree.map_pages(start, start, size, 0).unwrap();
+    let mut leaves = 0;
+    tree.for_each_leaf(|leaf| {
+        assert_eq!((leaf.size, leaf.input), (PAGE_SIZE, leaf.output));
+        leaves += 1;
+    });
+    assert_eq!(leaves, size / PAGE_SIZE);
+    // Where the run of free entries ends, the rest is refused.
+    assert_eq!(tree.map_pages(0, 0, CHUNK_SIZE, 0), Err(MapError::Occupied));
+}
+
+#[test]
 fn a_block_is_mapped_where_a_table_has_become_empty() {
     let mut tree = tree(&Arena::default());
     let tlb = Counter::default();

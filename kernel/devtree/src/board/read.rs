@@ -49,8 +49,7 @@ struct Reader<'a, 'b> {
 }
 
 /// Fills an empty board.
-pub(super) fn fill(board: &mut Board, tree: &[u8]) -> Result<(), Error> {
-    let tree = Tree::new(tree)?;
+pub(super) fn fill(board: &mut Board, tree: &Tree<'_>) -> Result<(), Error> {
     let mut reader = Reader {
         board,
         gic: None,
@@ -66,8 +65,8 @@ pub(super) fn fill(board: &mut Board, tree: &[u8]) -> Result<(), Error> {
     for range in tree.reservations() {
         reader.reserve(range, false)?;
     }
-    reader.walk(&tree)?;
-    reader.conclude(&tree)
+    reader.walk(tree)?;
+    reader.conclude(tree)
 }
 
 impl<'a> Reader<'a, '_> {
