@@ -11,6 +11,7 @@ use arch::{cache, tlb};
 use devtree::guest::{DomainConfig, Enhanced};
 use devtree::plan::{self, Plan, Planner};
 use devtree::{Problem, Severity};
+use domain::life::Policy;
 use domain::migration::bit;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
@@ -23,7 +24,7 @@ use crate::interrupts::{self, Virtual};
 use crate::machine::{
     self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
 };
-use crate::{devices, load, memory_map, migration, registers, schedule, store};
+use crate::{devices, lifecycle, load, memory_map, migration, registers, schedule, store};
 
 /// Why a guest could not be built.
 #[derive(Debug)]
@@ -270,6 +271,7 @@ impl Builder<'_, '_> {
                 pages,
             },
             frames: Frames::new(chunks, mapped / PAGE_SIZE).ok_or(Error::Heap)?,
+            policy: Policy::default(),
         })));
         let vcpus = Self::vcpus(domain, config)?;
         domain.set_vcpus(vcpus);
@@ -284,6 +286,7 @@ impl Builder<'_, '_> {
                 entry: plan.place.entry.get(),
                 argument: plan.place.tree.start().get(),
             });
+            lifecycle::begin(domain);
             if first.run.claim().is_ok() && first.run.complete() {
                 schedule::enqueue(first);
             }

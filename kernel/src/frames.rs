@@ -12,7 +12,6 @@ use ::memory::{Owner, Stage2};
 use abi::{DomainId, Errno};
 use arch::entry::MAX_CPUS;
 use arch::{cache, tlb};
-use domain::lifecycle::ShutdownReason;
 use sync::Grace;
 
 use crate::cpus::{self, Cpu};
@@ -27,7 +26,6 @@ static DEPARTING: AtomicU32 = AtomicU32::new(0);
 /// What a domain that has ended gives back when no CPU can touch it any more.
 pub(crate) struct Departed {
     ticket: u32,
-    reason: ShutdownReason,
     _stage2: Option<Stage2>,
     _pages: Option<alloc::vec::Vec<Pages>>,
 }
@@ -56,9 +54,8 @@ fn collect() {
             .take_if(|departed| is_over(departed.ticket));
         if let Some(departed) = departed {
             DEPARTING.fetch_sub(1, Ordering::Relaxed);
-            let reason = departed.reason;
             drop(departed);
-            lifecycle::stopped(domain, reason);
+            lifecycle::stopped(domain);
         }
     }
 }
@@ -81,7 +78,7 @@ fn leave(chunk: Option<Pa>) {
 
 /// A domain that has ended, whose translations are forgotten, gives back all it has: now what nobody else
 /// holds, the rest when it is released.
-pub(crate) fn depart(domain: &'static Domain, reason: ShutdownReason) {
+pub(crate) fn depart(domain: &'static Domain) {
     let holdings = domain.holdings.lock().take();
     let ticket = GRACE.draw();
     let mut frames = domain.frames.lock();
@@ -99,7 +96,6 @@ pub(crate) fn depart(domain: &'static Domain, reason: ShutdownReason) {
     drop(frames);
     *domain.departed.lock() = Some(Departed {
         ticket,
-        reason,
         _stage2: stage2,
         _pages: pages,
     });

@@ -13,7 +13,8 @@ use abi::DomainId;
 use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
 use domain::counters::Counters;
-use domain::lifecycle::{RunState, ShutdownReason};
+use domain::life::{Life, Policy, State};
+use domain::lifecycle::RunState;
 use domain::mmio::Bus;
 use domain::set_way::SetWay;
 use domain::sysreg::SystemRegisters;
@@ -71,23 +72,10 @@ pub(crate) struct Vcpu {
     pub(crate) poll_deadline: AtomicU64,
     /// When the first of the domain's watchdogs runs out; vCPU 0 carries them.
     pub(crate) watchdog_deadline: AtomicU64,
+    /// Until when the domain is to shut down that was asked to; vCPU 0 carries it.
+    pub(crate) shutdown_deadline: AtomicU64,
     /// It sleeps in `SCHEDOP_poll`.
     pub(crate) polling: AtomicBool,
-}
-
-/// How far a domain has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
-    /// Its vCPUs may run.
-    Running,
-    /// It is to end for this reason; some CPU still has state of it.
-    Stopping(ShutdownReason),
-    /// No CPU has state of it any more; what it holds is being given back.
-    Releasing(ShutdownReason),
-    /// All that it wrote is with the console, and what it holds is being given back.
-    Closing(ShutdownReason),
-    /// It has ended, and holds nothing any more.
-    Stopped(ShutdownReason),
 }
 
 /// What a domain gives back when it ends.
@@ -131,10 +119,15 @@ pub(crate) struct Domain {
     /// What its trapped registers hold.
     pub(crate) registers: SystemRegisters,
     vcpus: Once<Box<[Vcpu]>>,
-    pub(crate) phase: SpinLock<Phase>,
+    /// What it is doing. Held while its vCPUs are held back or let go, so that one CPU at a time does that.
+    pub(crate) life: SpinLock<Life>,
+    /// System counter when it was paused.
+    pub(crate) paused_at: AtomicU64,
     pub(crate) holdings: SpinLock<Option<Holdings>>,
     /// The frames of its RAM; also after its end, while others hold some.
     pub(crate) frames: SpinLock<Frames>,
+    /// All that it wrote is with the console, and what it holds is being given back.
+    pub(crate) closing: AtomicBool,
     /// What it held, between its end and the moment when no CPU can touch it any more.
     pub(crate) departed: SpinLock<Option<Departed>>,
     /// It has ended and is disconnected: others do not find it any more.
@@ -166,6 +159,7 @@ pub(crate) struct Parts {
     pub(crate) registers: SystemRegisters,
     pub(crate) holdings: Holdings,
     pub(crate) frames: Frames,
+    pub(crate) policy: Policy,
 }
 
 impl Domain {
@@ -185,9 +179,11 @@ impl Domain {
             bus: parts.bus,
             registers: parts.registers,
             vcpus: Once::new(),
-            phase: SpinLock::new(Phase::Running),
+            life: SpinLock::new(Life::new(parts.policy)),
+            paused_at: AtomicU64::new(0),
             holdings: SpinLock::new(Some(parts.holdings)),
             frames: SpinLock::new(parts.frames),
+            closing: AtomicBool::new(false),
             departed: SpinLock::new(None),
             gone: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
@@ -211,9 +207,14 @@ impl Domain {
         self.vcpus().get(id.get() as usize)
     }
 
-    /// Whether it may still run.
+    /// What it is doing.
+    pub(crate) fn state(&self) -> State {
+        self.life.lock().state()
+    }
+
+    /// Whether it may still run, now or when it is resumed.
     pub(crate) fn is_running(&self) -> bool {
-        matches!(*self.phase.lock(), Phase::Running)
+        self.state().is_alive()
     }
 
     /// Whether an address is this domain's RAM. Pages do not cross chunks, and chunks have one owner.
@@ -264,6 +265,7 @@ impl Vcpu {
             physical_deadline: AtomicU64::new(u64::MAX),
             poll_deadline: AtomicU64::new(u64::MAX),
             watchdog_deadline: AtomicU64::new(u64::MAX),
+            shutdown_deadline: AtomicU64::new(u64::MAX),
             polling: AtomicBool::new(false),
         }
     }

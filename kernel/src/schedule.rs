@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use arch::context;
 use arch::vectors::{self, Resume};
-use domain::lifecycle::{Block, Power, Wake};
+use domain::lifecycle::{Block, Hold, Power, Wake};
 use domain::migration;
 use domain::set_way::SetWay;
 use domain::timer::PhysicalTimer;
@@ -250,7 +250,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
 /// Says that this CPU is about to load a vCPU. `false`, and nothing said, if its domain ends.
 fn claim_loaded(vcpu: &'static Vcpu) -> bool {
     vcpu.loaded.store(true, Ordering::Relaxed);
-    // The lock of the domain's phase puts the two in order: who ends the domain sees the vCPU loaded, or
+    // The lock of the domain's life puts the two in order: who ends the domain sees the vCPU loaded, or
     // is seen here.
     let claimed = vcpu.domain.is_running();
     if !claimed {
@@ -395,6 +395,23 @@ pub(crate) fn remove(vcpu: &'static Vcpu) {
     vcpu.run.hold();
     unqueue(vcpu);
     look(vcpu.home());
+}
+
+/// Holds a vCPU back until [`let_go`]. The caller has the lock of its domain's life.
+pub(crate) fn hold(vcpu: &'static Vcpu) {
+    match vcpu.run.hold() {
+        Hold::Dequeue => unqueue(vcpu),
+        // That CPU takes it out of its queue when it finds it held: until then it may be let go again.
+        Hold::Kick => look(vcpu.home()),
+        Hold::Nothing => {}
+    }
+}
+
+/// Lets a vCPU run again that [`hold`] held back. The caller has the lock of its domain's life.
+pub(crate) fn let_go(vcpu: &'static Vcpu) {
+    if vcpu.run.release() {
+        enqueue(vcpu);
+    }
 }
 
 /// Out of its home's queue. If it is on its way to another CPU, that finds it held.

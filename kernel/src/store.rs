@@ -102,6 +102,12 @@ fn ask(kind: u32, payload: &[u8]) -> Result<(), AddError> {
     store.answer().map(|_| ()).map_err(|_| AddError::NoMemory)
 }
 
+/// Writes a node below a guest's home.
+pub(crate) fn set(id: DomainId, key: &str, value: &str) -> Result<(), AddError> {
+    let request = format!("/local/domain/{}/{key}\0{value}", id.0);
+    ask(WRITE, request.as_bytes())
+}
+
 /// Gives a guest its place in the store, and what it expects to find there (what Xen's tools write for a
 /// domain).
 pub(crate) fn add(

@@ -4,6 +4,7 @@
 
 use core::sync::atomic::Ordering;
 
+use domain::life::State;
 use domain::lifecycle::ShutdownReason;
 use vgic::IntId;
 
@@ -90,6 +91,7 @@ pub(crate) fn rearm(vcpu: &Vcpu) {
         &vcpu.physical_deadline,
         &vcpu.poll_deadline,
         &vcpu.watchdog_deadline,
+        &vcpu.shutdown_deadline,
     ]
     .into_iter()
     .map(|deadline| deadline.load(Ordering::Relaxed))
@@ -139,7 +141,10 @@ fn expired(vcpu: &'static Vcpu, now: u64) {
     if take_due(&vcpu.poll_deadline, now) {
         schedule::kick(vcpu);
     }
-    if take_due(&vcpu.watchdog_deadline, now) {
+    if take_due(&vcpu.shutdown_deadline, now) {
+        lifecycle::shutdown_is_late(domain);
+    }
+    if take_due(&vcpu.watchdog_deadline, now) && domain.state() != State::Paused {
         let system_time = hypercalls::nanoseconds(now.wrapping_sub(domain.counter_offset));
         if domain.xen.watchdog_expired(system_time) {
             lifecycle::end(domain, ShutdownReason::Watchdog);
@@ -147,6 +152,18 @@ fn expired(vcpu: &'static Vcpu, now: u64) {
             arm_watchdog(domain);
         }
     }
+}
+
+/// The domain is to have shut down in so many seconds: vCPU 0 carries the alarm.
+pub(crate) fn arm_shutdown(domain: &'static Domain, seconds: u64) {
+    let Some(vcpu) = domain.vcpus().first() else {
+        return;
+    };
+    let ticks = seconds.saturating_mul(platform::timer::frequency());
+    let deadline = platform::timer::now().saturating_add(ticks).min(NEVER - 1);
+    vcpu.shutdown_deadline.store(deadline, Ordering::Relaxed);
+    rearm(vcpu);
+    schedule::look(vcpu.home());
 }
 
 /// The guest set or stopped a watchdog: vCPU 0 carries the alarm for the first.

@@ -23,6 +23,7 @@ pub mod affinity;
 pub mod coprocessor;
 pub mod counters;
 pub mod exit;
+pub mod life;
 pub mod lifecycle;
 pub mod migration;
 pub mod mmio;

@@ -126,6 +126,13 @@ impl XenState {
         self.watchdogs.0.lock().iter().flatten().min().copied()
     }
 
+    /// The domain did not run for so many nanoseconds: its watchdogs run out that much later.
+    pub fn postpone_watchdogs(&self, by: u64) {
+        for deadline in self.watchdogs.0.lock().iter_mut().flatten() {
+            *deadline = deadline.saturating_add(by);
+        }
+    }
+
     /// Whether a watchdog has run out at `now`: the domain is then shut down with
     /// `abi::sched::SHUTDOWN_WATCHDOG`.
     #[must_use]
