@@ -47,6 +47,7 @@ pub struct Machine {
     icount: bool,
     alone: bool,
     monitor: bool,
+    first_uart: bool,
 }
 
 impl Machine {
@@ -73,6 +74,7 @@ impl Machine {
             icount: false,
             alone: false,
             monitor: false,
+            first_uart: false,
         }
     }
 
@@ -193,6 +195,13 @@ impl Machine {
         self
     }
 
+    /// The console is the first UART, the PL011 (`raspi4b` only; its tree must say so).
+    #[must_use]
+    pub fn on_first_uart(mut self) -> Self {
+        self.first_uart = true;
+        self
+    }
+
     /// Starts it. `name` is that of the test; the console is kept as `target/tests/NAME.log`.
     #[must_use]
     pub fn start(&self, name: &str) -> Console {
@@ -208,7 +217,7 @@ impl Machine {
         } else {
             command.arg("none");
         }
-        if self.board == Board::RaspberryPi4 {
+        if self.board == Board::RaspberryPi4 && !self.first_uart {
             command.args(["-serial", "null"]);
         }
         command.args(["-serial", "stdio"]);

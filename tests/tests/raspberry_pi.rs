@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use viaduct_inspect::{Fate, Guest, Inputs, Report, image_size};
+use viaduct_inspect::{Fate, Inputs, Report, image_size};
 use viaduct_tests::demo::Contents;
-use viaduct_tests::{Image, Machine, Monitor, pi4_tree, pi4_trees, root, scratch, seconds};
+use viaduct_tests::{
+    Bundle, Guest, Image, Machine, Monitor, pi4_tree, pi4_trees, root, scratch, seconds,
+};
 
 /// Cells that the firmware writes into `/memory@0`, and MiB.
 const MEMORY: [(&str, u64); 4] = [
@@ -25,7 +27,7 @@ fn edited(tree: &Path, name: &str, edits: &[&[&str]]) -> PathBuf {
     let path = scratch().join(name);
     std::fs::copy(tree, &path).expect("a tree to edit");
     for words in edits {
-        let (options, rest) = words.split_at(usize::from(words[0] == "-r"));
+        let (options, rest) = words.split_at(usize::from(["-r", "-c"].contains(&words[0])));
         let kind: &[&str] = if options.is_empty() { &words[..2] } else { &[] };
         let rest = if kind.is_empty() { rest } else { &words[2..] };
         let status = Command::new("fdtput")
@@ -77,7 +79,7 @@ fn every_board_of_the_family_gets_its_guests() {
                 report.board.console.is_some() && report.board.led.is_some(),
                 "{board}"
             );
-            let built = |guest: &&Guest<'_>| matches!(guest.fate, Fate::Built(_));
+            let built = |guest: &&viaduct_inspect::Guest<'_>| matches!(guest.fate, Fate::Built(_));
             assert_eq!(
                 report.guests.iter().filter(built).count(),
                 2,
@@ -85,6 +87,68 @@ fn every_board_of_the_family_gets_its_guests() {
             );
         }
     }
+}
+
+/// `dtoverlay=disable-bt`: what the overlay changes in the tree, and the console is the PL011.
+#[test]
+fn the_console_may_be_the_pl011() {
+    let edits: [&[&str]; 4] = [
+        &["-t", "s", "/chosen", "stdout-path", "serial1:115200n8"],
+        &["-t", "s", "/aliases", "serial1", "/soc/serial@7e201000"],
+        &["-r", "/soc/serial@7e201000/bluetooth"],
+        &["-t", "s", "/soc/serial@7e215040", "status", "disabled"],
+    ];
+    let tree = edited(&pi4_tree(), "pl011.dtb", &edits);
+    let bundle = Contents::Unikernels.bundle(None, None).unwrap();
+    let machine = Machine::pi4().tree(tree).bundle(bundle).on_first_uart();
+    let mut console = machine.start("pi4-pl011");
+    console.expect("hello-1| hello: heartbeat 1", seconds(60));
+    console.expect("hello-2| hello: heartbeat 1", seconds(60));
+}
+
+/// Six guests of 256 MiB do not fit into the first GiB: RAM above it is found and used. (QEMU replaces nodes named
+/// `memory`, so this one has another name; what counts is its `device_type`.)
+#[test]
+fn memory_above_1_gib_is_given_to_guests() {
+    let high = [
+        "-t",
+        "x",
+        "/upper@40000000",
+        "reg",
+        "0",
+        "40000000",
+        "40000000",
+    ];
+    let edits: [&[&str]; 3] = [
+        &["-c", "/upper@40000000"],
+        &["-t", "s", "/upper@40000000", "device_type", "memory"],
+        &high,
+    ];
+    let tree = edited(&pi4_tree(), "high-memory.dtb", &edits);
+    let mut bundle = Bundle::new("high-memory");
+    for number in 1..=6 {
+        bundle = bundle.guest(Guest::hello(&format!("hello-{number}")).memory_mib(256));
+    }
+    let machine = Machine::pi4().tree(tree).bundle(bundle.write());
+    let mut console = machine.start("pi4-high-memory");
+    for number in 1..=6 {
+        console.expect(&format!("hello-{number}| hello: heartbeat 1"), seconds(120));
+    }
+    assert!(console.lines_with("viaduct| error").is_empty());
+}
+
+/// Reset by the watchdog: a QEMU that may not reboot ends.
+#[test]
+fn the_watchdog_resets_the_board() {
+    let bundle = Bundle::new("pi4-reset")
+        .guest(Guest::hello("hello").boot_arguments("count=1 period=1ms"))
+        .write();
+    let machine = Machine::pi4()
+        .bundle(bundle)
+        .argument("on-last-stop=reboot");
+    let mut console = machine.start("pi4-reset");
+    console.expect("all guests have stopped", seconds(60));
+    assert_eq!(console.expect_exit(seconds(30)), 0);
 }
 
 /// GPLEV1, the levels of pins 32 to 57, and the light's pin 42 in it.
