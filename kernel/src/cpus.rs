@@ -17,7 +17,7 @@ use platform::cpu_start;
 use sync::{Once, SpinLock};
 
 use crate::machine::Vcpu;
-use crate::{exits, interrupts, memory_map, power, schedule, smccc, trace};
+use crate::{exits, interrupts, memory_map, power, schedule, serrors, smccc, trace};
 
 /// How long a CPU may take to come up, in milliseconds.
 const START_TIMEOUT_MS: u64 = 500;
@@ -66,8 +66,8 @@ static READY: AtomicU32 = AtomicU32::new(0);
 
 arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
-    hvc: exits::hvc, interrupt: exits::interrupt, synchronous: exits::synchronous,
-    serror: exits::serror, fatal: crate::failure::fatal,
+    call: exits::call, interrupt: exits::interrupt, synchronous: exits::synchronous,
+    serror: serrors::taken, fatal: crate::failure::fatal,
 }
 
 impl Cpu {
@@ -174,6 +174,7 @@ pub(crate) fn adopt_boot_cpu(board: &Board) -> Option<()> {
     let cpu = Box::leak(Box::new(Cpu::new(index, top, emergency_top, stack, guard)));
     arch::cpu::adopt(&cpu.header);
     arch::context::prepare_cpu();
+    serrors::drop_old(cpu);
     cpu.online.store(true, Ordering::Relaxed);
     Some(())
 }
@@ -273,6 +274,7 @@ pub(crate) fn secondary(argument: usize) {
     arch::cpu::adopt(&cpu.header);
     arch::mmu::forbid_writable_code();
     arch::context::prepare_cpu();
+    serrors::drop_old(cpu);
     smccc::judge_cpu();
     interrupts::start_cpu();
     cpu.online.store(true, Ordering::Release);

@@ -2,9 +2,11 @@
 
 use core::sync::atomic::Ordering;
 
+use ::memory::Ipa;
 use arch::context::Registers;
 use devtree::guest_tree::GuestGic;
 use devtree::plan::GuestMachine;
+use domain::exit::Abort;
 use domain::mmio::{Access, Bus, Device};
 use log::warn;
 use vgic::{AccessError, IntId, Notify, Region, Width};
@@ -102,6 +104,46 @@ impl vgic::Others for Neighbours {
         core::hint::spin_loop();
         turn < PATIENCE
     }
+}
+
+/// Carries out the access of a word to a device, if it is one of those that guests make most, and that take no more
+/// than a look. `false`, and nothing done, if not.
+#[inline(always)]
+pub(crate) fn at_once(vcpu: &'static Vcpu, ipa: Ipa, abort: Abort, guest: &mut Registers) -> bool {
+    let domain = vcpu.domain;
+    let Some((device, offset)) = domain.bus.find_word(ipa) else {
+        return false;
+    };
+    let region = match device {
+        Device::Distributor => Region::Distributor,
+        Device::Redistributor => Region::Redistributor,
+        Device::Vpl011 => {
+            let flags = domain
+                .uart
+                .as_ref()
+                .filter(|_| !abort.is_write())
+                .and_then(|uart| uart.device.read_at_once(u64::from(offset)));
+            return give(guest, abort, flags);
+        }
+    };
+    if abort.is_write() {
+        let value = guest.get(abort.register()) as u32;
+        domain.vgic.write_at_once(vcpu.id, region, offset, value)
+    } else {
+        give(
+            guest,
+            abort,
+            domain.vgic.read_at_once(vcpu.id, region, offset),
+        )
+    }
+}
+
+#[inline(always)]
+fn give(guest: &mut Registers, abort: Abort, value: Option<u32>) -> bool {
+    if let Some(value) = value {
+        guest.set(abort.register(), u64::from(value));
+    }
+    value.is_some()
 }
 
 /// Carries out an access that hit a device; the guest's register is read or written.

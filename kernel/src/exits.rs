@@ -8,8 +8,12 @@ use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
 use domain::coprocessor::condition_passes;
 use domain::counters::ExitReason;
-use domain::exit::{Abort, Call, ESR_HVC_SMCCC, ESR_HYPERCALL, Exit, Fault, Wait, fault_ipa};
+use domain::exit::{
+    self, Abort, ESR_HVC_SMCCC, ESR_HYPERCALL, ESR_SMC_SMCCC, Exit, Fault, SystemRegister, Wait,
+    fault_ipa,
+};
 use domain::lifecycle::ShutdownReason;
+use domain::psci;
 use log::warn;
 use xen::Outcome;
 
@@ -19,61 +23,88 @@ use crate::interrupts;
 use crate::machine::Vcpu;
 use crate::{devices, lifecycle, registers, schedule, smccc, timer, trace};
 
-/// HVC: hypercalls, PSCI and SMCCC.
-pub(crate) fn hvc(
+/// HVC and SMC: hypercalls, PSCI and SMCCC. Nothing on the way of a call that is answered at once needs a place on the
+/// stack: whatever does is a function of its own, and the last thing that is called.
+pub(crate) fn call(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Arguments,
     esr: u64,
 ) -> Resume {
     if trace::is_on() {
-        record_hvc(esr, guest.get::<16>(), guest.get::<0>());
+        return traced_call(cpu, vcpu, guest, esr);
     }
+    serve_call(cpu, vcpu, guest, esr)
+}
+
+#[cold]
+#[inline(never)]
+fn traced_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments, esr: u64) -> Resume {
+    trace::record!(
+        "call {=u64:#x} x16 {=u64} x0 {=u64:#x}",
+        esr,
+        guest.get::<16>(),
+        guest.get::<0>()
+    );
+    serve_call(cpu, vcpu, guest, esr)
+}
+
+#[inline(always)]
+fn serve_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments, esr: u64) -> Resume {
     if esr == ESR_HYPERCALL {
         vcpu.counters.exit(ExitReason::Hypercall);
-        let mut arguments = [
-            guest.get::<0>(),
-            guest.get::<1>(),
-            guest.get::<2>(),
-            guest.get::<3>(),
-            guest.get::<4>(),
-        ];
-        return match xen::hypercall(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
-            Outcome::Return(value) => {
+        return match xen::at_once(guest.get::<16>(), guest.get::<0>()) {
+            Some(value) => {
                 guest.set::<0>(value as u64);
                 schedule::leave(cpu, vcpu)
             }
-            outcome => hypercall_outcome(cpu, vcpu, guest, outcome, arguments),
+            None => hypercall(cpu, vcpu, guest),
         };
     }
-    if esr == ESR_HVC_SMCCC {
-        vcpu.counters.exit(ExitReason::Firmware);
-        return smccc::call(cpu, vcpu, guest);
+    if esr == ESR_SMC_SMCCC {
+        vectors::skip_long_instruction();
+    } else if esr != ESR_HVC_SMCCC {
+        return unknown_call(cpu, vcpu, esr);
     }
+    vcpu.counters.exit(ExitReason::Firmware);
+    match psci::at_once(guest.get::<0>()) {
+        Some(value) => {
+            guest.set::<0>(value);
+            schedule::leave(cpu, vcpu)
+        }
+        None => smccc::call(cpu, vcpu, guest),
+    }
+}
+
+/// Any other immediate is no call that anybody knows. An undefined instruction is reported at itself.
+#[cold]
+#[inline(never)]
+fn unknown_call(cpu: &'static Cpu, vcpu: &'static Vcpu, esr: u64) -> Resume {
     vcpu.counters.exit(ExitReason::Other);
-    // Any other immediate is no call that anybody knows. An undefined instruction is reported at itself.
-    vectors::repeat_hvc();
-    inject::inject(Exception::Undefined);
+    let exit = Exit::decode(esr);
+    if matches!(exit, Exit::Hvc { .. }) {
+        vectors::repeat_hvc();
+    }
+    undefined(vcpu, exit);
     schedule::leave(cpu, vcpu)
 }
 
-/// Out of the way: the registers that a record takes would cost every call their place on the stack.
-#[cold]
 #[inline(never)]
-fn record_hvc(esr: u64, x16: u64, x0: u64) {
-    trace::record!("hvc {=u64:#x} x16 {=u64} x0 {=u64:#x}", esr, x16, x0);
-}
-
-#[cold]
-#[inline(never)]
-fn record_device(ipa: u64, write: bool) {
-    trace::record!("device access {=u64:#x} write {=bool}", ipa, write);
-}
-
-#[cold]
-#[inline(never)]
-fn record_register(esr: u64) {
-    trace::record!("system register {=u64:#x}", esr);
+fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    let mut arguments = [
+        guest.get::<0>(),
+        guest.get::<1>(),
+        guest.get::<2>(),
+        guest.get::<3>(),
+        guest.get::<4>(),
+    ];
+    match xen::hypercall(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
+        Outcome::Return(value) => {
+            guest.set::<0>(value as u64);
+            schedule::leave(cpu, vcpu)
+        }
+        outcome => hypercall_outcome(cpu, vcpu, guest, outcome, arguments),
+    }
 }
 
 #[cold]
@@ -129,46 +160,48 @@ pub(crate) fn interrupt(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     interrupts::take(cpu, vcpu)
 }
 
-/// SError while a guest ran: it has no devices, so it is the machine's, and the guest that ran is the one
-/// that is told.
-pub(crate) fn serror(
-    cpu: &'static Cpu,
-    vcpu: &'static Vcpu,
-    _guest: &mut Registers,
-    esr: u64,
-) -> Resume {
-    vcpu.counters.exit(ExitReason::Other);
-    if vcpu.domain.may_complain() {
-        warn!(
-            "{}: SError, ESR {esr:#x}; given to the guest",
-            vcpu.domain.name
-        );
-    }
-    inject::inject_serror();
-    schedule::leave(cpu, vcpu)
-}
-
-/// Every synchronous exit but HVC.
+/// Every synchronous exit but HVC and SMC.
 pub(crate) fn synchronous(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Registers,
     esr: u64,
 ) -> Resume {
+    if trace::is_on() {
+        record_synchronous(esr);
+    }
+    match exit::class(esr) {
+        exit::CLASS_DATA_ABORT => data_abort(cpu, vcpu, guest, Abort::from_syndrome(esr as u32)),
+        exit::CLASS_SYSTEM_REGISTER => {
+            let access = SystemRegister::from_syndrome(esr as u32);
+            registers::access(cpu, vcpu, guest, access)
+        }
+        _ => others(cpu, vcpu, guest, esr),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn record_synchronous(esr: u64) {
+    let (far, hpfar) = vectors::fault_address();
+    trace::record!(
+        "exit {=u64:#x} FAR {=u64:#x} HPFAR {=u64:#x}",
+        esr,
+        far,
+        hpfar
+    );
+}
+
+/// What does not come often.
+#[inline(never)]
+fn others(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u64) -> Resume {
+    if !condition_passes(esr, vectors::return_state().1) {
+        vcpu.counters.exit(ExitReason::Other);
+        vectors::skip_instruction();
+        return schedule::leave(cpu, vcpu);
+    }
     let exit = Exit::decode(esr);
     match exit {
-        Exit::DataAbort(abort) => return data_abort(cpu, vcpu, guest, abort),
-        Exit::SystemRegister(access) => {
-            vcpu.counters.exit(ExitReason::SystemRegister);
-            if trace::is_on() {
-                record_register(esr);
-            }
-            return registers::access(cpu, vcpu, guest, access);
-        }
-        Exit::Coprocessor(access) => return registers::coprocessor(cpu, vcpu, guest, access, esr),
-        Exit::Wait(_) if !condition_passes(esr, vectors::return_state().1) => {
-            vectors::skip_instruction();
-        }
         Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime) => {
             vcpu.counters.exit(ExitReason::WaitInterrupt);
             vectors::skip_instruction();
@@ -179,25 +212,42 @@ pub(crate) fn synchronous(
             vectors::skip_instruction();
             return schedule::yield_now(cpu, vcpu);
         }
-        Exit::Smc { immediate } if Call::of_smc(immediate) == Call::Smccc => {
-            vcpu.counters.exit(ExitReason::Firmware);
-            vectors::skip_instruction();
-            return smccc::call(cpu, vcpu, guest.arguments());
-        }
+        Exit::Coprocessor(access) => return registers::coprocessor(cpu, vcpu, guest, access),
         Exit::InstructionAbort(abort) => instruction_abort(vcpu, abort),
-        _ if !condition_passes(esr, vectors::return_state().1) => vectors::skip_instruction(),
         _ => {
             vcpu.counters.exit(ExitReason::Other);
-            if vcpu.domain.may_complain() {
-                warn!("{}: {exit:?} is undefined here", vcpu.domain.name);
-            }
-            inject::inject(Exception::Undefined);
+            undefined(vcpu, exit);
         }
     }
     schedule::leave(cpu, vcpu)
 }
 
+#[cold]
+fn undefined(vcpu: &'static Vcpu, exit: Exit) {
+    if vcpu.domain.may_complain() {
+        warn!("{}: {exit:?} is undefined here", vcpu.domain.name);
+    }
+    inject::inject(Exception::Undefined);
+}
+
+#[inline(never)]
 fn data_abort(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    abort: Abort,
+) -> Resume {
+    let (far, hpfar) = vectors::fault_address();
+    if abort.is_plain_word() && devices::at_once(vcpu, fault_ipa(hpfar, far), abort, guest) {
+        vcpu.counters.exit(ExitReason::Device);
+        vectors::skip_instruction();
+        return schedule::leave(cpu, vcpu);
+    }
+    any_data_abort(cpu, vcpu, guest, abort)
+}
+
+#[inline(never)]
+fn any_data_abort(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Registers,
@@ -210,24 +260,18 @@ fn data_abort(
             && let Some((device, offset)) = vcpu.domain.bus.find(&access)
         {
             vcpu.counters.exit(ExitReason::Device);
-            if trace::is_on() {
-                record_device(ipa.get(), access.write);
-            }
-            return match devices::access(vcpu, device, offset, &access, guest) {
-                Ok(()) => {
-                    vectors::skip_instruction();
-                    schedule::leave(cpu, vcpu)
-                }
-                Err(devices::NotDone::Again) => schedule::leave(cpu, vcpu),
+            match devices::access(vcpu, device, offset, &access, guest) {
+                Ok(()) => vectors::skip_instruction(),
+                Err(devices::NotDone::Again) => {}
                 Err(devices::NotDone::Refused) => {
                     complain_access(vcpu, ipa.get(), "the device does not answer");
                     inject::inject(Exception::DataAbort {
                         address: far,
                         write: abort.is_write(),
                     });
-                    schedule::leave(cpu, vcpu)
                 }
-            };
+            }
+            return schedule::leave(cpu, vcpu);
         }
     }
     stray_access(vcpu, guest, abort, far, hpfar);

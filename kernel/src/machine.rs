@@ -44,6 +44,8 @@ pub(crate) struct Vcpu {
     pub(crate) context: Context,
     pub(crate) domain: &'static Domain,
     pub(crate) id: VcpuId,
+    /// Not 0 if its list registers are to be brought up to date before it goes on ([`Vgic::attention_word`]).
+    pub(crate) attention: &'static AtomicU32,
     /// What is counted of it.
     pub(crate) counters: Counters,
     /// The CPU in whose queues it is, or that has it loaded. Changed under the lock of that CPU's timer queue.
@@ -65,6 +67,8 @@ pub(crate) struct Vcpu {
     pub(crate) physical_timer: SpinLock<PhysicalTimer>,
     /// Its cache maintenance by set and way.
     pub(crate) set_way: SpinLock<SetWay>,
+    /// SErrors that it caused, one after the other, while a virtual one waits for it.
+    pub(crate) untaken_serrors: AtomicU32,
     /// When its virtual timer fires, while it is not loaded; ticks of the system counter, all ones for
     /// never. The same for its physical timer and for a poll with a timeout.
     pub(crate) virtual_deadline: AtomicU64,
@@ -239,6 +243,9 @@ impl Domain {
     }
 }
 
+/// The word of a vCPU that its interrupt controller does not know.
+static NO_ATTENTION: AtomicU32 = AtomicU32::new(0);
+
 impl Vcpu {
     pub(crate) fn new(
         domain: &'static Domain,
@@ -250,6 +257,7 @@ impl Vcpu {
             context: Context::new(),
             domain,
             id,
+            attention: domain.vgic.attention_word(id).unwrap_or(&NO_ATTENTION),
             counters: Counters::new(),
             home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
             affinity,
@@ -261,6 +269,7 @@ impl Vcpu {
             start: SpinLock::new(None),
             physical_timer: SpinLock::new(PhysicalTimer::default()),
             set_way: SpinLock::new(SetWay::default()),
+            untaken_serrors: AtomicU32::new(0),
             virtual_deadline: AtomicU64::new(u64::MAX),
             physical_deadline: AtomicU64::new(u64::MAX),
             poll_deadline: AtomicU64::new(u64::MAX),

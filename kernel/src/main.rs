@@ -24,6 +24,7 @@ mod migration;
 mod power;
 mod registers;
 mod schedule;
+mod serrors;
 mod signal;
 mod smccc;
 mod statistics;

@@ -4,7 +4,8 @@
 use arch::context::{self, Registers};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
-use domain::coprocessor::{Coprocessor, Operand, condition_passes};
+use domain::coprocessor::{Coprocessor, Operand};
+use domain::counters::ExitReason;
 use domain::exit::SystemRegister;
 use domain::set_way::{SetWay, caches_on};
 use domain::sysreg::{self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters};
@@ -41,7 +42,26 @@ pub(crate) fn for_guests(version: Version) -> SystemRegisters {
 }
 
 /// The guest read or wrote a register, or executed cache maintenance, that traps.
+#[inline(never)]
 pub(crate) fn access(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    access: SystemRegister,
+) -> Resume {
+    vcpu.counters.exit(ExitReason::SystemRegister);
+    if let Some(value) = vcpu.domain.registers.at_once(access)
+        && vectors::is_kernel()
+    {
+        guest.set(access.register(), value);
+        vectors::skip_long_instruction();
+        return schedule::leave(cpu, vcpu);
+    }
+    any_access(cpu, vcpu, guest, access)
+}
+
+#[inline(never)]
+fn any_access(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Registers,
@@ -104,15 +124,9 @@ pub(crate) fn coprocessor(
     vcpu: &'static Vcpu,
     guest: &mut Registers,
     access: Coprocessor,
-    esr: u64,
 ) -> Resume {
-    let (_, spsr) = vectors::return_state();
-    let action = if condition_passes(esr, spsr) {
-        access.action()
-    } else {
-        Action::Ignore
-    };
-    match action {
+    vcpu.counters.exit(ExitReason::SystemRegister);
+    match access.action() {
         Action::Value(value) => give(guest, access.operand(), value),
         Action::Ignore => {}
         Action::PhysicalTimer(which) if access.is_write() => {

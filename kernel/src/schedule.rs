@@ -23,7 +23,7 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, frames, lifecycle, smccc, timer};
+use crate::{console, frames, lifecycle, serrors, smccc, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -37,12 +37,19 @@ pub(crate) fn run(cpu: &'static Cpu) -> ! {
 /// The end of every exit: goes on with the guest, unless somebody asked for a look at the queue.
 #[inline]
 pub(crate) fn leave(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
-    if cpu.look.load(Ordering::Acquire) {
+    // Whatever follows from either word is read under locks.
+    if cpu.look.load(Ordering::Relaxed) {
         return next(cpu);
     }
-    if vcpu.domain.vgic.needs_enter(vcpu.id) {
-        refresh(vcpu);
+    if vcpu.attention.load(Ordering::Relaxed) != 0 {
+        return leave_refreshed(vcpu);
     }
+    Resume::Same
+}
+
+#[cold]
+fn leave_refreshed(vcpu: &'static Vcpu) -> Resume {
+    refresh(vcpu);
     Resume::Same
 }
 
@@ -110,6 +117,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             // What expired here may have asked this CPU for another look, and nobody interrupts it for that.
             None if cpu.look.load(Ordering::Acquire) => {}
             None if migration::steal(&All, cpu.index) => idled = true,
+            None if serrors::before_sleep(cpu) => {}
             None => {
                 idled = true;
                 timer::program(cpu, None);
@@ -219,7 +227,12 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
     if before.is_none_or(|before| !core::ptr::eq(before.domain, vcpu.domain)) {
         smccc::between_guests();
     }
-    let switched = context::switch_to(cpu.header(), &vcpu.context, &vcpu.world(cpu))?;
+    let switched = context::switch_to(
+        cpu.header(),
+        &vcpu.context,
+        &vcpu.world(cpu),
+        |esr, waits| before.is_some_and(|before| serrors::at_switch(before, esr, waits)),
+    )?;
     vcpu.loaded.store(true, Ordering::Relaxed);
     cpu.set_loaded(Some(vcpu));
     timer::disarm_virtual(vcpu);
@@ -303,7 +316,9 @@ fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
     account(vcpu, Runstate::Offline);
     let notify = vcpu.domain.vgic.save(here(vcpu));
     *vcpu.interface.lock() = VirtualState::default();
-    context::unload(cpu.header());
+    if let Some(esr) = context::unload(cpu.header()) {
+        serrors::at_end(vcpu, esr);
+    }
     // After the timer is off, or its interrupt would be pending at once.
     if interrupts::is_timer_active() {
         interrupts::set_timer_active(false);

@@ -24,7 +24,7 @@ use crate::registers::{
     AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, PMCR_EL0, VPIDR_EL2, hcr,
     hypervisor_configuration, identity, monitor_debug,
 };
-use crate::{tlb, vectors};
+use crate::{serror, tlb, vectors};
 
 /// General registers of a guest. Number 31 is the zero register: it reads 0, and writes go nowhere.
 #[repr(C)]
@@ -364,9 +364,17 @@ pub fn prepare_cpu() {
 /// Saves the vCPU that is loaded on this CPU, if one is, and loads `next`. `None`, and nothing done, if
 /// `next` is loaded elsewhere or owned.
 ///
+/// An SError that the one that leaves has caused is taken before the other comes: `raised` is given its
+/// `ESR_EL2`, and whether a virtual one waits already, and says whether the vCPU gets one.
+///
 /// The order is that of Cortex-A72 erratum 1319367 (speculative translations with half-switched
 /// registers): they are stopped before anything changes, and allowed last.
-pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Option<Switched> {
+pub fn switch_to(
+    header: &Header,
+    next: &'static Context,
+    world: &World,
+    raised: impl FnOnce(u64, bool) -> bool,
+) -> Option<Switched> {
     if !next.take() {
         return None;
     }
@@ -385,6 +393,10 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
         barrier::dsb(barrier::SY);
     }
     stop_translations();
+    // What it stored has been answered, and ISR_EL1 is read behind an ISB.
+    if serror::is_pending() {
+        leaves_serror(header, raised);
+    }
     // The timer of the vCPU that leaves must not fire for the one that comes.
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
@@ -407,6 +419,22 @@ pub fn switch_to(header: &Header, next: &'static Context, world: &World) -> Opti
     Some(Switched(next))
 }
 
+#[cold]
+fn leaves_serror(header: &Header, raised: impl FnOnce(u64, bool) -> bool) {
+    let current = header.current();
+    if current.is_null() {
+        serror::fail();
+    } else if let Some(esr) = serror::take(header) {
+        // SAFETY: as in `switch_to`: the context is loaded on this CPU, and static.
+        let current = unsafe { &*current };
+        // SAFETY: as there: this CPU alone touches it.
+        let system = unsafe { &mut *current.system.get() };
+        if raised(esr, system.configuration & hcr::VSE != 0) {
+            system.configuration |= hcr::VSE;
+        }
+    }
+}
+
 /// Makes every translation of EL1's that is not in a TLB fail, once an ISB follows: walks are disabled, and
 /// the MMU is on, since without it there is no walk to be disabled and addresses go straight to stage 2.
 pub(crate) fn stop_translations() {
@@ -417,13 +445,16 @@ pub(crate) fn stop_translations() {
 }
 
 /// Leaves nothing loaded on this CPU: the vCPU's state is forgotten, and no walk can go through its
-/// tables any more. Its context is free afterwards, to be reset or never used again.
-pub fn unload(header: &Header) {
+/// tables any more. Its context is free afterwards, to be reset or never used again. `ESR_EL2` of an SError that
+/// it has caused, which goes with it.
+pub fn unload(header: &Header) -> Option<u64> {
     let current = header.current();
     if current.is_null() {
-        return;
+        return None;
     }
+    barrier::dsb(barrier::SY);
     stop_translations();
+    let serror = serror::take_pending(header);
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
     // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
@@ -436,6 +467,7 @@ pub fn unload(header: &Header) {
     // SAFETY: the context was loaded on this CPU, and is static.
     let current = unsafe { &*current };
     current.owned.store(0, Ordering::Release);
+    serror
 }
 
 /// The guest's timer as it is now on this CPU: `CNTV_CTL_EL0` and `CNTV_CVAL_EL0`.

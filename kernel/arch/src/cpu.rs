@@ -18,6 +18,8 @@ pub struct Header {
     pub(crate) emergency_top: AtomicU64,
     /// The context whose state is loaded on this CPU; null before the first vCPU ran.
     pub(crate) current: AtomicPtr<Context>,
+    /// Not 0 while EL2 lets a pending SError come, which is not its own.
+    pub(crate) awaits_serror: AtomicU64,
 }
 
 impl Header {
@@ -28,6 +30,7 @@ impl Header {
             stack_top: AtomicU64::new(stack_top as u64),
             emergency_top: AtomicU64::new(emergency_top as u64),
             current: AtomicPtr::new(core::ptr::null_mut()),
+            awaits_serror: AtomicU64::new(0),
         }
     }
 

@@ -100,3 +100,9 @@ const fn state_at_entry(state: u64, sctlr: u64) -> u64 {
 pub fn inject_serror() {
     HCR_EL2.set(HCR_EL2.get() | hcr::VSE);
 }
+
+/// Whether one is pending, which the guest that is loaded has not taken.
+#[must_use]
+pub fn waits_serror() -> bool {
+    HCR_EL2.get() & hcr::VSE != 0
+}

@@ -69,6 +69,10 @@ system_register! {
     PMCR_EL0, PerformanceControl, "pmcr_el0"
 }
 readable_register! {
+    /// What is pending, masked or not: at EL2 the physical interrupts and SErrors.
+    ISR_EL1, InterruptStatus, "isr_el1"
+}
+readable_register! {
     /// Debug feature register 0: says whether there are performance monitors.
     ID_AA64DFR0_EL1, DebugFeatures, "id_aa64dfr0_el1"
 }

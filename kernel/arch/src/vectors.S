@@ -1,9 +1,9 @@
 // Exceptions taken to EL2, and the way back into a guest.
 //
 // While a guest runs, SP_EL2 points to the Context of its vCPU, so that an exit can store registers
-// before it has a register to spare; handlers run on the CPU's own stack. HVC, SMC, WFI and
-// interrupts keep x19-x29 where they are, as Rust keeps them for us; aborts and trapped system
-// registers store them too, as the handler may need any register of the guest.
+// before it has a register to spare; handlers run on the CPU's own stack. HVC, SMC and
+// interrupts keep x19-x29 where they are, as Rust keeps them for us; other exits store them too, as
+// the handler may need any register of the guest.
 //
 // A handler returns 0 to resume the same guest, or the context that is now loaded.
 
@@ -49,21 +49,35 @@ viaduct_vectors:
     b       fatal
     .endr
     // Current EL with SP_ELx: EL2's own faults.
-    .irp    kind, 4, 5, 6, 7
+    .irp    kind, 4, 5, 6
     .balign 128
     mov     x18, #\kind
     b       fatal
     .endr
+    // SError: one that `serror::take` waits for is a guest's. It gets the syndrome in x18, and A is masked again, or
+    // a source that does not go away would be taken for ever.
+    .balign 128
+    mrs     x18, tpidr_el2
+    cbz     x18, 1f
+    ldr     x18, [x18, #{awaits_serror}]
+    cbz     x18, 1f
+    mrs     x18, spsr_el2
+    orr     x18, x18, #0x100
+    msr     spsr_el2, x18
+    mrs     x18, esr_el2
+    eret
+1:  mov     x18, #7
+    b       fatal
 
     // Lower EL, AArch64: synchronous.
     .balign 128
     SAVE_ARGUMENTS
     ENTER_STACK
     mrs     x2, esr_el2
-    lsr     x3, x2, #26
-    cmp     x3, #0x16                   // HVC from AArch64
+    lsr     x3, x2, #27
+    cmp     x3, #0x16 >> 1              // 0x16 and 0x17: HVC and SMC from AArch64
     b.ne    synchronous
-    bl      viaduct_exit_hvc
+    bl      viaduct_exit_call
     cbnz    x0, viaduct_resume_other
     b       viaduct_resume_same
 
@@ -121,7 +135,7 @@ viaduct_vectors:
     b       viaduct_resume_same
     .balign 128
 
-// x0 = context, x1 = header, x2 = ESR, x3 = exception class.
+// x0 = context, x1 = header, x2 = ESR.
     .type   synchronous, %function
 synchronous:
     SAVE_REST

@@ -31,6 +31,7 @@ global_asm!(
     stack_top = const offset_of!(Header, stack_top),
     emergency_top = const offset_of!(Header, emergency_top),
     current = const offset_of!(Header, current),
+    awaits_serror = const offset_of!(Header, awaits_serror),
     owned = const context::OWNED_OFFSET,
     early_emergency = sym EARLY_EMERGENCY,
     early_emergency_size = const 4096,
@@ -99,7 +100,7 @@ impl FatalCause {
 ///
 /// `Cpu` starts with a [`Header`], `Vcpu` with a [`Context`]. Handlers run with interrupts masked on the
 /// CPU's own stack:
-/// * `hvc(cpu, vcpu, &mut Arguments, esr) -> Resume`
+/// * `call(cpu, vcpu, &mut Arguments, esr) -> Resume`: HVC and SMC from AArch64
 /// * `interrupt(cpu, vcpu, &mut Arguments) -> Resume`: IRQ or FIQ
 /// * `synchronous(cpu, vcpu, &mut Registers, esr) -> Resume`: everything else
 /// * `serror(cpu, vcpu, &mut Registers, esr) -> Resume`
@@ -110,7 +111,7 @@ impl FatalCause {
 macro_rules! exit_handlers {
     (
         cpu: $cpu:ty, header: $header:ident, vcpu: $vcpu:ty, context: $context:ident,
-        hvc: $hvc:path, interrupt: $interrupt:path, synchronous: $synchronous:path,
+        call: $call:path, interrupt: $interrupt:path, synchronous: $synchronous:path,
         serror: $serror:path, fatal: $fatal:path $(,)?
     ) => {
         const _: () = assert!(core::mem::offset_of!($cpu, $header) == 0);
@@ -124,7 +125,7 @@ macro_rules! exit_handlers {
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn viaduct_exit_hvc(
+        extern "C" fn viaduct_exit_call(
             context: *mut $crate::context::Context,
             cpu: &'static $cpu,
             esr: u64,
@@ -134,7 +135,7 @@ macro_rules! exit_handlers {
             // SAFETY: the guest's registers lie at the start of the context that this CPU has loaded;
             // nobody else reaches them until the guest is resumed.
             let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
-            $hvc(cpu, vcpu, arguments, esr).into_raw()
+            $call(cpu, vcpu, arguments, esr).into_raw()
         }
 
         #[unsafe(no_mangle)]
@@ -142,7 +143,7 @@ macro_rules! exit_handlers {
             context: *mut $crate::context::Context,
             cpu: &'static $cpu,
         ) -> *const $crate::context::Context {
-            // SAFETY: as for HVC.
+            // SAFETY: as for a call.
             let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
             $interrupt(cpu, vcpu).into_raw()
         }
@@ -153,9 +154,9 @@ macro_rules! exit_handlers {
             cpu: &'static $cpu,
             esr: u64,
         ) -> *const $crate::context::Context {
-            // SAFETY: as for HVC.
+            // SAFETY: as for a call.
             let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: as for HVC; all registers were stored.
+            // SAFETY: as for a call; all registers were stored.
             let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
             $synchronous(cpu, vcpu, registers, esr).into_raw()
         }
@@ -166,9 +167,9 @@ macro_rules! exit_handlers {
             cpu: &'static $cpu,
             esr: u64,
         ) -> *const $crate::context::Context {
-            // SAFETY: as for HVC.
+            // SAFETY: as for a call.
             let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: as for HVC; all registers were stored.
+            // SAFETY: as for a call; all registers were stored.
             let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
             $serror(cpu, vcpu, registers, esr).into_raw()
         }
@@ -202,6 +203,12 @@ pub fn skip_instruction() {
         skip_instruction_32(state);
         return;
     }
+    ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
+}
+
+/// The same for an instruction that is known to be one of AArch64: SMC, MRS, MSR.
+#[inline]
+pub fn skip_long_instruction() {
     ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
 }
 
@@ -251,6 +258,14 @@ pub fn return_state() -> (u64, u64) {
 #[must_use]
 pub fn fault_address() -> (u64, u64) {
     (FAR_EL2.get(), HPFAR_EL2.get())
+}
+
+/// Whether the loaded guest was at EL1, and not in a program.
+#[inline]
+#[must_use]
+pub fn is_kernel() -> bool {
+    const EL: u64 = 0b1100;
+    SPSR_EL2.get() & EL != 0
 }
 
 /// Where the loaded guest has its exception vectors.

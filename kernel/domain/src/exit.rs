@@ -26,6 +26,11 @@ pub const ESR_HVC_SMCCC: u64 = 0x5a00_0000;
 /// `ESR_EL2` of `smc #0`: the same; `ELR_EL2` must be moved past it.
 pub const ESR_SMC_SMCCC: u64 = 0x5e00_0000;
 
+/// Exception class of a trapped MRS, MSR or SYS.
+pub const CLASS_SYSTEM_REGISTER: u64 = 0x18;
+/// Exception class of a data abort from a lower exception level.
+pub const CLASS_DATA_ABORT: u64 = 0x24;
+
 /// Why the guest exited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
@@ -80,22 +85,18 @@ pub enum Wait {
     EventOrTime,
 }
 
-/// What an `hvc` or `smc` asks for, by its immediate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Call {
-    /// A call of the SMC calling convention: [`crate::psci::call`].
-    Smccc,
-    /// A Xen hypercall, number in x16.
-    Hypercall,
-    /// Nothing that we have: UNDEFINED.
-    Undefined,
+/// Exception class, bits 31..26 of `ESR_EL2`.
+#[inline]
+#[must_use]
+pub const fn class(esr: u64) -> u64 {
+    field(esr, 26, 6)
 }
 
 impl Exit {
     /// Takes `ESR_EL2` of an exception from a guest apart. Total: every value has a meaning.
     #[must_use]
     pub const fn decode(esr: u64) -> Self {
-        match field(esr, 26, 6) {
+        match class(esr) {
             0x01 => Self::Wait(match esr & 3 {
                 0 => Wait::Interrupt,
                 1 => Wait::Event,
@@ -110,10 +111,10 @@ impl Exit {
             0x17 => Self::Smc {
                 immediate: esr as u16,
             },
-            0x18 => Self::SystemRegister(SystemRegister(esr as u32)),
+            CLASS_SYSTEM_REGISTER => Self::SystemRegister(SystemRegister(esr as u32)),
             0x19 => Self::Sve,
             0x20 => Self::InstructionAbort(Abort(esr as u32)),
-            0x24 => Self::DataAbort(Abort(esr as u32)),
+            CLASS_DATA_ABORT => Self::DataAbort(Abort(esr as u32)),
             0x2f => Self::SError {
                 syndrome: field(esr, 0, 25) as u32,
             },
@@ -121,27 +122,6 @@ impl Exit {
                 Some(access) => Self::Coprocessor(access),
                 None => Self::Other { class: class as u8 },
             },
-        }
-    }
-}
-
-impl Call {
-    /// What `hvc #immediate` asks for.
-    #[must_use]
-    pub const fn of_hvc(immediate: u16) -> Self {
-        match immediate {
-            0 => Self::Smccc,
-            abi::hypercall::HVC_IMMEDIATE => Self::Hypercall,
-            _ => Self::Undefined,
-        }
-    }
-
-    /// What `smc #immediate` asks for. Hypercalls come by HVC only.
-    #[must_use]
-    pub const fn of_smc(immediate: u16) -> Self {
-        match immediate {
-            0 => Self::Smccc,
-            _ => Self::Undefined,
         }
     }
 }
@@ -164,6 +144,13 @@ pub const fn fault_ipa(hpfar: u64, far: u64) -> Ipa {
 pub struct SystemRegister(u32);
 
 impl SystemRegister {
+    /// From the syndrome of an exit of [`CLASS_SYSTEM_REGISTER`].
+    #[inline]
+    #[must_use]
+    pub const fn from_syndrome(syndrome: u32) -> Self {
+        Self(syndrome)
+    }
+
     /// Which register or instruction.
     #[must_use]
     pub const fn encoding(self) -> Encoding {
@@ -220,6 +207,32 @@ pub enum Fault {
 }
 
 impl Abort {
+    /// From the syndrome of an abort.
+    #[inline]
+    #[must_use]
+    pub const fn from_syndrome(syndrome: u32) -> Self {
+        Self(syndrome)
+    }
+
+    /// Data aborts: whether an LDR or STR of a W register (or of the low half of an X register, zeroes above) found
+    /// nothing mapped. [`register`](Self::register) and [`is_write`](Self::is_write) say the rest of it.
+    #[inline]
+    #[must_use]
+    pub const fn is_plain_word(self) -> bool {
+        /// ISV, SAS, SSE; CM and S1PTW; DFSC without the level.
+        const ALL: u32 = 1 << 24 | 3 << 22 | 1 << 21 | 1 << 8 | 1 << 7 | 0x3c;
+        /// Described, a word, as it is; a translation fault.
+        const PLAIN: u32 = 1 << 24 | 2 << 22 | 0x04;
+        self.0 & ALL == PLAIN
+    }
+
+    /// Data aborts that are described: the general register that gives or takes the value; 31 is the zero register.
+    #[inline]
+    #[must_use]
+    pub const fn register(self) -> u8 {
+        field(self.0 as u64, 16, 5) as u8
+    }
+
     /// What went wrong.
     #[must_use]
     pub const fn fault(self) -> Fault {
@@ -293,7 +306,7 @@ impl Abort {
                 _ => Width::Double,
             },
             sign_extend: field(iss, 21, 1) != 0,
-            register: field(iss, 16, 5) as u8,
+            register: self.register(),
             sixty_four: field(iss, 15, 1) != 0,
             write: self.is_write(),
         })

@@ -27,15 +27,6 @@ fn classes_are_told_apart() {
 }
 
 #[test]
-fn immediates_choose_the_interface() {
-    assert_eq!(Call::of_hvc(0), Call::Smccc);
-    assert_eq!(Call::of_hvc(0xea1), Call::Hypercall);
-    assert_eq!(Call::of_hvc(1), Call::Undefined);
-    assert_eq!(Call::of_smc(0), Call::Smccc);
-    assert_eq!(Call::of_smc(0xea1), Call::Undefined);
-}
-
-#[test]
 fn a_system_register_access_is_taken_apart() {
     // mrs x5, ID_AA64PFR0_EL1
     let esr = CLASS_SYSTEM_REGISTER | 1 << 25 | 3 << 20 | 5 << 5 | 4 << 1 | 1;
@@ -153,5 +144,34 @@ proptest! {
             // All we look at lies in the lower half: what newer CPUs put above changes nothing.
             prop_assert_eq!(Exit::decode(esr & 0xffff_ffff), exit);
         }
+    }
+}
+
+#[test]
+fn a_plain_word_is_what_its_access_says() {
+    let ipa = Ipa::new(0);
+    let check = |iss: u32| {
+        let abort = Abort::from_syndrome(iss);
+        if abort.is_plain_word() {
+            let access = abort.access(ipa).expect("described");
+            assert!(abort.has_ipa() && access.width == Width::Word && !access.sign_extend);
+            assert_eq!(
+                (access.register, access.write),
+                (abort.register(), abort.is_write())
+            );
+        }
+        abort.is_plain_word()
+    };
+    // ldr w7; str w7; at level 1.
+    assert!(check(1 << 24 | 2 << 22 | 7 << 16 | 7));
+    assert!(check(1 << 24 | 2 << 22 | 7 << 16 | 1 << 6 | 5));
+    // Not described; a byte; sign extended; a permission fault; a table walk; cache maintenance.
+    let plain = 1 << 24 | 2 << 22 | 7;
+    for other in [1 << 24, 2 << 22, 1 << 21, 0x08, 1 << 7, 1 << 8] {
+        assert!(!check(plain ^ other), "{other:#x}");
+    }
+    for bits in 0..1 << 13 {
+        // ISV to SSE, CM to WnR, and DFSC.
+        check((bits & 0xf) << 21 | (bits >> 4 & 7) << 6 | bits >> 7 & 0x3f);
     }
 }

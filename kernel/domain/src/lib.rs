@@ -29,6 +29,7 @@ pub mod migration;
 pub mod mmio;
 pub mod psci;
 pub mod sched;
+pub mod serror;
 pub mod set_way;
 pub mod speculation;
 pub mod sysreg;

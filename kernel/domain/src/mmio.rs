@@ -179,6 +179,24 @@ impl Bus {
         None
     }
 
+    /// [`find`](Self::find) for an access of four bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn find_word(&self, ipa: Ipa) -> Option<(Device, u32)> {
+        if ipa.get() & 3 != 0 {
+            return None;
+        }
+        for (range, device) in &self.devices {
+            let offset = ipa.get().wrapping_sub(range.start().get());
+            if offset < range.size() {
+                let room = range.size().wrapping_sub(offset);
+                let offset = u32::try_from(offset).ok()?;
+                return (room >= 4).then_some((*device, offset));
+            }
+        }
+        None
+    }
+
     /// Whether a device has part of `range`: where RAM or a mapping must not go.
     #[must_use]
     pub fn overlaps(&self, range: IpaRange) -> bool {
@@ -312,6 +330,9 @@ mod tests {
                 found.map(|(_, offset)| offset),
                 owner.map(|range| probe - range.start().get())
             );
+            let word = bus.find_word(Ipa::new(probe));
+            let same = bus.find(&load(probe, Width::Word));
+            prop_assert_eq!(word, same.map(|(device, offset)| (device, offset as u32)));
         }
     }
 }

@@ -112,14 +112,23 @@ impl Outcome {
     const UNKNOWN: Self = Self::code(psci::NOT_SUPPORTED);
 }
 
+/// What goes into x0 after a call of this function, if that is always the same.
+#[inline]
+#[must_use]
+pub const fn at_once(function: u64) -> Option<u64> {
+    match function as u32 {
+        psci::PSCI_VERSION => Some(psci::VERSION_1_1),
+        smccc::SMCCC_VERSION => Some(smccc::VERSION_1_2),
+        _ => None,
+    }
+}
+
 /// Carries out the call with `arguments` x0 to x3.
 #[inline]
 pub fn call(machine: &impl Machine, arguments: [u64; 4]) -> Outcome {
-    // The two calls that guests make in loops to measure us come first.
-    match arguments[0] as u32 {
-        psci::PSCI_VERSION => Outcome::Value(psci::VERSION_1_1),
-        smccc::SMCCC_VERSION => Outcome::Value(smccc::VERSION_1_2),
-        _ => dispatch(machine, arguments),
+    match at_once(arguments[0]) {
+        Some(value) => Outcome::Value(value),
+        None => dispatch(machine, arguments),
     }
 }
 

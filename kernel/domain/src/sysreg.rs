@@ -191,24 +191,27 @@ impl SystemRegisters {
         }
     }
 
-    /// What is to be done about a trapped access.
+    /// What EL1 reads of a feature register, without further thought: programs read them by way of their kernels,
+    /// often. `None` for all other accesses, which [`access`](Self::access) is about.
     #[inline]
     #[must_use]
-    pub fn access(&self, access: SystemRegister, level: Level) -> Action {
+    pub fn at_once(&self, access: SystemRegister) -> Option<u64> {
         let register = access.encoding();
-        // Feature registers first: guests' programs read them by way of their kernels, often.
-        if register.is_in_family(IDENTITY) && !access.is_write() && level == Level::El1 {
-            let index = register.crm() << 3 | register.op2();
-            return match self.identity.get(index as usize) {
-                Some(value) => Action::Value(*value),
-                None => Action::Undefined,
-            };
+        if !register.is_in_family(IDENTITY) || access.is_write() {
+            return None;
         }
-        self.other(access, level)
+        let index = register.crm() << 3 | register.op2();
+        self.identity.get(index as usize).copied()
     }
 
-    #[inline(never)]
-    fn other(&self, access: SystemRegister, level: Level) -> Action {
+    /// What is to be done about a trapped access.
+    #[must_use]
+    pub fn access(&self, access: SystemRegister, level: Level) -> Action {
+        if let Some(value) = self.at_once(access)
+            && level == Level::El1
+        {
+            return Action::Value(value);
+        }
         let register = access.encoding();
         let numbers = (register.crn(), register.crm(), register.op2());
         let write = access.is_write();

@@ -73,15 +73,35 @@ impl Vgic {
         others: &impl Others,
     ) -> Result<u64, AccessError> {
         let offset = width.check(offset)?;
-        if width == Width::Word {
-            if region == Region::Distributor && offset == distributor::TYPER {
-                return Ok(u64::from(self.typer));
-            }
-            if let Some((word, _)) = self.enable_word(here.vcpu, region, offset) {
-                return Ok(u64::from(self.state.lock().enabled(word)));
-            }
+        if width == Width::Word
+            && let Some(value) = self.read_at_once(here.vcpu, region, offset)
+        {
+            return Ok(u64::from(value));
         }
         self.read_slowly(here, region, (offset, width), others)
+    }
+
+    /// What a word of what guests read most holds, at a multiple of 4: `None` for all else, which
+    /// [`read`](Self::read) is for.
+    #[inline(always)]
+    #[must_use]
+    pub fn read_at_once(&self, vcpu: VcpuId, region: Region, offset: u32) -> Option<u32> {
+        if region == Region::Distributor && offset == distributor::TYPER {
+            return Some(self.typer);
+        }
+        let (word, _) = self.enable_word(vcpu, region, offset)?;
+        Some(self.state.lock().enabled(word))
+    }
+
+    /// Writes such a word, if that changes nothing that is pending or with a CPU; `false`, and nothing done, for all
+    /// else, which [`write`](Self::write) is for.
+    #[inline(always)]
+    pub fn write_at_once(&self, vcpu: VcpuId, region: Region, offset: u32, value: u32) -> bool {
+        let Some((word, enable)) = self.enable_word(vcpu, region, offset) else {
+            return false;
+        };
+        let lanes = words::writable_enables(self.version, word) & value;
+        self.state.lock().enable(word, lanes, enable)
     }
 
     #[cold]
@@ -136,12 +156,10 @@ impl Vgic {
     ) -> Result<(), AccessError> {
         let offset = width.check(offset)?;
         if width == Width::Word {
-            if let Some((word, enable)) = self.enable_word(here.vcpu, region, offset) {
-                let lanes = words::writable_enables(self.version, word) & value as u32;
-                if self.state.lock().enable(word, lanes, enable) {
-                    return Ok(());
-                }
-            } else if offset == distributor::SGIR && region == Region::Distributor {
+            if self.write_at_once(here.vcpu, region, offset, value as u32) {
+                return Ok(());
+            }
+            if offset == distributor::SGIR && region == Region::Distributor {
                 let notify = self.write_sgir(here, value as u32);
                 if !notify.is_empty() {
                     others.notify(notify);

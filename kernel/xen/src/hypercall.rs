@@ -30,17 +30,26 @@ pub enum Outcome {
 /// Arguments of a hypercall: the guest's x0..x4. Those of a call that is to be restarted are edited.
 pub type Arguments = [u64; number::MAX_ARGUMENTS];
 
+/// The result of a call that can be told from its number and its first argument alone.
+#[inline]
+#[must_use]
+pub const fn at_once(nr: u64, x0: u64) -> Option<i64> {
+    if nr == number::XEN_VERSION && x0 as u32 == abi::version::VERSION as u32 {
+        return Some(version::VERSION);
+    }
+    if nr > number::HYPFS_OP {
+        return Some(Errno::NoSys.as_return());
+    }
+    None
+}
+
 /// Serves a hypercall of `caller`. x0 is not written here: the [`Outcome`] says what goes there.
 #[inline]
 pub fn hypercall<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
-    let [x0, ..] = *arguments;
-    if nr == number::XEN_VERSION && x0 as u32 == abi::version::VERSION as u32 {
-        return Outcome::Return(version::VERSION);
+    match at_once(nr, arguments[0]) {
+        Some(value) => Outcome::Return(value),
+        None => dispatch(caller, nr, arguments),
     }
-    if nr > number::HYPFS_OP {
-        return Outcome::Return(Errno::NoSys.as_return());
-    }
-    dispatch(caller, nr, arguments)
 }
 
 /// All calls, by number. Not inlined, so that what stands before it is.
