@@ -13,7 +13,7 @@ pub const MAX_ARGUMENTS: usize = 5;
 
 /// Old `sched_op`, always -ENOSYS.
 pub const SCHED_OP_COMPAT: u64 = 6;
-/// Host control; -EPERM for a domU.
+/// See [`crate::control`].
 pub const PLATFORM_OP: u64 = 7;
 /// See [`crate::memory_op`].
 pub const MEMORY_OP: u64 = 12;
@@ -43,15 +43,15 @@ pub const EVENT_CHANNEL_OP: u64 = 32;
 pub const PHYSDEV_OP: u64 = 33;
 /// See [`crate::hvm`].
 pub const HVM_OP: u64 = 34;
-/// Host control for toolstacks; -EPERM for a domU.
+/// Host control for toolstacks; see [`crate::control`].
 pub const SYSCTL: u64 = 35;
-/// Domain control for toolstacks; -EPERM for a domU.
+/// Domain control for toolstacks; see [`crate::control`].
 pub const DOMCTL: u64 = 36;
 /// Argo; -ENOSYS.
 pub const ARGO_OP: u64 = 39;
 /// Device models; -ENOSYS.
 pub const DM_OP: u64 = 41;
-/// Hypervisor file system; -ENOSYS.
+/// Hypervisor file system; -EPERM for a domU.
 pub const HYPFS_OP: u64 = 42;
 
 /// One call of a multicall list. The result is written in place.

@@ -20,6 +20,7 @@ macro_rules! layout {
 }
 
 pub mod console;
+pub mod control;
 pub mod domid;
 pub mod errno;
 pub mod event_channel;

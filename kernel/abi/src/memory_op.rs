@@ -34,11 +34,11 @@ pub const GET_SHARING_FREED_PAGES: u64 = 18;
 pub const GET_SHARING_SHARED_PAGES: u64 = 19;
 /// [`AddToPhysmapBatch`].
 pub const ADD_TO_PHYSMAP_BATCH: u64 = 23;
-/// Privileged.
+/// [`Reservation`], for a control domain.
 pub const CLAIM_PAGES: u64 = 24;
-/// Not on Arm.
+/// [`VnumaTopology`].
 pub const GET_VNUMA_INFO: u64 = 26;
-/// Toolstacks.
+/// [`AcquireResource`], for tools.
 pub const ACQUIRE_RESOURCE: u64 = 28;
 
 /// A list of extents of memory.
@@ -125,3 +125,47 @@ pub struct AddToPhysmapBatch {
     pub errs: u64,
 }
 layout!(AddToPhysmapBatch, 32, domid @ 0, space @ 2, size @ 4, foreign_domid @ 6, idxs @ 8, gpfns @ 16, errs @ 24);
+
+/// Asks for the NUMA nodes of a domain.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct VnumaTopology {
+    /// in: which domain.
+    pub domid: DomainId,
+    /// Padding, 0.
+    pub reserved: u16,
+    /// in: room for nodes; out: how many there are. Likewise the next two.
+    pub nr_nodes: u32,
+    /// vCPUs.
+    pub nr_vcpus: u32,
+    /// Ranges of memory.
+    pub nr_ranges: u32,
+    /// out: pointer to the distances of the nodes.
+    pub distances: u64,
+    /// out: pointer to the node of each vCPU.
+    pub vcpu_nodes: u64,
+    /// out: pointer to the ranges.
+    pub ranges: u64,
+}
+layout!(VnumaTopology, 40, domid @ 0, nr_nodes @ 4, nr_vcpus @ 8, nr_ranges @ 12, distances @ 16, vcpu_nodes @ 24, ranges @ 32);
+
+/// Maps what the hypervisor keeps of a domain, for tools.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct AcquireResource {
+    /// in: whose.
+    pub domid: DomainId,
+    /// in: what, 1 for grant frames.
+    pub kind: u16,
+    /// in: which of them.
+    pub id: u32,
+    /// in: how many frames.
+    pub nr_frames: u32,
+    /// Padding, 0.
+    pub reserved: u32,
+    /// in: first frame.
+    pub frame: u64,
+    /// in: pointer to guest frame numbers.
+    pub frame_list: u64,
+}
+layout!(AcquireResource, 32, domid @ 0, kind @ 2, id @ 4, nr_frames @ 8, frame @ 16, frame_list @ 24);

@@ -3,7 +3,9 @@
 //! The two calls that a benchmark makes, `xen_version(0)` and an unknown number, are decided by
 //! comparisons at the front; the rest goes through one jump table to a function of its own each.
 
-use crate::{Caller, console_io, events, grants, hvm, memory_op, multicall, sched, vcpu, version};
+use crate::{
+    Caller, console_io, control, events, grants, hvm, memory_op, multicall, sched, vcpu, version,
+};
 use abi::{Errno, hypercall as number};
 use core::num::NonZeroU64;
 
@@ -69,7 +71,10 @@ fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcom
         number::VCPU_OP => vcpu::call(caller, x0 as u32, x1 as u32, x2),
         number::VM_ASSIST => vcpu::assist(caller, x0 as u32, x1 as u32),
         number::MULTICALL => return multicall::call(caller, arguments),
-        number::PLATFORM_OP | number::SYSCTL | number::DOMCTL => Err(Errno::Perm),
+        number::PLATFORM_OP => control::platform(caller, x0),
+        number::SYSCTL => control::sysctl(caller, x0),
+        number::DOMCTL => control::domctl(caller, x0),
+        number::HYPFS_OP => Err(Errno::Perm),
         _ => Err(Errno::NoSys),
     };
     outcome(result)

@@ -36,6 +36,7 @@ extern crate alloc;
 
 mod console_io;
 mod contended;
+mod control;
 mod events;
 mod grants;
 mod host;

@@ -3,7 +3,7 @@
 
 use crate::hypercall::Arguments;
 use crate::pages::Which;
-use crate::{Caller, Replaced, host};
+use crate::{Caller, Replaced, control, host};
 use abi::memory_op as op;
 use abi::{DomainId, Errno};
 use memory::Va;
@@ -34,16 +34,28 @@ pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i
             return reservation(caller, arguments);
         }
         op::ADD_TO_PHYSMAP_BATCH => return add_batch(caller, arguments),
-        _ if cmd != command => return Err(Errno::Invalid),
+        // Only the three above are ever restarted.
+        op::ADD_TO_PHYSMAP
+        | op::REMOVE_FROM_PHYSMAP
+        | op::MAXIMUM_RAM_PAGE
+        | op::CURRENT_RESERVATION
+        | op::MAXIMUM_RESERVATION
+        | op::MAXIMUM_GPFN
+        | op::CLAIM_PAGES
+        | op::GET_VNUMA_INFO
+            if cmd != command =>
+        {
+            return Err(Errno::Invalid);
+        }
         _ => {}
     }
     match command {
         op::ADD_TO_PHYSMAP => {
             let request: op::AddToPhysmap = host::read(caller, argument)?;
-            permit(caller, request.domid, request.space)?;
             if request.space == op::SPACE_GMFN_FOREIGN {
                 return Err(Errno::NoSys);
             }
+            permit(caller, request.domid, request.space)?;
             add(caller, request.space, request.index, request.gpfn)?;
             Ok(0)
         }
@@ -52,11 +64,40 @@ pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i
         op::CURRENT_RESERVATION | op::MAXIMUM_RESERVATION | op::MAXIMUM_GPFN => {
             figure(caller, command, argument)
         }
-        op::GET_SHARING_FREED_PAGES | op::GET_SHARING_SHARED_PAGES => Ok(0),
-        op::CLAIM_PAGES | op::ACQUIRE_RESOURCE => Err(Errno::Perm),
-        op::GET_VNUMA_INFO => Err(Errno::NotSupported),
+        op::GET_SHARING_FREED_PAGES | op::GET_SHARING_SHARED_PAGES if cmd == command => Ok(0),
+        op::CLAIM_PAGES => claim(caller, argument),
+        op::ACQUIRE_RESOURCE => acquire(caller, argument),
+        op::GET_VNUMA_INFO => {
+            let request: op::VnumaTopology = host::read(caller, argument)?;
+            if request.reserved != 0 {
+                return Err(Errno::Invalid);
+            }
+            host::own_domain(caller, request.domid)?;
+            // No guest has nodes.
+            Err(Errno::NotSupported)
+        }
         _ => Err(Errno::NoSys),
     }
+}
+
+/// Only a control domain claims pages, for domains that it makes.
+fn claim<C: Caller>(caller: &C, argument: u64) -> Result<i64, Errno> {
+    let request: op::Reservation = host::read(caller, argument)?;
+    if request.extent_start != 0 || request.extent_order != 0 || request.mem_flags != 0 {
+        return Err(Errno::Invalid);
+    }
+    control::real_domain(caller, request.domid).map_err(|_| Errno::Invalid)?;
+    Err(Errno::Perm)
+}
+
+/// Resources are those of a domain that the caller controls, which is never its own.
+fn acquire<C: Caller>(caller: &C, argument: u64) -> Result<i64, Errno> {
+    let request: op::AcquireResource = host::read(caller, argument)?;
+    if request.reserved != 0 {
+        return Err(Errno::Invalid);
+    }
+    control::real_domain(caller, request.domid)?;
+    Err(Errno::Perm)
 }
 
 fn number(value: u64) -> i64 {
@@ -82,7 +123,7 @@ fn figure<C: Caller>(caller: &C, command: u64, argument: u64) -> Result<i64, Err
 }
 
 /// The balloon. What cannot be done ends the call: its result is the number of whole extents that were
-/// done, never an error, but for another domain's memory.
+/// done, never an error, another domain's memory included.
 fn reservation<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, Errno> {
     let [cmd, argument, ..] = *arguments;
     let command = cmd & op::COMMAND_MASK;
@@ -94,10 +135,8 @@ fn reservation<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, 
     if request.nr_extents > most || done >= request.nr_extents {
         return Ok(number(done));
     }
-    match host::own_domain(caller, request.domid) {
-        Ok(()) => {}
-        Err(Errno::Perm) => return Err(Errno::Perm),
-        Err(_) => return Ok(number(done)),
+    if host::own_domain(caller, request.domid).is_err() {
+        return Ok(number(done));
     }
     let bits = request.mem_flags & ADDRESS_BITS;
     if request.extent_order > MAX_ORDER || (1..=abi::PAGE_SIZE.trailing_zeros()).contains(&bits) {
@@ -143,10 +182,11 @@ fn change<C: Caller>(caller: &C, command: u64, gfn: u64, flags: u32) -> Result<(
 
 /// Whether the caller may put something of this space into a domain's map.
 fn permit<C: Caller>(caller: &C, domain: DomainId, space: u32) -> Result<(), Errno> {
-    if space == op::SPACE_DEVICE_MMIO {
-        return Err(Errno::Access);
+    match host::own_domain(caller, domain) {
+        Err(Errno::NoSuchDomain) => Err(Errno::NoSuchDomain),
+        _ if space == op::SPACE_DEVICE_MMIO => Err(Errno::Access),
+        result => result,
     }
-    host::own_domain(caller, domain)
 }
 
 fn add<C: Caller>(caller: &C, space: u32, index: u64, gpfn: u64) -> Result<(), Errno> {

@@ -52,7 +52,8 @@ fn other<C: Caller>(caller: &C, cmd: u32, argument: u64) -> Result<Outcome, Errn
     }
 }
 
-/// Returns at once if one of the ports is pending; masks do not matter.
+/// Returns at once if one of the ports is pending; masks do not matter. Port 0 is never pending, and alone it
+/// stands for any event, as no port does.
 fn poll<C: Caller>(caller: &C, argument: u64) -> Result<Outcome, Errno> {
     let request: op::Poll = host::read(caller, argument)?;
     if request.nr_ports > op::POLL_MAX_PORTS {
@@ -70,18 +71,20 @@ fn poll<C: Caller>(caller: &C, argument: u64) -> Result<Outcome, Errno> {
         )?;
     }
     let state = caller.state();
-    if ports
-        .iter()
-        .any(|&port| port == 0 || port >= state.events.ports())
-    {
-        return Err(Errno::Invalid);
-    }
     let (id, vcpu) = state.vcpu(caller.vcpu().0)?;
     // First announce, then look: an event in between ends the poll.
     state.start_poll(vcpu, ports);
-    if ports.iter().any(|&port| state.is_pending(port)) {
+    for &port in &*ports {
+        // One that is pending hides what is wrong with those after it.
+        let found = if port >= state.events.ports() {
+            Err(Errno::Invalid)
+        } else if state.is_pending(port) {
+            Ok(Outcome::Return(0))
+        } else {
+            continue;
+        };
         state.end_poll(id);
-        return Ok(Outcome::Return(0));
+        return found;
     }
     Ok(Outcome::Poll(NonZeroU64::new(request.timeout)))
 }

@@ -124,7 +124,7 @@ impl VcpuState {
     /// To be called through [`XenState::start_poll`], which counts.
     pub(crate) fn start_poll(&self, ports: &[u32]) {
         let poll = match ports {
-            [port] => *port,
+            [port] if *port != 0 => *port,
             _ => POLL_ANY,
         };
         self.poll.store(poll, SeqCst);
@@ -192,9 +192,15 @@ fn register_info<C: Caller>(
     Ok(())
 }
 
-/// The area is written at once through the caller's page tables, so that a bad address is refused here.
+/// The area is written at once through the caller's page tables, so that a bad address is refused here (Xen
+/// takes it and writes nothing). A null address ends the updates.
 fn register_runstate<C: Caller>(caller: &C, state: &VcpuState, argument: u64) -> Result<(), Errno> {
     let request: op::RegisterRunstateArea = host::read(caller, argument)?;
+    if request.address == 0 {
+        state.has_runstate_area.store(false, SeqCst);
+        state.runstate.lock().area = None;
+        return Ok(());
+    }
     let area = Va::new(request.address);
     let info = state.runstate.lock().info;
     caller.write(area, zerocopy::IntoBytes::as_bytes(&info))?;

@@ -135,6 +135,7 @@ impl XenState {
     /// `EVTCHNOP_unmask`: clears the mask, and delivers what waited behind it.
     pub(crate) fn unmask<H: Host>(&self, host: &H, port: u32) -> Result<(), Errno> {
         let channel = self.events.channel(port)?;
+        // Xen takes this port too; nothing could ever come of it.
         if port == 0 {
             return Err(Errno::Invalid);
         }

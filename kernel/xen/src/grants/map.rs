@@ -68,11 +68,12 @@ fn map_frame<C: Caller>(
         .acquire(caller, id, reference, user, access);
     let frame = acquired?;
     match put(caller, id, frame, item, write) {
-        Ok(()) => Ok(Map {
+        Ok(gfn) => Ok(Map {
             granter: id,
             reference,
             write,
             frame,
+            gfn,
         }),
         Err(status) => {
             let mut active = granter.grants.active.lock();
@@ -82,29 +83,30 @@ fn map_frame<C: Caller>(
     }
 }
 
-/// Holds a frame and maps it.
+/// Holds a frame and maps it; the guest frame number.
 fn put<C: Caller>(
     caller: &C,
     granter: DomainId,
     frame: Pa,
     item: &op::MapGrantRef,
     write: bool,
-) -> Result<(), i16> {
+) -> Result<u32, i16> {
     let known = MapFlags::HOST_MAP | MapFlags::READ_ONLY;
     if item.flags & !known.bits() != 0 {
         return Err(op::STATUS_GENERAL_ERROR);
     }
+    let gfn = Ipa::new(item.host_addr).frame_number();
+    let number = u32::try_from(gfn).map_err(|_| op::STATUS_GENERAL_ERROR)?;
     // Its owner may have given it up since.
     if caller.hold(granter, frame).is_err() {
         return Err(op::STATUS_BAD_PAGE);
     }
-    let gfn = Ipa::new(item.host_addr).frame_number();
     match caller.map_granted(gfn, frame, write) {
         Ok(replaced) => {
             if replaced == Replaced::OwnPage {
                 caller.state().pages.lock().forget(gfn);
             }
-            Ok(())
+            Ok(number)
         }
         Err(_) => {
             caller.release(frame);
@@ -114,7 +116,8 @@ fn put<C: Caller>(
 }
 
 /// `GNTTABOP_unmap_grant_ref` and `GNTTABOP_unmap_and_replace`, one item. A frame that is not where it was
-/// mapped stays mapped by its handle.
+/// mapped stays mapped by its handle. The place is looked at as well, or a guest could keep what it may write
+/// by the handle of what it may only read; Xen asks for the frame alone.
 pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr: u64) -> i16 {
     let own = &caller.state().grants;
     if host_addr == 0 {
@@ -128,7 +131,8 @@ pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr
         return op::STATUS_BAD_HANDLE;
     };
     let gfn = Ipa::new(host_addr).frame_number();
-    if new_addr != 0 || caller.unmap_granted(gfn, map.frame).is_err() {
+    let is_there = gfn == u64::from(map.gfn);
+    if new_addr != 0 || !is_there || caller.unmap_granted(gfn, map.frame).is_err() {
         own.maps.lock().fill(handle, map);
         return op::STATUS_GENERAL_ERROR;
     }

@@ -29,6 +29,8 @@ pub(super) struct Map {
     pub(super) reference: GrantRef,
     pub(super) write: bool,
     pub(super) frame: Pa,
+    /// Guest frame number where it was put, in 32 bits: stage 2 has 40 bits of address.
+    pub(super) gfn: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -39,6 +41,7 @@ struct Place {
     reference: GrantRef,
     /// Frame number; of a free place, the next free one.
     frame: u32,
+    gfn: u32,
 }
 
 /// What a domain has mapped.
@@ -94,6 +97,7 @@ impl Maptrack {
                 PER_PAGE => NONE,
                 next => first.wrapping_add(next as u32),
             },
+            gfn: 0,
         })?;
         self.pages.push(page);
         self.free = first;
@@ -109,6 +113,7 @@ impl Maptrack {
                 granter: map.granter,
                 reference: map.reference,
                 frame: map.frame.frame_number() as u32,
+                gfn: map.gfn,
             };
         }
     }
@@ -125,6 +130,7 @@ impl Maptrack {
             reference: place.reference,
             write: place.write,
             frame: Pa::from_frame_number(u64::from(place.frame))?,
+            gfn: place.gfn,
         })
     }
 

@@ -91,7 +91,7 @@ fn what_no_reservation_is_changes_nothing() {
     let guest = machine.guest(1);
     for (result, change) in [
         (
-            -1,
+            0,
             (|request| request.domid = DomainId(2)) as fn(&mut op::Reservation),
         ),
         (0, |request| request.domid = DomainId(3)),

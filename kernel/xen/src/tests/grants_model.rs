@@ -109,7 +109,7 @@ proptest! {
                     let status = unmap(&guest, handle, gfn);
                     match maps.get(&(domain, handle)) {
                         None => prop_assert_eq!(status, -4),
-                        Some(map) if there == Some(map.frame) => {
+                        Some(map) if map.gfn == gfn && there == Some(map.frame) => {
                             prop_assert_eq!(status, 0);
                             maps.remove(&(domain, handle));
                         }

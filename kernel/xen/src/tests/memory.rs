@@ -124,18 +124,76 @@ fn the_rest_of_memory_op() {
         (op::GET_SHARING_SHARED_PAGES, 0),
         (op::ADD_TO_PHYSMAP_BATCH, -3),
         (op::ADD_TO_PHYSMAP_BATCH | 1 << 22, -33),
-        (op::CLAIM_PAGES, -1),
-        (op::GET_VNUMA_INFO, -95),
-        (op::ACQUIRE_RESOURCE, -1),
         (63, -38),
+        (63 | 1 << 6, -38),
+        (op::GET_SHARING_FREED_PAGES | 1 << 6, -38),
         (op::POPULATE_PHYSMAP | 7 << 6, 7),
         (op::ADD_TO_PHYSMAP | 1 << 6, -22),
+        (op::MAXIMUM_RAM_PAGE | 1 << 6, -22),
+        (op::CLAIM_PAGES | 1 << 6, -22),
+        (op::GET_VNUMA_INFO | 1 << 6, -22),
     ] {
         assert_eq!(guest.returns(MEMORY_OP, &[cmd, SCRATCH]), expected, "{cmd}");
     }
     for cmd in [op::ADD_TO_PHYSMAP, op::REMOVE_FROM_PHYSMAP] {
         assert_eq!(guest.bad_pointer(MEMORY_OP, cmd), -14);
     }
+}
+
+/// What is of a control domain is looked at as far as Xen looks at it before it refuses.
+#[test]
+fn what_control_domains_do_is_refused() {
+    let machine = Machine::new(2, 1);
+    let guest = machine.guest(1);
+    for (domid, claim, vnuma, acquire) in [
+        (DomainId::SELF, -22, -95, -3),
+        (DomainId(1), -1, -95, -1),
+        (DomainId(2), -1, -1, -1),
+        (DomainId(3), -22, -3, -3),
+        (DomainId::XEN, -22, -3, -3),
+    ] {
+        let mut request = op::Reservation {
+            domid,
+            ..Default::default()
+        };
+        assert_eq!(guest.with(MEMORY_OP, op::CLAIM_PAGES, &mut request), claim);
+        request.extent_order = 1;
+        assert_eq!(guest.with(MEMORY_OP, op::CLAIM_PAGES, &mut request), -22);
+        let mut request = op::VnumaTopology {
+            domid,
+            ..Default::default()
+        };
+        assert_eq!(
+            guest.with(MEMORY_OP, op::GET_VNUMA_INFO, &mut request),
+            vnuma
+        );
+        request.reserved = 1;
+        assert_eq!(guest.with(MEMORY_OP, op::GET_VNUMA_INFO, &mut request), -22);
+        let mut request = op::AcquireResource {
+            domid,
+            ..Default::default()
+        };
+        assert_eq!(
+            guest.with(MEMORY_OP, op::ACQUIRE_RESOURCE, &mut request),
+            acquire
+        );
+        request.reserved = 1;
+        assert_eq!(
+            guest.with(MEMORY_OP, op::ACQUIRE_RESOURCE, &mut request),
+            -22
+        );
+    }
+    for cmd in [op::CLAIM_PAGES, op::GET_VNUMA_INFO, op::ACQUIRE_RESOURCE] {
+        assert_eq!(guest.bad_pointer(MEMORY_OP, cmd), -14);
+    }
+    assert_eq!(
+        add_for(&guest, DomainId(3), op::SPACE_DEVICE_MMIO, 0, 0x100),
+        -3
+    );
+    assert_eq!(
+        add_for(&guest, DomainId(3), op::SPACE_GMFN_FOREIGN, 0, 0x100),
+        -38
+    );
 }
 
 fn query(guest: &Guest, dom: DomainId) -> grant_table::QuerySize {

@@ -3,6 +3,7 @@
 mod balloon;
 mod boot;
 mod console;
+mod control;
 mod events;
 mod events_model;
 mod fifo;

@@ -112,8 +112,9 @@ fn poll_checks_its_ports() {
     let machine = Machine::new(1, 1);
     let guest = machine.guest(1);
     let bad = Outcome::Return(Errno::Invalid.as_return());
-    assert_eq!(poll(&guest, &[Port(0)], 0), bad);
     assert_eq!(poll(&guest, &[Port(1024)], 0), bad);
+    assert_eq!(poll(&guest, &[Port(2), Port(u32::MAX)], 0), bad);
+    assert!(!guest.state.is_polling(VcpuId(0)));
     assert_eq!(poll(&guest, &[Port(2); 129], 0), bad);
     assert_eq!(poll(&guest, &[Port(2); 128], 0), Outcome::Poll(None));
     let request = op::Poll {
@@ -124,6 +125,22 @@ fn poll_checks_its_ports() {
     guest.put(SCRATCH, &request);
     assert_eq!(guest.returns(SCHED_OP, &[op::POLL, SCRATCH]), -14);
     assert_eq!(guest.bad_pointer(SCHED_OP, op::POLL), -14);
+}
+
+#[test]
+fn a_pending_port_is_found_before_what_is_wrong_behind_it() {
+    let machine = Machine::new(1, 1);
+    let guest = machine.guest(1);
+    let port = ipi(&guest);
+    guest.event(event::SEND, port).unwrap();
+    let done = Outcome::Return(0);
+    assert_eq!(poll(&guest, &[port, Port(u32::MAX)], 0), done);
+    // Port 0 alone is any event.
+    assert_eq!(poll(&guest, &[Port(0)], 0), Outcome::Poll(None));
+    machine.wakes.take();
+    let other = ipi(&guest);
+    guest.event(event::SEND, other).unwrap();
+    assert_eq!(machine.wakes.take(), [(1, 0)]);
 }
 
 #[test]

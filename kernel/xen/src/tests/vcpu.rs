@@ -139,6 +139,22 @@ fn runstate_wants_memory_that_can_be_written() {
 }
 
 #[test]
+fn a_null_address_ends_the_updates_of_a_runstate() {
+    let machine = Machine::new(1, 1);
+    let guest = machine.guest(1);
+    let area = BASE + 0x2000;
+    assert_eq!(register_runstate(&guest, 0, area), 0);
+    assert_eq!(register_runstate(&guest, 0, 0), 0);
+    guest.put(area, &u64::MAX);
+    let (state, vcpu) = (guest.state, VcpuId(0));
+    state.runstate_change(vcpu, Runstate::Blocked, 9);
+    state.publish_runstate(vcpu, &guest);
+    assert_eq!(guest.get::<u64>(area), u64::MAX);
+    assert_eq!(register_runstate(&guest, 0, area), 0);
+    assert_eq!(guest.get::<u32>(area), 2);
+}
+
+#[test]
 fn the_update_flag_is_gone_when_the_update_is() {
     let machine = Machine::new(1, 1);
     let guest = machine.guest(1);
