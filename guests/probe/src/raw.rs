@@ -138,42 +138,6 @@ pub(crate) fn store_floating_point(to: &mut FloatingPoint) {
     }
 }
 
-/// Makes a null hypercall with every register filled, and returns a bit for each of x5 to x15, x17 and
-/// x20 to x28 that came back changed.
-pub(crate) fn changed_by_hypercall() -> u64 {
-    let changed: u64;
-    // SAFETY: xen_version 0 touches no memory; every register used is named or saved on the stack.
-    unsafe {
-        core::arch::asm!(
-            "stp x18, x19, [sp, #-32]!",
-            "str x29, [sp, #16]",
-            ".irp n, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30",
-            "mov x\\n, #(0x5a00 + \\n)",
-            "movk x\\n, #0xc3c3, lsl #48",
-            ".endr",
-            "mov x16, #17",
-            "mov x0, #0",
-            "mov x1, #0",
-            "hvc #0xea1",
-            "mov x0, #0",
-            ".irp n, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30",
-            "mov x1, #(0x5a00 + \\n)",
-            "movk x1, #0xc3c3, lsl #48",
-            "cmp x1, x\\n",
-            "cset x1, ne",
-            "orr x0, x0, x1, lsl #\\n",
-            ".endr",
-            "ldr x29, [sp, #16]",
-            "ldp x18, x19, [sp], #32",
-            out("x0") changed,
-            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
-            out("x25") _, out("x26") _, out("x27") _, out("x28") _,
-            clobber_abi("C"),
-        );
-    }
-    changed
-}
-
 /// Reads one feature register into each of x20 to x28, and returns a bit for each that holds something
 /// else afterwards than x0, which was read the same way.
 pub(crate) fn lost_by_traps() -> u64 {

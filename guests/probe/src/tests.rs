@@ -11,12 +11,10 @@ mod faults;
 mod fifo;
 mod floating;
 pub(crate) mod grants;
-mod hypercalls;
 mod identity;
 mod input;
 mod interrupts;
 mod moving;
-mod operations;
 mod power;
 mod programs;
 mod remote;
@@ -102,29 +100,14 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("fault-uart", XEN, faults::uart),
     Test::new("fault-no-syndrome", XEN, faults::no_syndrome),
     Test::new("hvc-immediate", XEN, faults::immediate),
-    Test::new("xen-version", XEN, hypercalls::version),
-    Test::new("hypercall-unknown", XEN, hypercalls::unknown),
-    Test::new("hypercall-pointers", XEN, hypercalls::pointers),
-    Test::new("hypercall-registers", XEN, hypercalls::registers),
-    Test::new("hypercall-privileged", XEN, hypercalls::privileged),
-    Test::new("multicall", XEN, hypercalls::multicall),
-    Test::new("console-io", XEN, hypercalls::console_io),
-    Test::new("hvm-params", XEN, operations::parameters),
-    Test::new("memory-op", XEN, operations::memory),
     Test::new("balloon-pages", XEN, balloon::pages),
     Test::new("balloon-chunks", XEN, balloon::chunks),
     Test::new("balloon-errors", XEN, balloon::errors),
     Test::new("balloon-under-a-page", XEN, balloon::under_a_page),
     Test::new("balloon-race", XEN_TWO, balloon::race),
     Test::new("memory-batch", XEN, balloon::batch),
-    Test::new("shared-info-move", XEN, operations::shared_info),
-    Test::new("vcpu-op", XEN, operations::vcpu),
-    Test::new("runstate", XEN, operations::runstate),
-    Test::new("sched-op", XEN, operations::sched),
-    Test::new("grant-size", XEN, grants::size),
     Test::new("grant-map", XEN, grants::map),
     Test::new("grant-entries", XEN, grants::entries),
-    Test::new("grant-errors", XEN, grants::errors),
     Test::new("grant-share", XEN, sharing::maps),
     Test::new("grant-read-only", XEN, sharing::read_only),
     Test::new("grant-over-ram", XEN, sharing::over_ram),
@@ -140,7 +123,6 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("event-poll", XEN, events::poll),
     Test::new("event-wfi", XEN, events::wfi),
     Test::new("event-status", XEN, events::status),
-    Test::new("event-errors", XEN, events::errors),
     Test::new("event-exhaust", XEN, events::exhaust),
     Test::new("event-smp", XEN_TWO, events::smp),
     Test::new("event-fifo", XEN, fifo::all),

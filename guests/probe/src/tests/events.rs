@@ -1,12 +1,12 @@
 //! Event channels, 2-level (xen-arm-hypercalls sections 8 and 9). Most run by the FIFO ABI too.
 
 use crate::check::{Outcome, Trouble, check, equal, fail, settle, soon, within};
-use crate::raw::{self, hypercall, pointer};
+use crate::raw;
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
-use runtime::abi::Errno::{Exists, Invalid, NoEntry, NoSpace, NoSuchDomain, NoSys, NotSupported};
-use runtime::abi::{DomainId, Port, event_channel as op, hypercall as number};
+use runtime::abi::Errno::{Exists, NoSpace};
+use runtime::abi::{DomainId, Port, event_channel as op};
 use runtime::hypercall::Error;
 use runtime::{cpu, event, timer};
 
@@ -190,52 +190,6 @@ pub(crate) fn status() -> Outcome {
     let again = event::bind_virq(op::VIRQ_DEBUG, 0);
     equal!(again, Err(Error(Exists.as_return())), "the same VIRQ twice");
     works("close", event::close(virq))
-}
-
-pub(crate) fn errors() -> Outcome {
-    let invalid = Error(Invalid.as_return());
-    for port in [0, 999, 1024, 4095, 4096, u32::MAX] {
-        equal!(event::send(Port(port)), Err(invalid), "send to port {port}");
-        equal!(
-            event::close(Port(port)),
-            Err(invalid),
-            "close of port {port}"
-        );
-    }
-    let gone = event::bind_ipi(999);
-    equal!(
-        gone,
-        Err(Error(NoEntry.as_return())),
-        "bind_ipi to vCPU 999"
-    );
-    equal!(event::bind_virq(24, 0), Err(invalid), "bind_virq 24");
-    let nobody = event::bind_interdomain(DomainId(0x7000), Port(1));
-    equal!(
-        nobody,
-        Err(Error(NoSuchDomain.as_return())),
-        "bind_interdomain to nobody"
-    );
-    let closed = event::bind_interdomain(DomainId::SELF, Port(999));
-    equal!(closed, Err(invalid), "bind_interdomain to a closed port");
-
-    let mut words = [0u64; 8];
-    let mut call = |command| {
-        hypercall(
-            number::EVENT_CHANNEL_OP,
-            [command, pointer(&mut words), 0, 0, 0],
-        )
-    };
-    equal!(call(op::BIND_PIRQ), NotSupported.as_return(), "bind_pirq");
-    equal!(call(op::SET_PRIORITY), NoSys.as_return(), "set_priority");
-    equal!(call(99), NoSys.as_return(), "unknown command");
-
-    let port = works("bind_ipi", event::bind_ipi(0))?;
-    equal!(
-        event::bind_vcpu(port, 0),
-        Err(invalid),
-        "bind_vcpu of an IPI port"
-    );
-    works("close", event::close(port))
 }
 
 /// Ports run out with an error, and come back.

@@ -1,8 +1,7 @@
-//! Grant tables: size, frames, entries, errors (xen-arm-hypercalls section 10).
+//! Grant tables: frames and entries (xen-arm-hypercalls section 10), and what other subjects need of them.
 
 use crate::check::{Outcome, Trouble, check, equal, fail};
 use crate::raw::{hypercall, pointer};
-use runtime::abi::Errno::{Invalid, NoSys};
 use runtime::abi::{DomainId, GrantRef, grant_table as op, hypercall as number};
 use runtime::{grant, memory, xen};
 
@@ -124,17 +123,6 @@ pub(crate) fn copy(
     }
 }
 
-pub(crate) fn size() -> Outcome {
-    match grant::size() {
-        Ok(size) => {
-            check!(size.frames >= 1, "{size:?}");
-            check!(size.limit >= size.frames, "{size:?}");
-        }
-        Err(error) => fail!("query_size: {error}"),
-    }
-    Ok(())
-}
-
 /// Four frames, the highest first; the table has grown; every entry can be read and written.
 pub(crate) fn map() -> Outcome {
     if let Err(error) = grant::map(4) {
@@ -179,56 +167,5 @@ pub(crate) fn entries() -> Outcome {
     check!(grant::revoke(first), "not revoked");
     check!(grant::revoke(second), "not revoked");
     equal!(grant::read(first), Some(0), "entry after it was revoked");
-    Ok(())
-}
-
-pub(crate) fn errors() -> Outcome {
-    let mut query = op::QuerySize {
-        dom: DomainId::SELF,
-        ..Default::default()
-    };
-    equal!(
-        call(op::QUERY_SIZE, &mut query, 2),
-        Invalid.as_return(),
-        "query_size of two"
-    );
-    query.dom = DomainId(0x7000);
-    query.status = 77;
-    let answer = call(op::QUERY_SIZE, &mut query, 1);
-    equal!(
-        (answer, query.status),
-        (0, op::STATUS_BAD_DOMAIN),
-        "query_size of nobody"
-    );
-    let mut version = op::GetVersion {
-        dom: DomainId::SELF,
-        reserved: 0,
-        version: 9,
-    };
-    equal!(call(op::GET_VERSION, &mut version, 1), 0, "get_version");
-    equal!(version.version, 1, "version");
-    for (wanted, answer) in [(1, 0), (2, NoSys.as_return()), (3, Invalid.as_return())] {
-        let mut argument = op::SetVersion { version: wanted };
-        equal!(
-            call(op::SET_VERSION, &mut argument, 1),
-            answer,
-            "set_version {wanted}"
-        );
-    }
-    let mut frames = [0u64; 4];
-    let mut setup = op::SetupTable {
-        dom: DomainId::SELF,
-        nr_frames: 1,
-        status: 77,
-        frame_list: pointer(&mut frames),
-        ..Default::default()
-    };
-    equal!(call(op::SETUP_TABLE, &mut setup, 1), 0, "setup_table");
-    equal!(setup.status, op::STATUS_OKAY, "status of setup_table");
-    equal!(
-        call(99, &mut frames, 1),
-        NoSys.as_return(),
-        "unknown command"
-    );
     Ok(())
 }
