@@ -4,6 +4,7 @@ mod balloon;
 mod boot;
 mod console;
 mod control;
+mod coverage;
 mod events;
 mod events_model;
 mod fifo;
