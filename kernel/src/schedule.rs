@@ -454,8 +454,12 @@ pub(crate) fn power_off(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
 pub(crate) fn poll(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     let id = abi::VcpuId(vcpu.id.get());
     vcpu.polling.store(true, Ordering::Relaxed);
-    if vcpu.domain.xen.is_polling(id) && sleep(cpu, vcpu) {
-        return next(cpu);
+    // A wake-up that came while the vCPU ran has left a token, which ends the first attempt: it may have been
+    // about anything, and long ago. What ends a poll is seen without it.
+    for _ in 0..2 {
+        if vcpu.domain.xen.is_polling(id) && sleep(cpu, vcpu) {
+            return next(cpu);
+        }
     }
     end_poll(vcpu);
     leave(cpu, vcpu)
