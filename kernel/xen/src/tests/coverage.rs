@@ -131,7 +131,10 @@ fn the_dispatch_has_what_the_book_says() {
         .map(|row| row.name.as_str())
         .collect();
     let headings: BTreeSet<&str> = tables.keys().map(String::as_str).collect();
-    let headings: BTreeSet<&str> = headings.into_iter().filter(|name| *name != "").collect();
+    let headings: BTreeSet<&str> = headings
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .collect();
     assert_eq!(with_tables, headings);
     for row in calls.iter().filter(|row| row.state == State::Below) {
         let number = row.number.unwrap();
