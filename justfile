@@ -5,7 +5,7 @@ set positional-arguments
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # The host crates, which `cargo` builds by default; the rest is for the metal target.
-metal := "-p viaduct -p hello -p probe -p conformance"
+metal := "-p viaduct -p hello -p probe -p conformance -p early"
 
 # What there is
 @_default:
@@ -40,7 +40,7 @@ lint:
 
 # Unit and property tests, and the examples in the documentation
 unit:
-    tools/cargo test --workspace --exclude viaduct-tests --exclude viaduct --exclude viaduct-arch --exclude viaduct-runtime --exclude hello --exclude probe --exclude conformance
+    tools/cargo test --workspace --exclude viaduct-tests --exclude viaduct --exclude viaduct-arch --exclude viaduct-runtime --exclude hello --exclude probe --exclude conformance --exclude early
     tools/cargo test -p viaduct-tests --lib --bins
     tools/cargo test -p viaduct-tests --doc
 
