@@ -121,7 +121,8 @@ pub(crate) fn add(
     };
     let ring = Box::new(Ring(page));
     ring.set_word(RING_EVENT_CHANNEL, port.0);
-    store.lock().add(id, Quota::guest(config.vcpus), ring)?;
+    let quota = Quota::guest(config.vcpus);
+    store.lock().add(id, quota, xen.peers(), ring)?;
     seed(id, config, port, xen.console_port())
 }
 

@@ -73,7 +73,8 @@ fn guests_share_what_they_show_beside_a_hostile_one() {
     for (name, cpus) in [("store-share-1", 1), ("store-share-2", 2)] {
         let hostile = ["store-hostile,store-errors"; 20].join(",");
         let guests = [
-            with_store(Guest::probe("owner", "test=store-owner peer=2")),
+            with_store(Guest::probe("owner", "test=store-owner peer=2"))
+                .extra("viaduct,peers = \"reader\";"),
             with_store(Guest::probe("reader", "test=store-reader peer=1")),
             with_store(Guest::probe("hostile", &format!("test={hostile}"))),
         ];
@@ -84,10 +85,29 @@ fn guests_share_what_they_show_beside_a_hostile_one() {
     }
 }
 
+/// A guest shows its nodes to one that the tree does not connect it with: in vain.
+#[test]
+fn strangers_see_nothing_of_each_other() {
+    for (name, machine) in [
+        ("store-strangers-v2", Machine::virt(Gic::V2)),
+        ("store-strangers-v3", Machine::virt(Gic::V3).cpus(1)),
+    ] {
+        let guests = [
+            with_store(Guest::probe("owner", "test=store-owner peer=2")),
+            with_store(Guest::probe("hostile", "test=store-stranger peer=1")),
+        ];
+        let mut console = probe(name, machine, &guests);
+        finishes(&mut console, "hostile");
+        assert_eq!(console.lines_with("hostile| PASS store-stranger").len(), 1);
+        assert!(console.lines_with("owner| FAIL").is_empty());
+    }
+}
+
 /// Linux's own bus comes up, and Debian's tools talk to the store through it.
 #[test]
 fn linux_and_debians_tools() {
-    let linux = with_store(Guest::linux("linux").cpus(2)).extra("viaduct,console-focus;");
+    let linux = with_store(Guest::linux("linux").cpus(2))
+        .extra("viaduct,console-focus; viaduct,peers = \"owner\";");
     let other = with_store(Guest::probe("owner", "test=store-owner peer=1"));
     let mut console = probe("store-linux", Machine::virt(Gic::V3), &[linux, other]);
     console.expect("linux| This is a busybox shell", seconds(120));

@@ -53,3 +53,53 @@ impl fmt::Display for DomainId {
         write!(f, "d{}", self.0)
     }
 }
+
+/// Ids that a guest can have, 0 to 255: as many as there are VMIDs.
+const WORDS: usize = 4;
+
+/// A set of domains.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DomainSet([u64; WORDS]);
+
+impl DomainSet {
+    /// Nobody.
+    pub const NONE: Self = Self([0; WORDS]);
+    /// Everybody.
+    pub const ALL: Self = Self([u64::MAX; WORDS]);
+
+    /// Whether a domain is in the set.
+    #[must_use]
+    pub fn contains(&self, id: DomainId) -> bool {
+        let word = self.0.get(usize::from(id.0 >> 6));
+        word.is_some_and(|word| word & 1_u64.wrapping_shl(u32::from(id.0)) != 0)
+    }
+}
+
+impl FromIterator<DomainId> for DomainSet {
+    /// Ids above 255, which no guest has, are left out.
+    fn from_iter<I: IntoIterator<Item = DomainId>>(ids: I) -> Self {
+        let mut set = Self::NONE;
+        for id in ids {
+            if let Some(word) = set.0.get_mut(usize::from(id.0 >> 6)) {
+                *word |= 1_u64.wrapping_shl(u32::from(id.0));
+            }
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DomainId, DomainSet};
+
+    #[test]
+    fn a_set_has_what_was_put_in() {
+        let ids = [0, 1, 63, 64, 127, 128, 255, 256, 0x7ff0];
+        let set: DomainSet = ids.into_iter().map(DomainId).collect();
+        for id in 0..0x8000 {
+            let expected = id < 256 && ids.contains(&id);
+            assert_eq!(set.contains(DomainId(id)), expected, "{id}");
+        }
+        assert!(!DomainSet::NONE.contains(DomainId(1)) && DomainSet::ALL.contains(DomainId(255)));
+    }
+}

@@ -37,7 +37,7 @@ pub mod vcpu;
 pub mod version;
 pub mod xenstore;
 
-pub use domid::DomainId;
+pub use domid::{DomainId, DomainSet};
 pub use errno::Errno;
 pub use event_channel::Port;
 pub use grant_table::GrantRef;

@@ -59,7 +59,6 @@ pub use events::{FIFO_PAGES, Service, StaticChannel};
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced};
 pub use hvm::Parameters;
 pub use hypercall::{Arguments, Outcome, at_once, hypercall};
-pub use policy::Peers;
 pub use ring::{ConsoleRing, Drained};
 pub use state::{Config, ConsoleConfig, NewError, StoreConfig, XenState};
 pub use vcpu::Runstate;

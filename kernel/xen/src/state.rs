@@ -7,8 +7,8 @@ use crate::pages::OwnPages;
 use crate::ring::ConsoleRing;
 use crate::sched::Watchdogs;
 use crate::vcpu::VcpuState;
-use crate::{Host, Parameters, Peers, SharedPage, StaticChannel};
-use abi::{DomainId, Port, VcpuId, event_channel, grant_table, version};
+use crate::{Host, Parameters, SharedPage, StaticChannel};
+use abi::{DomainId, DomainSet, Port, VcpuId, event_channel, grant_table, version};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -62,7 +62,7 @@ pub struct Config<'a> {
     /// Its UUID.
     pub handle: [u8; version::GUEST_HANDLE_LENGTH],
     /// Domains that it may deal with.
-    pub peers: Peers,
+    pub peers: DomainSet,
     /// Its ends of the channels that the device tree makes.
     pub channels: &'a [StaticChannel],
 }
@@ -88,7 +88,7 @@ impl Config<'_> {
             store: None,
             console_io: true,
             handle: [0; version::GUEST_HANDLE_LENGTH],
-            peers: Peers::NONE,
+            peers: DomainSet::NONE,
             channels: &[],
         }
     }
@@ -127,7 +127,7 @@ pub struct XenState {
     pub(crate) vcpus: Box<[VcpuState]>,
     pub(crate) shared_info: SharedPage,
     parameters: Parameters,
-    pub(crate) peers: Peers,
+    pub(crate) peers: DomainSet,
     pub(crate) pages: OwnPages,
     pub(crate) grants: GrantTable,
     pub(crate) watchdogs: Watchdogs,

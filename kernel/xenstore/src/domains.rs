@@ -8,7 +8,7 @@ use crate::permissions::{Permissions, READ};
 use crate::ring::SharedPage;
 use crate::store::{Account, Step, Store};
 use crate::tree::View;
-use abi::{DomainId, Errno};
+use abi::{DomainId, DomainSet, Errno};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -147,11 +147,17 @@ impl Store {
     }
 
     /// Adds a domain, whose ring is in `page`, and gives it a home that it may read. A domain of the same number must have
-    /// been removed; its memory is used again.
+    /// been removed; its memory is used again. Of other domains it sees at most those in `peers`, whatever they permit.
     ///
     /// # Errors
     /// [`AddError`].
-    pub fn add(&mut self, id: DomainId, quota: Quota, page: SharedPage) -> Result<(), AddError> {
+    pub fn add(
+        &mut self,
+        id: DomainId,
+        quota: Quota,
+        peers: DomainSet,
+        page: SharedPage,
+    ) -> Result<(), AddError> {
         let domain = id.0;
         let slot = self.accounts.get(usize::from(domain));
         match slot.ok_or(AddError::Number)? {
@@ -170,6 +176,7 @@ impl Store {
         }
         self.make_home(domain).map_err(|_| AddError::NoMemory)?;
         if let Some(account) = self.account_mut(domain) {
+            account.peers = peers;
             account.connection.open();
         }
         Ok(())

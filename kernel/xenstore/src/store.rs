@@ -6,7 +6,7 @@ use crate::domains::{Leaving, Quota};
 use crate::node::{Node, Ref};
 use crate::ring::SharedPage;
 use crate::transaction::{MOST_TRANSACTIONS, Transaction};
-use abi::{DomainId, Errno};
+use abi::{DomainId, DomainSet, Errno};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -14,6 +14,8 @@ use alloc::vec::Vec;
 pub(crate) struct Account {
     pub(crate) arena: Arena,
     pub(crate) quota: Quota,
+    /// Whose nodes it may see, if they let it; its own and the hypervisor's besides.
+    pub(crate) peers: DomainSet,
     /// It lives. If not, its memory waits for the next domain of this number.
     pub(crate) present: bool,
     pub(crate) leaving: Leaving,
@@ -38,6 +40,7 @@ impl Account {
         Some(Self {
             arena: Arena::new(quota.blocks, quota.event_blocks)?,
             quota,
+            peers: DomainSet::NONE,
             present: true,
             leaving: Leaving::No,
             nodes: 0,
@@ -51,6 +54,13 @@ impl Account {
             last_transaction: 0,
             connection: Connection::new(page)?,
         })
+    }
+}
+
+impl Account {
+    /// Whether `who`, whose account this is, may see nodes of `owner` at all. A node is its owner's, wherever it is.
+    pub(crate) fn may_see(&self, who: u16, owner: u16) -> bool {
+        who == 0 || owner == 0 || owner == who || self.peers.contains(DomainId(owner))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::list::Writer;
 use crate::node::{CREATED, DELETED, Node, Ref, SHADOW, TEXT, text_home};
 use crate::path::{Components, From, Path, decimal, hash};
 use crate::permissions::{OWNER, Permissions, READ};
-use crate::store::Store;
+use crate::store::{Account, Store};
 use abi::Errno;
 
 /// Who looks, and at which tree.
@@ -164,7 +164,9 @@ impl Store {
         let allowed = if rights & OWNER != 0 {
             view.who == 0 || node.permissions.owner() == view.who
         } else {
-            node.permissions.allow(view.who, rights)
+            let account = self.account(view.who).ok_or(Errno::Io)?;
+            let permissions = &node.permissions;
+            permissions.allow(view.who, rights) && account.may_see(view.who, permissions.owner())
         };
         allowed.then_some(()).ok_or(Errno::Access)
     }
@@ -450,10 +452,14 @@ impl Store {
         let name = decimal(u64::from(domain), &mut digits);
         self.find(self.homes()?, name, hash(name)).node
     }
+}
 
-    /// Whether a domain may learn that a node has changed: it may read the node, or the one above.
-    pub(crate) fn may_hear(domain: u16, permissions: &[Permissions]) -> bool {
-        permissions.iter().any(|list| list.allow(domain, READ))
+impl Account {
+    /// Whether the domain whose account this is may learn that a node has changed: it may read the node, or the one above.
+    pub(crate) fn may_hear(&self, domain: u16, permissions: &[Permissions]) -> bool {
+        let may_read =
+            |list: &Permissions| list.allow(domain, READ) && self.may_see(domain, list.owner());
+        permissions.iter().any(may_read)
     }
 }
 

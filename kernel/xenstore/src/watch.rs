@@ -392,7 +392,7 @@ impl Store {
             };
             fan.below = watch.id;
             let hit = account.hit(&watch, path, fan.removed);
-            if let Some(hit) = hit.filter(|_| Self::may_hear(domain, &fan.permissions)) {
+            if let Some(hit) = hit.filter(|_| account.may_hear(domain, &fan.permissions)) {
                 match hit {
                     Hit::At => account.queue(at, Some(path)),
                     Hit::Above => account.queue(at, None),

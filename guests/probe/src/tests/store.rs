@@ -26,6 +26,7 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("store-late", XEN, late),
     Test::new("store-owner", XEN, owner),
     Test::new("store-reader", XEN, reader),
+    Test::new("store-stranger", XEN, stranger),
 ];
 
 fn open() -> Result<Store, crate::check::Trouble> {
@@ -401,6 +402,10 @@ pub(crate) fn owner() -> Outcome {
         Ok(()),
         "set_perms"
     );
+    // For whoever may see anything of this guest's at all.
+    equal!(store.write("data/open", "to all"), Ok(()), "write");
+    let all = ask(&mut store, wire::SET_PERMS, &format!("data/open\0b{id}\0"));
+    check!(all.is_ok(), "set_perms: {all:?}");
     println!("SHOWN");
     for round in 0..100_000_u32 {
         equal!(
@@ -427,6 +432,11 @@ pub(crate) fn reader() -> Outcome {
     check!(
         within(Duration::from_secs(20), || store.read(&shown).is_ok()),
         "nothing is shown"
+    );
+    equal!(
+        store.read(&path("data/open")),
+        Ok("to all".into()),
+        "read of what is open"
     );
     for key in ["data/hidden", "data", "domid", "data/none"] {
         equal!(store.read(&path(key)), named("EACCES"), "read of {key}");
@@ -458,5 +468,46 @@ pub(crate) fn reader() -> Outcome {
     }
     // The first event of a watch is no news.
     check!(hidden == 1, "heard of what is hidden");
+    Ok(())
+}
+
+/// Sees nothing of domain `peer`, which is no peer, not even what is open to all or shown to it by name; nor of any
+/// other number's.
+pub(crate) fn stranger() -> Outcome {
+    let mut store = open()?;
+    let own = own_id(&mut store)?;
+    let peer = arguments().number("peer").unwrap_or(1) as u16;
+    for round in 0..20 {
+        for id in (0..40).filter(|id| *id != own) {
+            let keys = ["", "/data/open", "/data/shown", "/data/hidden", "/name"];
+            for key in keys {
+                let path = format!("/local/domain/{id}{key}");
+                for kind in [wire::READ, wire::DIRECTORY, wire::GET_PERMS, wire::RM] {
+                    let answer = ask(&mut store, kind, &format!("{path}\0"));
+                    equal!(answer, named("EACCES"), "request {kind} for {path}");
+                }
+                equal!(store.write(&path, "x"), named("EACCES"), "write of {path}");
+                let below = format!("{path}/below");
+                equal!(
+                    store.write(&below, "x"),
+                    named("EACCES"),
+                    "write of {below}"
+                );
+            }
+        }
+        if round == 0 {
+            let open = format!("/local/domain/{peer}/data/open");
+            let shown = format!("/local/domain/{peer}/data/shown");
+            equal!(store.watch(&open, "open"), Ok(()), "watch");
+            equal!(store.watch(&shown, "shown"), Ok(()), "watch");
+        }
+        runtime::timer::sleep(Duration::from_millis(50));
+    }
+    let mut events = 0;
+    while store.event().is_some() {
+        events += 1;
+    }
+    // The first event of a watch is no news.
+    equal!(events, 2, "events");
     Ok(())
 }

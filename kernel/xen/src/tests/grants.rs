@@ -185,7 +185,7 @@ fn what_cannot_be_mapped_has_a_status() {
 
 #[test]
 fn who_is_no_peer_is_refused() {
-    let machine = Machine::with(2, 1, |config| config.peers = crate::Peers::NONE);
+    let machine = Machine::with(2, 1, |config| config.peers = abi::DomainSet::NONE);
     let (one, two) = (machine.guest(1), machine.guest(2));
     grant(&one, 8, 1, 2, RAM_GFN);
     assert_eq!(map(&two, 1, 8, READ_WRITE, PLACE).map(|_| ()), Err(-8));

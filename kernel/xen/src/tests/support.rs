@@ -1,10 +1,10 @@
 //! A machine for the tests: domains, guest memory in a vector, and a record of what was asked of it.
 
 use crate::{
-    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, Peers, Replaced,
-    SharedPage, XenState, hypercall,
+    Caller, Config, ConsoleConfig, GuestMemory, Host, MemoryFigures, Outcome, Replaced, SharedPage,
+    XenState, hypercall,
 };
-use abi::{DomainId, Errno, VcpuId, hypercall as number};
+use abi::{DomainId, DomainSet, Errno, VcpuId, hypercall as number};
 use memory::{Pa, Pages, Va};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ impl Machine {
                 gfn: CONSOLE_GFN,
             });
             config.handle = [id as u8; 16];
-            config.peers = Peers::ALL;
+            config.peers = DomainSet::ALL;
             change(&mut config);
             let physical = Physical {
                 memory: RefCell::new(vec![0; SIZE as usize]),

@@ -3,6 +3,7 @@
 mod errors;
 mod hostile;
 mod model;
+mod policy;
 mod requests;
 mod rings;
 mod support;

@@ -213,10 +213,12 @@ fn a_domain_leaves_nothing_behind() {
     );
     // The next domain of this number begins afresh, in the same memory.
     let page = Box::new(super::support::Memory::new());
-    let added = world
-        .store
-        .borrow_mut()
-        .add(abi::DomainId(1), crate::Quota::GUEST, page);
+    let added = world.store.borrow_mut().add(
+        abi::DomainId(1),
+        crate::Quota::GUEST,
+        abi::DomainSet::ALL,
+        page,
+    );
     added.unwrap();
     assert_eq!(world.used(1), before);
 }

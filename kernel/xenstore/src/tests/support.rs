@@ -1,8 +1,8 @@
 //! Domains with rings, and a client for each: what a guest's driver does, byte by byte.
 
 use crate::{Page, Quota, Store};
-use abi::DomainId;
 use abi::xenstore::*;
+use abi::{DomainId, DomainSet};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -71,11 +71,16 @@ impl World {
     }
 
     pub(super) fn with(domains: u16, quota: Quota) -> Self {
+        Self::with_peers(domains, quota, |_| DomainSet::ALL)
+    }
+
+    /// Domains of which each has some peers.
+    pub(super) fn with_peers(domains: u16, quota: Quota, peers: impl Fn(u16) -> DomainSet) -> Self {
         let mut store = Store::new(domains).unwrap();
         let clients: Vec<Client> = (0..=domains).map(|_| Client::new()).collect();
         for id in 1..=domains {
             let page = Box::new(clients[usize::from(id)].page.clone());
-            store.add(DomainId(id), quota, page).unwrap();
+            store.add(DomainId(id), quota, peers(id), page).unwrap();
         }
         Self {
             store: RefCell::new(store),
