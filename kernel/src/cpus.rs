@@ -173,7 +173,7 @@ pub(crate) fn adopt_boot_cpu(board: &Board) -> Option<()> {
     let (_, _, emergency_top) = stacks()?;
     let cpu = Box::leak(Box::new(Cpu::new(index, top, emergency_top, stack, guard)));
     arch::cpu::adopt(&cpu.header);
-    arch::context::prepare_cpu();
+    arch::prepare::prepare_cpu();
     serrors::drop_old(cpu);
     cpu.online.store(true, Ordering::Relaxed);
     Some(())
@@ -273,7 +273,7 @@ pub(crate) fn secondary(argument: usize) {
     let cpu: &'static Cpu = unsafe { &*(argument as *const Cpu) };
     arch::cpu::adopt(&cpu.header);
     arch::mmu::forbid_writable_code();
-    arch::context::prepare_cpu();
+    arch::prepare::prepare_cpu();
     serrors::drop_old(cpu);
     smccc::judge_cpu();
     interrupts::start_cpu();

@@ -12,6 +12,7 @@ mod fifo;
 mod floating;
 pub(crate) mod grants;
 mod identity;
+mod injected;
 mod input;
 mod interrupts;
 mod moving;
@@ -100,6 +101,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("fault-uart", XEN, faults::uart),
     Test::new("fault-no-syndrome", XEN, faults::no_syndrome),
     Test::new("hvc-immediate", XEN, faults::immediate),
+    Test::new("injected-state", XEN, injected::state),
     Test::new("balloon-pages", XEN, balloon::pages),
     Test::new("balloon-chunks", XEN, balloon::chunks),
     Test::new("balloon-errors", XEN, balloon::errors),

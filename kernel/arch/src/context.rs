@@ -10,21 +10,17 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    ACTLR_EL1, AMAIR_EL1, CNTHCTL_EL2, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2,
-    CONTEXTIDR_EL1, CPACR_EL1, CPTR_EL2, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2,
-    ID_AA64MMFR0_EL1, MAIR_EL1, MDCR_EL2, MDSCR_EL1, MIDR_EL1, PAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1,
-    SPSR_EL1, SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
-    VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
+    ACTLR_EL1, AMAIR_EL1, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2, CONTEXTIDR_EL1,
+    CPACR_EL1, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2, MAIR_EL1, PAR_EL1,
+    SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0,
+    TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, VTTBR_EL2,
 };
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::cpu::Header;
 use crate::float::Float;
-use crate::registers::{
-    AFSR0_EL1, AFSR1_EL1, CNTHCTL, CPTR, HSTR, HSTR_EL2, ID_AA64DFR0_EL1, PMCR_EL0, VPIDR_EL2, hcr,
-    hypervisor_configuration, identity, monitor_debug,
-};
-use crate::{serror, tlb, vectors};
+use crate::registers::{AFSR0_EL1, AFSR1_EL1, hcr};
+use crate::{serror, tlb};
 
 /// General registers of a guest. Number 31 is the zero register: it reads 0, and writes go nowhere.
 #[repr(C)]
@@ -321,44 +317,6 @@ impl System {
         CNTV_CTL_EL0.set(self.timer_control);
         HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION | self.configuration);
     }
-}
-
-/// Sets what is the same for every guest on this CPU, and the vectors. Once per CPU.
-pub fn prepare_cpu() {
-    vectors::install();
-    // Counters that EL2 leaves to EL1 (HPMN); accesses trap all the same.
-    let monitors = ID_AA64DFR0_EL1.get() >> 8 & 0xf;
-    let counters = if monitors == 0 || monitors == 0xf {
-        0
-    } else {
-        PMCR_EL0.get() >> 11 & 0x1f
-    };
-    MDCR_EL2.set(monitor_debug(ID_AA64DFR0_EL1.get()) | counters);
-    CPTR_EL2.set(CPTR);
-    HSTR_EL2.set(HSTR);
-    CNTHCTL_EL2.set(CNTHCTL);
-    VPIDR_EL2.set(MIDR_EL1.get());
-    // 40 bits of input, start at level 1 with two roots, write-back inner shareable walks, 4 KiB, 8-bit
-    // VMID, output as wide as the CPU's (DDI 0487 D24.2.193).
-    let output = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
-    VTCR_EL2.set(
-        u64::from(64 - memory::IPA_BITS)
-            | 1 << 6
-            | 1 << 8
-            | 1 << 10
-            | 3 << 12
-            | output << 16
-            | 1 << 31,
-    );
-    // What EL1's registers hold after a reset is unknown, and no stage 2 is there yet to go through.
-    stop_translations();
-    VTTBR_EL2.set(0);
-    // No guest writes it, since it traps: no single step, breakpoint or debug channel of before.
-    MDSCR_EL1.set(0);
-    barrier::isb(barrier::SY);
-    HCR_EL2.set(hypervisor_configuration(identity(4, 0), identity(7, 1)));
-    CNTV_CTL_EL0.set(0);
-    barrier::isb(barrier::SY);
 }
 
 /// Saves the vCPU that is loaded on this CPU, if one is, and loads `next`. `None`, and nothing done, if

@@ -6,6 +6,7 @@
 //! * [`mmu`], [`tlb`], [`cache`]: the memory system, with the barriers that Arm DDI 0487 asks for.
 //! * [`guest`]: guest memory, by physical address and by the guest's own virtual address.
 //! * [`inject`]: exceptions given to a guest.
+//! * [`prepare`]: what is the same for every guest on a CPU.
 //! * [`serror`]: SErrors that come while EL2 has them masked.
 //! * [`registers`]: system registers that aarch64-cpu has no name for.
 //! * [`time`]: the system counter.
@@ -21,6 +22,7 @@ mod float;
 pub mod guest;
 pub mod inject;
 pub mod mmu;
+pub mod prepare;
 pub mod registers;
 pub mod serror;
 pub mod time;

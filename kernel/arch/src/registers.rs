@@ -68,6 +68,34 @@ system_register! {
     /// Performance monitors control; `N` (bits 15..11) is what `MDCR_EL2.HPMN` must hold.
     PMCR_EL0, PerformanceControl, "pmcr_el0"
 }
+system_register! {
+    /// More of what a guest may have, on a CPU with `ID_AA64MMFR1_EL1.HCX` (DDI 0487 D24.2 "HCRX_EL2").
+    HCRX_EL2, HypervisorConfigurationExtended, "S3_4_C1_C2_2"
+}
+system_register! {
+    /// Fine-grained traps of reads, on a CPU with `ID_AA64MMFR0_EL1.FGT`.
+    HFGRTR_EL2, FineReadTraps, "S3_4_C1_C1_4"
+}
+system_register! {
+    /// Fine-grained traps of writes.
+    HFGWTR_EL2, FineWriteTraps, "S3_4_C1_C1_5"
+}
+system_register! {
+    /// Fine-grained traps of instructions.
+    HFGITR_EL2, FineInstructionTraps, "S3_4_C1_C1_6"
+}
+system_register! {
+    /// Fine-grained traps of reads of debug registers.
+    HDFGRTR_EL2, FineDebugReadTraps, "S3_4_C3_C1_4"
+}
+system_register! {
+    /// Fine-grained traps of writes of debug registers.
+    HDFGWTR_EL2, FineDebugWriteTraps, "S3_4_C3_C1_5"
+}
+system_register! {
+    /// What a virtual SError says of itself, on a CPU with RAS.
+    VSESR_EL2, VirtualSErrorSyndrome, "S3_4_C5_C2_3"
+}
 readable_register! {
     /// What is pending, masked or not: at EL2 the physical interrupts and SErrors.
     ISR_EL1, InterruptStatus, "isr_el1"

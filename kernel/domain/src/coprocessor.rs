@@ -4,7 +4,7 @@
 //! EL1 is AArch64 for every guest, so such exits come from EL0 alone, and only for what the guest's kernel
 //! lets through: its own traps (`CNTKCTL_EL1`, `PMUSERENR_EL0`) come before EL2's and go to EL1.
 
-use crate::sysreg::{Action, breakpoint_identity};
+use crate::sysreg::{Action, BREAKPOINT_IDENTITY};
 use crate::timer::TimerRegister;
 
 /// Exception classes below this one are of instructions that AArch32 may execute conditionally, but for
@@ -127,7 +127,7 @@ impl Coprocessor {
             // PMUSERENR, which says that nothing else of the PMU is a program's.
             (Kind::System, 0, 9, 14, 0) if read => Action::Value(0),
             // DBGDIDR.
-            (Kind::Debug, 0, 0, 0, 0) if read => Action::Value(breakpoint_identity()),
+            (Kind::Debug, 0, 0, 0, 0) if read => Action::Value(BREAKPOINT_IDENTITY),
             // DBGDSCRint; DBGDRAR and DBGDSAR: there is no table of debug components.
             (Kind::Debug, 0, 0, 1, 0) | (Kind::Debug, 0, 1 | 2, 0, 0) if read => Action::Value(0),
             (Kind::DebugPair, 0, _, 1 | 2, _) if read => Action::Value(0),

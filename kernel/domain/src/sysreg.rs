@@ -6,7 +6,7 @@
 
 mod identity;
 
-pub(crate) use identity::breakpoint_identity;
+pub(crate) use identity::BREAKPOINT_IDENTITY;
 
 use core::fmt;
 

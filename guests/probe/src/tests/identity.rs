@@ -37,40 +37,82 @@ fn field(value: u64, lowest: u32) -> u64 {
     value >> lowest & 0xf
 }
 
+/// Fields of feature registers that no guest sees: name, CRm, op2, lowest bit.
+const HIDDEN: &[(&str, u32, u32, u32)] = &[
+    ("PFR0.EL2", 4, 0, 8),
+    ("PFR0.EL3", 4, 0, 12),
+    ("PFR0.RAS", 4, 0, 28),
+    ("PFR0.SVE", 4, 0, 32),
+    ("PFR0.SEL2", 4, 0, 36),
+    ("PFR0.MPAM", 4, 0, 40),
+    ("PFR0.AMU", 4, 0, 44),
+    ("PFR0.RME", 4, 0, 52),
+    ("PFR1.MTE", 4, 1, 8),
+    ("PFR1.SME", 4, 1, 24),
+    ("PFR1.NMI", 4, 1, 36),
+    ("PFR1.GCS", 4, 1, 44),
+    ("PFR1.THE", 4, 1, 48),
+    ("DFR0.TraceVer", 5, 0, 4),
+    ("DFR0.PMUVer", 5, 0, 8),
+    ("DFR0.PMSVer", 5, 0, 32),
+    ("DFR0.TraceFilt", 5, 0, 40),
+    ("DFR0.TraceBuffer", 5, 0, 44),
+    ("DFR0.BRBE", 5, 0, 52),
+    ("ISAR0.TME", 6, 0, 24),
+    ("ISAR1.APA", 6, 1, 4),
+    ("ISAR1.API", 6, 1, 8),
+    ("ISAR1.GPA", 6, 1, 24),
+    ("ISAR1.GPI", 6, 1, 28),
+    ("ISAR1.XS", 6, 1, 56),
+    ("ISAR1.LS64", 6, 1, 60),
+    ("ISAR2.WFxT", 6, 2, 0),
+    ("ISAR2.GPA3", 6, 2, 8),
+    ("ISAR2.APA3", 6, 2, 12),
+    ("ISAR2.MOPS", 6, 2, 16),
+    ("MMFR0.FGT", 7, 0, 56),
+    ("MMFR0.ECV", 7, 0, 60),
+    ("MMFR1.VH", 7, 1, 8),
+    ("MMFR1.LO", 7, 1, 16),
+    ("MMFR1.TWED", 7, 1, 32),
+    ("MMFR1.HCX", 7, 1, 40),
+    ("MMFR2.NV", 7, 2, 24),
+    ("MMFR2.FWB", 7, 2, 40),
+    ("MMFR2.BBM", 7, 2, 52),
+    ("MMFR2.EVT", 7, 2, 56),
+];
+
+/// Feature registers that are empty: ZFR0, SMFR0, ISAR3, MMFR3, MMFR4; PFR2, FPFR0.
+const EMPTY: [(u32, u32); 7] = [(4, 4), (4, 5), (6, 3), (7, 3), (7, 4), (4, 2), (4, 7)];
+
 /// Features that the hypervisor does not carry for a guest are not shown.
 pub(crate) fn registers() -> Outcome {
-    let pfr0 = read("ID_AA64PFR0_EL1", 3, 0, 0, 4, 0)?;
-    for (name, lowest) in [("RAS", 28), ("SVE", 32), ("MPAM", 40), ("AMU", 44)] {
-        equal!(field(pfr0, lowest), 0, "{name} in ID_AA64PFR0_EL1");
+    for &(name, crm, op2, lowest) in HIDDEN {
+        let value = read(name, 3, 0, 0, crm, op2)?;
+        equal!(field(value, lowest), 0, "ID_AA64{name} in {value:#x}");
     }
-    check!(
-        field(pfr0, 4) >= 1,
-        "no AArch64 at EL1 in ID_AA64PFR0_EL1 {pfr0:#x}"
-    );
+    for (crm, op2) in EMPTY {
+        equal!(
+            read("an empty one", 3, 0, 0, crm, op2)?,
+            0,
+            "S3_0_C0_C{crm}_{op2}"
+        );
+    }
+    let pfr0 = read("ID_AA64PFR0_EL1", 3, 0, 0, 4, 0)?;
+    equal!(field(pfr0, 4), 1, "EL1 in ID_AA64PFR0_EL1 {pfr0:#x}");
+    check!(field(pfr0, 56) <= 1, "CSV2 in ID_AA64PFR0_EL1 {pfr0:#x}");
     match gic::driver() {
         Some(Gic::V2(_)) => equal!(field(pfr0, 24), 0, "GIC in ID_AA64PFR0_EL1"),
         Some(Gic::V3(_)) => check!(field(pfr0, 24) >= 1, "no GIC in ID_AA64PFR0_EL1 {pfr0:#x}"),
         None => {}
     }
-    let pfr1 = read("ID_AA64PFR1_EL1", 3, 0, 0, 4, 1)?;
-    for (name, lowest) in [("MTE", 8), ("SME", 24)] {
-        equal!(field(pfr1, lowest), 0, "{name} in ID_AA64PFR1_EL1");
-    }
-    let isar1 = read("ID_AA64ISAR1_EL1", 3, 0, 0, 6, 1)?;
-    for (name, lowest) in [("APA", 4), ("API", 8), ("GPA", 24), ("GPI", 28)] {
-        equal!(field(isar1, lowest), 0, "{name} in ID_AA64ISAR1_EL1");
-    }
-    let dfr0 = read("ID_AA64DFR0_EL1", 3, 0, 0, 5, 0)?;
-    equal!(field(dfr0, 8), 0, "PMUVer in ID_AA64DFR0_EL1");
     let mmfr0 = read("ID_AA64MMFR0_EL1", 3, 0, 0, 7, 0)?;
     check!(
         field(mmfr0, 0) <= 2,
         "PARange in ID_AA64MMFR0_EL1 {mmfr0:#x}"
     );
-    equal!(
-        read("ID_AA64ZFR0_EL1", 3, 0, 0, 4, 4)?,
-        0,
-        "ID_AA64ZFR0_EL1"
+    check!(
+        field(mmfr0, 20) <= 1 && field(mmfr0, 28) != 1,
+        "52-bit granules in ID_AA64MMFR0_EL1 {mmfr0:#x}"
     );
     check!(read("MIDR_EL1", 3, 0, 0, 0, 0)? != 0, "MIDR_EL1 is 0");
     check!(
@@ -131,6 +173,21 @@ pub(crate) fn trapped() -> Outcome {
         ("HCR_EL2", raw::mrs(3, 4, 1, 1, 0)),
         ("VTTBR_EL2", raw::mrs(3, 4, 2, 1, 0)),
         ("SCR_EL3", raw::mrs(3, 6, 1, 1, 0)),
+        // Of features that guests do not have, whatever the CPU has.
+        ("LORC_EL1", raw::mrs(3, 0, 10, 4, 3)),
+        ("LORID_EL1", raw::mrs(3, 0, 10, 4, 7)),
+        ("PMSCR_EL1", raw::mrs(3, 0, 9, 9, 0)),
+        ("PMSIDR_EL1", raw::mrs(3, 0, 9, 9, 7)),
+        ("TRBLIMITR_EL1", raw::mrs(3, 0, 9, 11, 0)),
+        ("TRFCR_EL1", raw::mrs(3, 0, 1, 2, 1)),
+        ("ERRIDR_EL1", raw::mrs(3, 0, 5, 3, 0)),
+        ("SCXTNUM_EL1", raw::mrs(3, 0, 13, 0, 7)),
+        ("APIAKeyLo_EL1", raw::mrs(3, 0, 2, 1, 0)),
+        ("AMCR_EL0", raw::mrs(3, 3, 13, 2, 0)),
+        ("GCR_EL1", raw::mrs(3, 0, 1, 0, 6)),
+        ("TCR2_EL1", raw::mrs(3, 0, 2, 0, 3)),
+        ("PIR_EL1", raw::mrs(3, 0, 10, 2, 3)),
+        ("TPIDR2_EL0", raw::mrs(3, 3, 13, 0, 5)),
     ] {
         match raw::execute(instruction, 0) {
             Err(fault) => equal!(fault.class(), 0, "exception class of reading {name}"),

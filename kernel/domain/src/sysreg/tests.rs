@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// A CPU whose feature registers all hold the same.
-struct Uniform(u64);
+pub(super) struct Uniform(pub(super) u64);
 
 impl Host for Uniform {
     fn identity(&self, _register: Encoding) -> u64 {
@@ -73,6 +73,15 @@ fn a_cortex_a72_shows_what_works() {
             (6, 0, 0x0001_1120),
             (7, 0, 0x0000_0122),
             (1, 0, 0x131),
+            (
+                1,
+                1,
+                if gic == GicInterface::Memory {
+                    0x0001_0000
+                } else {
+                    0x1001_0000
+                },
+            ),
             (1, 2, 6),
             (1, 4, 0x1020_1105),
             (3, 0, 0x1011_0222),
@@ -97,9 +106,9 @@ fn a_cpu_with_everything_shows_no_more_than_the_list() {
         Action::Value(value) => value,
         other => panic!("{other:?}"),
     };
-    // CSV3, CSV2, DIT, AdvSIMD, FP; EL1 without AArch32; no RAS, SVE, MPAM, AMU, GIC.
+    // CSV3, CSV2, DIT, AdvSIMD, FP; CSV2_frac; EL1 without AArch32; no RAS, SVE, MPAM, AMU, GIC.
     assert_eq!(read(4, 0), 0x1101_0000_0011_0012);
-    assert_eq!(read(4, 1), 0x12);
+    assert_eq!(read(4, 1), 0x1_0000_0012);
     assert_eq!(read(4, 5), 0);
     assert_eq!(read(5, 1), 0);
     // No TME; no pointer authentication; 4 KiB granule without LPA2.
@@ -109,7 +118,9 @@ fn a_cpu_with_everything_shows_no_more_than_the_list() {
     assert_eq!(read(7, 1), 0x1001_1010_0110_1002);
     assert_eq!(read(7, 3), 0);
     assert_eq!(read(1, 0), 0x0101_0112);
-    assert_eq!(read(1, 1), 0x0001_0002);
+    assert_eq!(read(1, 1), 0x0001_0000);
+    // No BBM, no EVT, no FWB, no NV, no IESB.
+    assert_eq!(read(7, 2), 0x1001_0011_1011_0112);
     // MIDR's row does not trap; a number beyond the rows is nobody's.
     let beyond = registers.access(access((3, 0, 0, 8, 0), false), Level::El1);
     assert_eq!(beyond, Action::Undefined);
