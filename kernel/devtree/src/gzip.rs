@@ -137,6 +137,23 @@ impl<'a> Gunzip<'a> {
     }
 }
 
+/// What is wrong with a gzip file whose length, as it says itself, is no use: it may be cut off, so that something else
+/// was taken for the length. `None` if nothing is found in what makes its first `most` bytes.
+pub(crate) fn damage(file: &[u8], most: u64) -> Option<Error> {
+    let mut unpacking = match Gunzip::new(file) {
+        Ok(unpacking) => unpacking,
+        Err(error) => return Some(error),
+    };
+    while unpacking.done <= most {
+        match unpacking.step() {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(error) => return Some(error),
+        }
+    }
+    None
+}
+
 /// What follows the header; `None` if it is none, or is cut off.
 fn skip_header(file: &[u8]) -> Option<&[u8]> {
     const HEADER_CHECKSUM: u8 = 1 << 1;

@@ -75,8 +75,30 @@ pub fn extended_regions(memory: u64) -> ArrayVec<IpaRange, 2> {
 /// Xen's rules: tree and disk, each rounded up to 2 MiB, lie together at 128 MiB from the start of RAM if they
 /// fit there and the kernel ends below; else at the end of bank 0 if that is above the kernel; else just below
 /// the kernel. Guests too small for that get them rounded to pages, at the end of bank 0. With `tree_offset`
-/// the tree lies that many bytes from the start of RAM, and the rules hold for the disk alone.
+/// the tree lies that many bytes from the start of RAM, and the rules hold for the disk alone. A disk that finds
+/// no room in bank 0 so lies at the start of bank 1, if there is one.
 pub fn place(
+    kernel: &Kernel<'_>,
+    banks: &Banks,
+    initrd: u64,
+    tree_offset: Option<u64>,
+) -> Result<Placement, Error> {
+    let together = place_in_first(kernel, banks, initrd, tree_offset);
+    let (Err(_), Some(second)) = (&together, banks.get(1)) else {
+        return together;
+    };
+    let disk = IpaRange::new(second.start(), initrd).filter(|disk| second.contains_range(*disk));
+    let alone = place_in_first(kernel, banks, 0, tree_offset);
+    match (alone, disk) {
+        (Ok(placement), Some(disk)) if initrd > 0 => Ok(Placement {
+            initrd: Some(disk),
+            ..placement
+        }),
+        _ => together,
+    }
+}
+
+fn place_in_first(
     kernel: &Kernel<'_>,
     banks: &Banks,
     initrd: u64,

@@ -23,8 +23,9 @@ fn try_place(memory: u64, kernel: &Kernel<'_>, initrd: u64) -> Result<Placement,
     ];
     let parts: Vec<IpaRange> = parts.into_iter().flatten().collect();
     for (number, part) in parts.iter().enumerate() {
+        let among = if number < 2 { &banks[..1] } else { &banks[..] };
         assert!(
-            banks[0].contains_range(*part),
+            among.iter().any(|bank| bank.contains_range(*part)),
             "{part} {memory:#x} {initrd:#x}"
         );
         assert!(
@@ -160,4 +161,26 @@ fn a_tree_lies_where_its_offset_says() {
             "{offset:#x}"
         );
     }
+}
+
+#[test]
+fn a_disk_without_room_in_bank_0_lies_in_bank_1() {
+    let kernel = image(0, 40 * MIB);
+    // 3 GiB in bank 0, and as much behind it.
+    let memory = 2 * BANK_0_SIZE;
+    let large = BANK_0_SIZE - 30 * MIB;
+    let placement = try_place(memory, &kernel, large).unwrap();
+    assert_eq!(placement.initrd, IpaRange::new(BANK_1, large));
+    assert_eq!(placement.tree.start(), at(128 * MIB));
+    // What has room in bank 0 stays there.
+    let placement = try_place(memory, &kernel, BANK_0_SIZE - 200 * MIB).unwrap();
+    assert_eq!(placement.initrd.unwrap().start(), at(130 * MIB));
+    // A second bank that is too small, or none.
+    let told = Err(Error::DoesNotFit("the tree and the initial RAM disk"));
+    assert_eq!(try_place(BANK_0_SIZE + MIB, &kernel, large), told);
+    assert_eq!(try_place(BANK_0_SIZE, &kernel, large), told);
+    assert_eq!(
+        place(&kernel, &banks(memory).unwrap(), large, Some(MIB)),
+        Err(Error::DoesNotFit("the tree at its offset"))
+    );
 }

@@ -13,6 +13,7 @@ use crate::board::Gic;
 use crate::fit::Fit;
 use crate::guest::{self, Container, CpuSet, DomainConfig, Enhanced, Limits, ModuleSource};
 use crate::guest_tree::{GuestGic, GuestTree, Hypervisor};
+use crate::gzip;
 use crate::kernel::{self, Kernel};
 use crate::placement::{self, Banks, Placement};
 use crate::{Board, Error, Problem, Severity, Tree};
@@ -128,7 +129,14 @@ impl<'b, 't> Planner<'b, 't> {
         };
         let machine = GuestMachine::new(self.board, config)?;
         let ramdisk_size = ramdisk.len() as u64;
-        let place = placement::place(&kernel, &machine.banks, ramdisk_size, config.tree_offset)?;
+        let place = placement::place(&kernel, &machine.banks, ramdisk_size, config.tree_offset);
+        let place = match (place, &kernel) {
+            // A file that was cut off has some number in place of its length.
+            (Err(error), Kernel::Packed(_)) => {
+                return Err(gzip::damage(kernel_file, config.memory).unwrap_or(error));
+            }
+            (place, _) => place?,
+        };
         let tree = machine.tree(self.board, config, &place).write()?;
         Ok(Plan {
             id: id(number),

@@ -203,3 +203,41 @@ fn what_could_not_be_built_is_told() {
         }
     });
 }
+
+/// Where a packed kernel is cut off, anything stands in place of its length: that the file is damaged is what is told.
+#[test]
+fn a_packed_kernel_that_was_cut_off_is_damaged() {
+    let mut kernel: Vec<u8> = (0..200_000_u32)
+        .map(|number| (number.wrapping_mul(0x9e37_79b9) >> 24) as u8)
+        .collect();
+    kernel[..64].fill(0);
+    kernel[56..60].copy_from_slice(b"ARM\x64");
+    let packed = crate::gzip::tests::pack(&kernel, 0, &[]).leak();
+    with_bundle(GIC_V3, |planner, configs| {
+        let mut config = configs[0].clone();
+        let range = PaRange::new(Pa::new(0x5000_0000), packed.len() as u64).unwrap();
+        config.kernel = ModuleSource::Memory(range);
+        let mut too_long = 0;
+        for cut in (100..packed.len()).step_by(97) {
+            let file = &packed[..cut];
+            let length = u32::from_le_bytes(*file.last_chunk().unwrap());
+            too_long += u32::from(u64::from(length) > config.memory);
+            match planner.plan(0, &config, &|_| file) {
+                // It fits, and unpacking it will tell.
+                Ok(_) => assert!(u64::from(length) <= config.memory, "{cut}"),
+                Err(Error::Kernel(_)) => {}
+                Err(error) => panic!("{cut}: {error}"),
+            }
+        }
+        assert!(too_long > 0);
+        // One that is whole and too large is told as that.
+        config.memory = 4 << 20;
+        let mut large = kernel.clone();
+        large[16..24].copy_from_slice(&(64_u64 << 20).to_le_bytes());
+        let large = crate::gzip::tests::pack(&large, 0, &[]).leak();
+        assert_eq!(
+            planner.plan(0, &config, &|_| &*large).map(|_| ()),
+            Err(Error::DoesNotFit("the kernel"))
+        );
+    });
+}

@@ -5,13 +5,16 @@
 //! address instead, to the point of coherency.
 //!
 //! Kernels come here in loops over all sets and ways. The first instruction of a loop does the work, the
-//! others nothing: a pass begins when the instruction that did the last work is met again. Since what the
+//! others nothing. A loop goes through levels, ways and sets in some order, up or down, each in its turn ([`Orders`]):
+//! an instruction that does not go on in any of them begins another loop. Since what the
 //! guest writes during its loop has to be out before its caches go off, a vCPU that began a pass is watched
 //! (`HCR_EL2.TVM`): turning MMU or data cache off, or both on, does the work once more; when they are on it
 //! is watched no longer. So a loop costs one turn over the RAM, however many sets and ways it has.
 //!
 //! A turn goes on each time the guest executes the trapped instruction again, [`STEP`] bytes at a time;
 //! between the steps interrupts and other vCPUs have their turn.
+
+use core::cmp::Ordering;
 
 use memory::{CHUNK_SIZE, Pa, PaRange};
 
@@ -32,8 +35,52 @@ pub const fn caches_on(sctlr: u64) -> bool {
 pub struct SetWay {
     /// Chunk of RAM and offset in it of the next step, while a turn is under way.
     at: Option<(usize, u64)>,
-    /// The set, way and level that the last turn was for, while the vCPU is watched.
-    first: Option<u64>,
+    /// The set, way and level of the last instruction, and the orders that the loop since the last turn may have, while
+    /// the vCPU is watched.
+    last: Option<(u64, Orders)>,
+}
+
+/// The orders that a loop over levels, ways and sets may have: a bit for each. The level is outermost, as caches are
+/// cleaned one after the other; ways are outside sets or the other way round; each goes up or down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Orders(u16);
+
+impl Orders {
+    const ALL: Self = Self(u16::MAX);
+
+    /// Those in which `next` comes behind `last`; operands as DC CISW has them (Arm DDI 0487, C5.3: way in the upper
+    /// bits, set in the middle, level in bits 3 to 1). How many bits a way has depends on the cache; what is told apart
+    /// by bits 31 to 24 is ways of any cache with up to 256 of them, and of up to 262,144 sets with lines of 64 bytes.
+    fn between(last: u64, next: u64) -> Self {
+        const LEVEL: u64 = 0xe;
+        let parts = |operand: u64| {
+            let (way, set) = (operand >> 24 & 0xff, operand >> 4 & 0xf_ffff);
+            (operand & LEVEL, way, set)
+        };
+        let ((level, way, set), (next_level, next_way, next_set)) = (parts(last), parts(next));
+        let levels = next_level.cmp(&level);
+        let ways = next_way.cmp(&way);
+        let sets = next_set.cmp(&set);
+        let mut orders = 0;
+        for order in 0..16_u16 {
+            let turned = |part: Ordering, bit: u16| {
+                if order & bit == 0 {
+                    part
+                } else {
+                    part.reverse()
+                }
+            };
+            let (outer, inner) = if order & 8 == 0 {
+                (turned(ways, 2), turned(sets, 4))
+            } else {
+                (turned(sets, 4), turned(ways, 2))
+            };
+            if turned(levels, 1).then(outer).then(inner) == Ordering::Greater {
+                orders |= 1_u16.wrapping_shl(u32::from(order));
+            }
+        }
+        Self(orders)
+    }
 }
 
 impl SetWay {
@@ -41,10 +88,18 @@ impl SetWay {
     /// [`step`](Self::step) and followed by [`watch`](Self::watch).
     #[must_use]
     pub fn maintenance(&mut self, operand: u64) -> bool {
-        if self.at.is_none() && self.first.is_none_or(|first| first == operand) {
+        if self.at.is_some() {
+            return true;
+        }
+        let goes_on = self.last.is_some_and(|(last, orders)| {
+            let orders = Orders(orders.0 & Orders::between(last, operand).0);
+            self.last = Some((operand, orders));
+            orders.0 != 0
+        });
+        if !goes_on {
             self.at = Some((0, 0));
         }
-        self.at.is_some()
+        !goes_on
     }
 
     /// The guest writes `SCTLR_EL1`: whether there is work. When caches go off it is to be done after the
@@ -78,7 +133,7 @@ impl SetWay {
 
     /// The turn for this set, way and level is complete: writes of `SCTLR_EL1` are to trap.
     pub fn watch(&mut self, operand: u64) {
-        self.first = Some(operand);
+        self.last = Some((operand, Orders::ALL));
     }
 
     /// A trapped write of a register of stage 1 is done, and this is `SCTLR_EL1` now: whether such writes
@@ -87,7 +142,7 @@ impl SetWay {
     pub fn is_over(&mut self, sctlr: u64) -> bool {
         let over = caches_on(sctlr);
         if over {
-            self.first = None;
+            self.last = None;
         }
         over
     }

@@ -75,6 +75,63 @@ fn a_loop_costs_one_turn() {
     }
 }
 
+/// What a loop costs that goes over these ways, sets and levels, in one of the orders that loops have.
+fn cost(
+    job: &mut SetWay,
+    ram: &Ram,
+    down: bool,
+    sets_outside: bool,
+    sets: core::ops::Range<u64>,
+) -> u64 {
+    let turn = |mut values: Vec<u64>| {
+        if down {
+            values.reverse();
+        }
+        values
+    };
+    let mut bytes = 0;
+    for level in turn(vec![0, 2]) {
+        let (ways, sets) = (turn((0..16).collect()), turn(sets.clone().collect()));
+        let (outer, inner) = if sets_outside {
+            (&sets, &ways)
+        } else {
+            (&ways, &sets)
+        };
+        for first in outer {
+            for second in inner {
+                let (way, set) = if sets_outside {
+                    (second, first)
+                } else {
+                    (first, second)
+                };
+                bytes += execute(job, way << 28 | set << 6 | level, ram);
+            }
+        }
+    }
+    bytes
+}
+
+/// With caches on all the while: each loop does its turn, whichever part of the cache it is about.
+#[test]
+fn loops_over_a_part_are_loops_of_their_own() {
+    for (down, sets_outside) in [(false, false), (false, true), (true, false), (true, true)] {
+        let ram = Ram::new(1);
+        let mut job = SetWay::default();
+        for sets in [0..64, 0..64, 10..20, 5..6, 0..64] {
+            let bytes = cost(&mut job, &ram, down, sets_outside, sets.clone());
+            assert_eq!(
+                bytes, CHUNK_SIZE,
+                "{sets:?}, down {down}, sets outside {sets_outside}"
+            );
+        }
+    }
+    // One instruction again and again.
+    let (ram, mut job) = (Ram::new(1), SetWay::default());
+    for _ in 0..3 {
+        assert_eq!(execute(&mut job, 0x40, &ram), CHUNK_SIZE);
+    }
+}
+
 #[test]
 fn caches_that_go_off_and_on_after_it_are_followed_by_turns() {
     let ram = Ram::new(1);

@@ -90,15 +90,31 @@ pub(crate) fn wfi() -> Outcome {
     Ok(())
 }
 
-/// A deadline moved before it expires counts only where it was moved to.
+/// A deadline moved before it expires counts only where it was moved to. It is tried again where the machine stood
+/// still for so long that a deadline passed before it could be moved.
 pub(crate) fn rearm() -> Outcome {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut in_time = true;
+        let outcome = rearm_once(&mut in_time);
+        if outcome.is_ok() || in_time || tries == 20 {
+            return outcome;
+        }
+    }
+}
+
+fn rearm_once(in_time: &mut bool) -> Outcome {
     counted(|| {
         let start = timer::now();
         timer::set_deadline(start + milliseconds(2));
         timer::set_deadline(start + milliseconds(20));
+        *in_time = timer::now() < start + milliseconds(2);
         timer::spin(Duration::from_millis(10));
-        equal!(taken(), 0, "interrupts before the deadline");
+        let before = taken();
         timer::set_deadline(timer::now() + milliseconds(1));
+        *in_time &= timer::now() < start + milliseconds(20);
+        equal!(before, 0, "interrupts before the deadline");
         check!(soon(|| taken() == 1), "no interrupt");
         timer::spin(Duration::from_millis(25));
         equal!(taken(), 1, "interrupts");
