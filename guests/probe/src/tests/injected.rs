@@ -98,10 +98,10 @@ fn combinations(control: u64) -> Outcome {
     for bits in 0..1_u64 << 6 {
         let mut wanted = control;
         if has(&PAN) {
-            wanted = wanted & !SPAN | (bits >> 4 & 1) * SPAN;
+            wanted = chosen(wanted, SPAN, bits >> 4);
         }
         if has(&SSBS) {
-            wanted = wanted & !DSSBS | (bits >> 5 & 1) * DSSBS;
+            wanted = chosen(wanted, DSSBS, bits >> 5);
         }
         write_control(wanted);
         let choose = || {
@@ -123,6 +123,15 @@ fn combinations(control: u64) -> Outcome {
         equal!(SEEN_DIT.load(SeqCst), dit, "DIT for {bits:#x}");
     }
     Ok(())
+}
+
+/// The word with this bit set if bit 0 of `choice` is.
+fn chosen(word: u64, bit: u64, choice: u64) -> u64 {
+    if choice & 1 == 0 {
+        word & !bit
+    } else {
+        word | bit
+    }
 }
 
 fn read_control() -> Result<u64, Trouble> {
