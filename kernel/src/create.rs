@@ -6,10 +6,11 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use ::memory::{CHUNK_SIZE, Frames, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
-use abi::{DomainId, Port, guest_layout as layout};
+use abi::{DomainId, Port};
 use arch::{cache, tlb};
 use devtree::guest::{DomainConfig, Enhanced};
-use devtree::plan::{self, Plan, Planner};
+use devtree::guest_tree::GuestGic;
+use devtree::plan::{self, GuestMachine, Plan, Planner};
 use devtree::{Problem, Severity};
 use domain::life::Policy;
 use domain::migration::bit;
@@ -24,7 +25,7 @@ use crate::interrupts::{self, Virtual};
 use crate::machine::{
     self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
 };
-use crate::{devices, lifecycle, load, memory_map, migration, registers, schedule, store};
+use crate::{devices, lifecycle, load, memory_map, migration, registers, schedule, shared, store};
 
 /// Why a guest could not be built.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ enum Error {
     Plan(devtree::Error),
     /// The hypervisor's own heap is exhausted.
     Heap,
+    /// There was no room for memory that it shares.
+    SharedMemory,
     /// Its stage 2 could not be made.
     Map(MapError),
     /// Its interrupt controller could not be made.
@@ -48,6 +51,7 @@ impl fmt::Display for Error {
         match self {
             Self::Plan(error) => error.fmt(f),
             Self::Heap => f.write_str("the hypervisor has no memory for its description"),
+            Self::SharedMemory => f.write_str("no room for memory that it shares"),
             Self::Map(error) => write!(f, "stage 2: {error}"),
             Self::Vgic(error) => error.fmt(f),
             Self::Xen(error) => error.fmt(f),
@@ -74,10 +78,15 @@ impl From<xenstore::AddError> for Error {
     }
 }
 
+/// Whether a guest has xenstore.
+fn has_store(config: &DomainConfig) -> bool {
+    matches!(config.enhanced, Enhanced::Full | Enhanced::Legacy)
+}
+
 /// Its xenstore, if a guest has one.
-fn store_of(config: &DomainConfig) -> Option<StoreConfig> {
-    matches!(config.enhanced, Enhanced::Full | Enhanced::Legacy).then_some(StoreConfig {
-        gfn: layout::XENSTORE_GFN,
+fn store_of(config: &DomainConfig, machine: &GuestMachine) -> Option<StoreConfig> {
+    has_store(config).then_some(StoreConfig {
+        gfn: machine.magic.frame_number() + 1,
         late: config.enhanced == Enhanced::Legacy,
     })
 }
@@ -97,7 +106,7 @@ pub(crate) fn build_all<'b>(
     planner: Planner<'b, '_>,
     configs: &'b [DomainConfig],
 ) {
-    if configs.iter().any(|config| store_of(config).is_some())
+    if configs.iter().any(has_store)
         && let Err(error) = store::start(configs.len() as u16)
     {
         error!("{error}");
@@ -109,6 +118,7 @@ pub(crate) fn build_all<'b>(
     };
     let mut domains: Vec<&'static Domain> = Vec::new();
     memory_map::grow_heap_by(console::room_for(configs.len()));
+    shared::start(configs);
     console::reserve(configs.len());
     for (number, config) in configs.iter().enumerate() {
         match builder.build(number, config) {
@@ -157,12 +167,17 @@ impl Builder<'_, '_> {
             .plan(number, config, &|range| memory_map::bytes(range))?;
         let pool = memory_map::pool();
         let wanted = plan.machine.chunks;
-        let chunks =
-            pool.allocate(wanted, plan.id.0)
-                .ok_or_else(|| devtree::Error::NotEnoughMemory {
-                    wanted: wanted * CHUNK_SIZE,
-                    free: pool.free() * CHUNK_SIZE,
-                })?;
+        let chunks = match config.static_memory.is_empty() {
+            true => {
+                pool.allocate(wanted, plan.id.0)
+                    .ok_or_else(|| devtree::Error::NotEnoughMemory {
+                        wanted: wanted * CHUNK_SIZE,
+                        free: pool.free() * CHUNK_SIZE,
+                    })?
+            }
+            false if pool.take(&config.static_memory, plan.id.0) => config.static_memory.clone(),
+            false => return Err(devtree::Error::StaticMemory.into()),
+        };
         match self.assemble(number, config, &plan, &chunks) {
             Ok(domain) => Ok(domain),
             Err(error) => {
@@ -192,15 +207,15 @@ impl Builder<'_, '_> {
             let to = PaRange::new(*to, range.size()).ok_or(MapError::BadRange)?;
             stage2.map(range.start(), to, Stage2Kind::Ram)?;
         }
-        if let Some(interface) = self.virtual_gic.cpu_interface {
-            let size = layout::GICV2_CPU_INTERFACE_SIZE.min(interface.size());
+        if let Some(interface) = self.virtual_gic.cpu_interface
+            && let GuestGic::V2 { cpu_interface, .. } = machine.gic
+        {
+            let size = cpu_interface.size().min(interface.size());
             let registers = PaRange::new(interface.start(), size).ok_or(MapError::BadRange)?;
-            stage2.map(
-                Ipa::new(layout::GICV2_CPU_INTERFACE),
-                registers,
-                Stage2Kind::Device,
-            )?;
+            stage2.map(cpu_interface.start(), registers, Stage2Kind::Device)?;
         }
+
+        shared::map(config, &mut stage2).ok_or(Error::SharedMemory)??;
 
         let shared_info = Pages::allocate(1).ok_or(Error::Heap)?;
         let grant_frame = Pages::allocate(1).ok_or(Error::Heap)?;
@@ -216,10 +231,10 @@ impl Builder<'_, '_> {
         xen_config.handle[14] = (id.0 >> 8) as u8;
         if machine.enhanced {
             let page = PaRange::new(ring.address(), PAGE_SIZE).ok_or(MapError::BadRange)?;
-            stage2.map(Ipa::new(layout::MAGIC), page, Stage2Kind::Shared)?;
+            stage2.map(machine.magic, page, Stage2Kind::Shared)?;
             xen_config.console = Some(ConsoleConfig {
                 page: ring.words(),
-                gfn: layout::CONSOLE_GFN,
+                gfn: machine.magic.frame_number(),
             });
         }
         for page in [&shared_info, &grant_frame, &ring] {
@@ -230,14 +245,15 @@ impl Builder<'_, '_> {
             .try_reserve_exact(MAX_SHARED_PAGES)
             .map_err(|_| Error::Heap)?;
         pages.extend([shared_info, grant_frame, ring]);
-        xen_config.store = store_of(config);
+        xen_config.direct_mapped = config.direct_map;
+        xen_config.store = store_of(config, machine);
         let xen = XenState::new(&xen_config).map_err(Error::Xen)?;
         if let Some(config_of_store) = xen_config.store {
             let page = Pages::allocate(1).ok_or(Error::Heap)?;
             let range = PaRange::new(page.address(), PAGE_SIZE).ok_or(MapError::BadRange)?;
             let at = Ipa::from_frame_number(config_of_store.gfn).ok_or(MapError::BadRange)?;
             stage2.map(at, range, Stage2Kind::Shared)?;
-            store::add(id, config, page.words(), &xen)?;
+            store::add(id, config, machine.magic.frame_number(), page.words(), &xen)?;
             cache::clean_invalidate(page.address(), PAGE_SIZE);
             pages.push(page);
         }
@@ -252,6 +268,7 @@ impl Builder<'_, '_> {
         let highest = machine.banks.iter().map(|bank| bank.end().get()).max();
         let vttbr = u64::from(id.0) << 48 | stage2.root().get();
         tlb::Stage2::new(vttbr).invalidate_all();
+        let frames = Frames::new(chunks, mapped / PAGE_SIZE).ok_or(Error::Heap)?;
         let domain: &'static Domain = Box::leak(Box::new(Domain::new(Parts {
             id,
             name: config.name.clone(),
@@ -259,9 +276,10 @@ impl Builder<'_, '_> {
             vgic: Vgic::new(self.virtual_gic.version, config.vcpus, machine.spis)
                 .map_err(Error::Vgic)?,
             xen,
-            uart: machine.uart.map(|_| devices::Uart::new()),
+            uart: machine.uart.map(|(_, intid)| devices::Uart::new(intid)),
             console: console::add(&config.name).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,
+            direct_map: config.direct_map,
             registers: registers::for_guests(self.virtual_gic.version),
             bus: devices::bus(machine),
             holdings: Holdings {
@@ -270,7 +288,10 @@ impl Builder<'_, '_> {
                 kept,
                 pages,
             },
-            frames: Frames::new(chunks, mapped / PAGE_SIZE).ok_or(Error::Heap)?,
+            frames: match config.static_memory.is_empty() {
+                true => frames,
+                false => frames.fixed(),
+            },
             policy: Policy::default(),
         })));
         let vcpus = Self::vcpus(domain, config)?;

@@ -19,12 +19,15 @@ use crate::schedule;
 /// A guest's SBSA UART and the console that it is wired to.
 pub(crate) struct Uart {
     device: Vpl011,
+    intid: IntId,
 }
 
 impl Uart {
-    pub(crate) fn new() -> Self {
+    /// With its interrupt, which is Xen's if the number is none.
+    pub(crate) fn new(intid: u32) -> Self {
         Self {
             device: Vpl011::new(),
+            intid: IntId::new(intid).unwrap_or(IntId::VPL011),
         }
     }
 
@@ -45,7 +48,9 @@ impl Wires for UartWires {
     }
 
     fn interrupt(&mut self, level: bool) {
-        schedule::set_line(self.0, IntId::VPL011, level);
+        if let Some(uart) = &self.0.uart {
+            schedule::set_line(self.0, uart.intid, level);
+        }
     }
 }
 

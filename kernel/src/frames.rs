@@ -136,11 +136,16 @@ fn page_at(gfn: u64) -> Option<IpaRange> {
 }
 
 /// Guest frame numbers at which a guest may have something mapped: its RAM, the grant window, the magic
-/// pages and what its tree calls unused.
-fn mappable(gfn: u64) -> Result<IpaRange, Errno> {
+/// pages and what its tree calls unused. Where a direct-mapped guest has its devices depends on the board; if it maps
+/// something over one, it alone has the harm.
+fn mappable(domain: &Domain, gfn: u64) -> Result<IpaRange, Errno> {
     const END: u64 = 1 << ::memory::IPA_BITS;
+    let start = match domain.direct_map {
+        true => 0,
+        false => abi::guest_layout::GRANT_TABLE,
+    };
     page_at(gfn)
-        .filter(|page| (abi::guest_layout::GRANT_TABLE..END).contains(&page.start().get()))
+        .filter(|page| (start..END).contains(&page.start().get()))
         .ok_or(Errno::Invalid)
 }
 
@@ -247,7 +252,7 @@ pub(crate) fn put(
     frame: Pa,
     kind: Stage2Kind,
 ) -> Result<Option<Stage2Kind>, Errno> {
-    let page = mappable(gfn)?;
+    let page = mappable(domain, gfn)?;
     let to = PaRange::new(frame, PAGE_SIZE).ok_or(Errno::Invalid)?;
     let mut holdings = domain.holdings.lock();
     let held = holdings.as_mut().ok_or(Errno::Invalid)?;
@@ -284,9 +289,14 @@ pub(crate) fn take_away(
 
 /// Gives a domain a zeroed frame at `gfn`, in place of what is there; what was there.
 pub(crate) fn populate(domain: &Domain, gfn: u64) -> Result<Option<Stage2Kind>, Errno> {
-    mappable(gfn)?;
-    let given_up = domain.frames.lock().take();
-    let frame = given_up.or_else(|| grow(domain)).ok_or(Errno::NoMemory)?;
+    mappable(domain, gfn)?;
+    let frame = match domain.direct_map {
+        true => take_at(domain, gfn)?,
+        false => {
+            let given_up = domain.frames.lock().take();
+            given_up.or_else(|| grow(domain)).ok_or(Errno::NoMemory)?
+        }
+    };
     if let Some(page) = PaRange::new(frame, PAGE_SIZE) {
         memory_map::scrub(page);
     }
@@ -295,6 +305,14 @@ pub(crate) fn populate(domain: &Domain, gfn: u64) -> Result<Option<Stage2Kind>, 
             .and_then(|slot| domain.frames.lock().remove(slot, frame).ok().flatten());
         leave(left);
     })
+}
+
+/// Takes the frame that a direct-mapped domain has at `gfn`, if it gave it up.
+fn take_at(domain: &Domain, gfn: u64) -> Result<Pa, Errno> {
+    let frame = Pa::new(page_at(gfn).ok_or(Errno::Invalid)?.start().get());
+    let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
+    let taken = domain.frames.lock().take_at(slot, frame);
+    taken.map(|()| frame).map_err(frame_errno)
 }
 
 /// Adds a chunk of the pool to a domain that has given one back, and takes a frame of it.

@@ -118,6 +118,8 @@ pub(crate) struct Domain {
     /// Its PV console ring waits for room on the console.
     pub(crate) console_waits: AtomicBool,
     pub(crate) trap_unmapped: bool,
+    /// Its frame numbers are the machine's.
+    pub(crate) direct_map: bool,
     /// Its emulated devices.
     pub(crate) bus: Bus,
     /// What its trapped registers hold.
@@ -159,6 +161,7 @@ pub(crate) struct Parts {
     pub(crate) uart: Option<Uart>,
     pub(crate) console: Source,
     pub(crate) trap_unmapped: bool,
+    pub(crate) direct_map: bool,
     pub(crate) bus: Bus,
     pub(crate) registers: SystemRegisters,
     pub(crate) holdings: Holdings,
@@ -180,6 +183,7 @@ impl Domain {
             speaks_by_uart: AtomicBool::new(false),
             console_waits: AtomicBool::new(false),
             trap_unmapped: parts.trap_unmapped,
+            direct_map: parts.direct_map,
             bus: parts.bus,
             registers: parts.registers,
             vcpus: Once::new(),

@@ -25,6 +25,7 @@ mod power;
 mod registers;
 mod schedule;
 mod serrors;
+mod shared;
 mod signal;
 mod smccc;
 mod statistics;
@@ -111,7 +112,8 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
         problems.push(problem);
     });
     problems.iter().for_each(create::tell);
-    memory_map::fill_pool(&board, &plan::modules(&configs))?;
+    let (kept, fixed) = (plan::kept(&configs), plan::static_memory(&configs));
+    memory_map::fill_pool(&board, &kept, &fixed)?;
     create::build_all(interrupts::virtual_of(&board), planner, &configs);
     info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     if let Err(error) = interrupts::start_uart(&board) {

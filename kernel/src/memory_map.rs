@@ -129,9 +129,11 @@ pub(crate) fn taken() -> Taken {
     TAKEN.get().cloned().unwrap_or_default()
 }
 
-/// Gives the free memory to the pool: all but what is taken, and the guests' modules.
-pub(crate) fn fill_pool(board: &Board, modules: &[PaRange]) -> Result<(), Error> {
-    POOL.fill(&own_memory::left(board, &taken(), modules).ranges);
+/// Gives the free memory to the pool: all but what is taken, and what is `kept`. `fixed` is what guests have by its
+/// place.
+pub(crate) fn fill_pool(board: &Board, kept: &[PaRange], fixed: &[PaRange]) -> Result<(), Error> {
+    let left = own_memory::left(board, &taken(), &[kept, fixed].concat());
+    POOL.fill(&left.ranges, fixed);
     let highest = board
         .memory
         .iter()

@@ -9,7 +9,6 @@ use alloc::boxed::Box;
 use alloc::format;
 
 use ::memory::SharedMemory;
-use abi::guest_layout as layout;
 use abi::xenstore::{MKDIR, RING_EVENT_CHANNEL, SET_PERMS, WRITE};
 use abi::{DomainId, Port};
 use core::sync::atomic::Ordering;
@@ -109,10 +108,11 @@ pub(crate) fn set(id: DomainId, key: &str, value: &str) -> Result<(), AddError> 
 }
 
 /// Gives a guest its place in the store, and what it expects to find there (what Xen's tools write for a
-/// domain).
+/// domain). `magic` is the frame number of its console's ring, which its store's follows.
 pub(crate) fn add(
     id: DomainId,
     config: &DomainConfig,
+    magic: u64,
     page: SharedMemory,
     xen: &XenState,
 ) -> Result<(), AddError> {
@@ -123,12 +123,13 @@ pub(crate) fn add(
     ring.set_word(RING_EVENT_CHANNEL, port.0);
     let quota = Quota::guest(config.vcpus);
     store.lock().add(id, quota, xen.peers(), ring)?;
-    seed(id, config, port, xen.console_port())
+    seed(id, config, magic, port, xen.console_port())
 }
 
 fn seed(
     id: DomainId,
     config: &DomainConfig,
+    magic: u64,
     store: Port,
     console: Option<Port>,
 ) -> Result<(), AddError> {
@@ -142,10 +143,10 @@ fn seed(
     for vcpu in 0..config.vcpus {
         write(&format!("cpu/{vcpu}/availability"), "online")?;
     }
-    write("store/ring-ref", &format!("{}", layout::XENSTORE_GFN))?;
+    write("store/ring-ref", &format!("{}", magic + 1))?;
     write("store/port", &format!("{}", store.0))?;
     if let Some(port) = console {
-        write("console/ring-ref", &format!("{}", layout::CONSOLE_GFN))?;
+        write("console/ring-ref", &format!("{magic}"))?;
         write("console/port", &format!("{}", port.0))?;
         write("console/type", "xenconsoled")?;
     }

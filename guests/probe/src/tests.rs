@@ -16,6 +16,8 @@ mod injected;
 mod input;
 mod interrupts;
 mod moving;
+mod operations;
+mod places;
 mod power;
 mod programs;
 mod remote;
@@ -143,4 +145,6 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("reach", XEN, channels::reach),
     Test::new("channel-fixed", XEN, channels::fixed),
     Test::new("channel-peers", XEN, channels::peers),
+    Test::new("direct-map", XEN, places::direct),
+    Test::new("shared-memory", BARE, places::shared),
 ];

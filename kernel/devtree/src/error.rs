@@ -48,6 +48,12 @@ pub enum Error {
         /// Bytes that are free.
         free: u64,
     },
+    /// There is no room for something at the board's own addresses; what.
+    NoPlace(&'static str),
+    /// The memory that the guest is to have by its place is not free.
+    StaticMemory,
+    /// A shared memory lies where the guest has something else; its number in the description.
+    SharedPlace(usize),
     /// No CPU that a vCPU may run on is up.
     NoCpu,
 }
@@ -82,6 +88,9 @@ impl fmt::Display for Error {
                 free >> 10,
                 wanted >> 10
             ),
+            Self::NoPlace(what) => write!(f, "direct-map: no room for {what}"),
+            Self::StaticMemory => f.write_str("xen,static-mem: not free"),
+            Self::SharedPlace(_) => f.write_str("xen,shared-mem: something else is there"),
             Self::NoCpu => f.write_str("hard-affinity: no CPU of it is up"),
         }
     }

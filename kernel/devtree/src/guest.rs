@@ -6,24 +6,32 @@
 //! nobody knows is warned about.
 
 mod affinity;
+mod fixed;
+#[cfg(test)]
+mod fixed_tests;
 mod links;
 mod module;
 #[cfg(test)]
 mod module_tests;
 mod node;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use memory::PaRange;
+use memory::{Ipa, IpaRange, PaRange};
 
 use crate::fit::Fit;
+use crate::placement::{self, Banks};
 use crate::{Problem, Tree};
 
 pub(crate) use links::check_names;
 pub use links::{ChannelEnd, are_peers};
+pub use shared::SharedMemory;
 
 /// Guests of one boot: as many as there are 8-bit VMIDs besides the hypervisor's.
 pub const MAX_DOMAINS: usize = 255;
@@ -33,6 +41,8 @@ pub const MAX_VCPUS_GIC_V2: u32 = 8;
 pub const MAX_VCPUS_GIC_V3: u32 = 128;
 /// Bytes of a guest's command line (Xen's bound).
 pub const MAX_BOOTARGS: usize = 1024;
+/// Shared memories of one guest. Xen has room for 32 of all guests.
+pub const MAX_SHARED: usize = 16;
 /// Shared interrupts of a guest (GIC architecture).
 pub const MAX_SPIS: u32 = 988;
 
@@ -157,6 +167,40 @@ pub struct DomainConfig {
     pub nodes: ModuleNodes,
     /// The command line (`bootargs` of the kernel's module).
     pub bootargs: Option<String>,
+    /// Where in the board's memory its RAM lies, if the tree says it (`xen,static-mem`): whole 2 MiB blocks that are
+    /// nobody else's, in the tree's order.
+    pub static_memory: Vec<PaRange>,
+    /// Its addresses are the board's own (`direct-map`).
+    pub direct_map: bool,
+    /// Memory that it shares with others ("xen,domain-shared-memory-v1").
+    pub shared: Vec<SharedMemory>,
+}
+
+impl DomainConfig {
+    /// The banks of its RAM, as far as its description is right.
+    pub(crate) fn banks(&self) -> Banks {
+        if self.direct_map {
+            let own = |range: &PaRange| IpaRange::new(Ipa::new(range.start().get()), range.size());
+            let ranges = self.static_memory.iter().take(placement::MAX_BANKS);
+            return ranges.filter_map(own).collect();
+        }
+        placement::banks(self.memory).unwrap_or_default()
+    }
+
+    /// The board's memory that it has by its place, and what it is: nobody else may have it.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (PaRange, &'static str)> {
+        let fixed = self.static_memory.iter();
+        let fixed = fixed.map(|range| (*range, "static memory"));
+        let shared = self.shared.iter().filter_map(|shared| shared.host);
+        let modules = [Some(&self.kernel), self.ramdisk.as_ref()];
+        let modules = modules.into_iter().flatten();
+        let modules = modules.filter_map(|source| match source {
+            ModuleSource::Memory(range) => Some((*range, "a module")),
+            ModuleSource::Image(_) => None,
+        });
+        let shared = shared.map(|range| (range, "shared memory"));
+        fixed.chain(shared).chain(modules)
+    }
 }
 
 /// What the board and the build allow.

@@ -11,6 +11,7 @@ use memory::IpaRange;
 use vm_fdt::FdtWriter;
 
 use crate::Error;
+use crate::guest::SharedMemory;
 use crate::placement::TREE_SIZE;
 
 /// The phandle of the interrupt controller, as on Xen.
@@ -61,6 +62,8 @@ pub struct GuestTree<'a> {
     pub cpu_compatible: &'a str,
     /// Banks of RAM.
     pub memory: &'a [IpaRange],
+    /// Memory that it shares with others.
+    pub shared: &'a [SharedMemory],
     /// The interrupt controller.
     pub gic: GuestGic,
     /// Counter frequency in Hz, where the board's tree says it.
@@ -102,6 +105,7 @@ impl GuestTree<'_> {
         self.chosen(&mut tree)?;
         self.cpus(&mut tree)?;
         self.memory(&mut tree)?;
+        self.reserved_memory(&mut tree)?;
         self.interrupt_controller(&mut tree)?;
         self.timer(&mut tree)?;
         psci(&mut tree)?;
@@ -162,8 +166,32 @@ impl GuestTree<'_> {
         };
         let node = tree.begin_node(&format!("memory@{:x}", first.start().get()))?;
         tree.property_string("device_type", "memory")?;
-        tree.property_array_u64("reg", &cells(self.memory))?;
+        // As on Xen, what is shared is memory too, and reserved beside.
+        let shared = self.shared.iter().map(|shared| shared.guest);
+        let banks: Vec<IpaRange> = self.memory.iter().copied().chain(shared).collect();
+        tree.property_array_u64("reg", &cells(&banks))?;
         tree.end_node(node)
+    }
+
+    /// What Xen writes for static shared memory (xen/arch/arm/static-shmem.c).
+    fn reserved_memory(&self, tree: &mut FdtWriter) -> Result<()> {
+        if self.shared.is_empty() {
+            return Ok(());
+        }
+        let all = tree.begin_node("reserved-memory")?;
+        tree.property_u32("#address-cells", 2)?;
+        tree.property_u32("#size-cells", 2)?;
+        tree.property_null("ranges")?;
+        for shared in self.shared {
+            let start = shared.guest.start().get();
+            let node = tree.begin_node(&format!("xen-shmem@{start:x}"))?;
+            tree.property_string("compatible", "xen,shared-memory-v1")?;
+            tree.property_array_u64("reg", &cells(&[shared.guest]))?;
+            tree.property_u64("xen,offset", 0)?;
+            tree.property_string("xen,id", &shared.id)?;
+            tree.end_node(node)?;
+        }
+        tree.end_node(all)
     }
 
     fn interrupt_controller(&self, tree: &mut FdtWriter) -> Result<()> {

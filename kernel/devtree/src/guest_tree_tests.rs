@@ -15,6 +15,7 @@ fn description() -> GuestTree<'static> {
         affinities: &[0, 1],
         cpu_compatible: "arm,cortex-a72",
         memory: &[],
+        shared: &[],
         gic: GuestGic::V3 {
             distributor: range(0x300_1000, 0x1_0000),
             redistributors: range(0x302_0000, 0x100_0000),
@@ -46,6 +47,7 @@ fn a_linux_guest() {
     let extended = [range(0x2_4000_0000, 0xfd_c000_0000)];
     let bytes = GuestTree {
         memory: &banks,
+        shared: &[],
         hypervisor: Some(Hypervisor {
             version: (4, 20),
             grant_window: range(0x3800_0000, 0x100_0000),
@@ -186,4 +188,41 @@ fn the_largest_tree_fits_its_room() {
         ..description()
     };
     assert!(matches!(with_nul.write(), Err(Error::Writing(_))));
+}
+
+#[test]
+fn shared_memory_is_memory_and_reserved() {
+    let range = IpaRange::new(Ipa::new(0x8000_0000), 0x3000).unwrap();
+    let shared = [SharedMemory {
+        node: "s".into(),
+        id: "mailbox".into(),
+        host: None,
+        guest: range,
+        owner: true,
+    }];
+    let banks = crate::placement::banks(16 << 20).unwrap();
+    let tree = GuestTree {
+        memory: &banks,
+        shared: &shared,
+        ..description()
+    };
+    let bytes = tree.write().unwrap();
+    let tree = Tree::new(&bytes).unwrap();
+    let node = tree.find("/reserved-memory/xen-shmem@80000000").unwrap();
+    assert_eq!(node.str("compatible"), Some("xen,shared-memory-v1"));
+    assert_eq!(node.str("xen,id"), Some("mailbox"));
+    let cells: Vec<u32> = node.property("reg").unwrap().cells().collect();
+    assert_eq!(cells, [0, 0x8000_0000, 0, 0x3000]);
+    assert!(
+        tree.find("/reserved-memory")
+            .unwrap()
+            .property("ranges")
+            .is_some()
+    );
+    let memory = tree.find("/memory").unwrap();
+    let cells: Vec<u32> = memory.property("reg").unwrap().cells().collect();
+    assert_eq!(
+        cells,
+        [0, 0x4000_0000, 0, 0x100_0000, 0, 0x8000_0000, 0, 0x3000]
+    );
 }

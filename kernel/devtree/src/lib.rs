@@ -36,6 +36,7 @@ pub mod exercise;
 pub mod fit;
 pub mod free;
 pub mod guest;
+mod guest_machine;
 pub mod guest_tree;
 pub mod gzip;
 pub mod kernel;

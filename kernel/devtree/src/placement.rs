@@ -20,8 +20,11 @@ pub const MAX_MEMORY: u64 = BANK_0_SIZE + (LIMIT.get() - BANK_1.get());
 /// Room for a guest's tree.
 pub const TREE_SIZE: u64 = 64 * 1024;
 
+/// Most banks of a guest's RAM: two, unless its memory has its own places.
+pub const MAX_BANKS: usize = 8;
+
 /// The banks of a guest's RAM.
-pub type Banks = ArrayVec<IpaRange, 2>;
+pub type Banks = ArrayVec<IpaRange, MAX_BANKS>;
 
 /// Where things go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +54,14 @@ pub fn banks(memory: u64) -> Option<Banks> {
     Some(banks)
 }
 
+/// Pieces that a guest may map grants and foreign frames in, at most.
+pub const MAX_EXTENDED: usize = 4;
+/// Where a guest may map grants and foreign frames.
+pub type Extended = ArrayVec<IpaRange, MAX_EXTENDED>;
+
 /// Guest addresses without RAM or devices, where a guest may map grants and foreign frames: from the end of
-/// RAM to the end of each bank, 2 MiB aligned, pieces of at least 64 MiB (xen/arch/arm/domain_build.c).
-pub fn extended_regions(memory: u64) -> ArrayVec<IpaRange, 2> {
-    const SMALLEST: u64 = 64 << 20;
+/// RAM to the end of each bank.
+pub fn extended_regions(memory: u64) -> Extended {
     let banks = banks(memory).unwrap_or_default();
     let places = [
         (BANK_0, BANK_0.checked_add(BANK_0_SIZE)),
@@ -67,7 +74,30 @@ pub fn extended_regions(memory: u64) -> ArrayVec<IpaRange, 2> {
             let used = banks.get(number).map_or(start, |bank| bank.end());
             IpaRange::between(used.align_up(CHUNK_SIZE)?, end?)
         });
-    regions.filter(|region| region.size() >= SMALLEST).collect()
+    cut(regions, &[])
+}
+
+/// What `taken` leaves of `regions`: 2 MiB aligned, pieces of at least 64 MiB (xen/arch/arm/domain_build.c), as many as
+/// there is room for.
+pub fn cut(regions: impl Iterator<Item = IpaRange>, taken: &[IpaRange]) -> Extended {
+    const SMALLEST: u64 = 64 << 20;
+    let mut left = Extended::new();
+    for region in regions {
+        let mut at = region.start();
+        while at < region.end() {
+            let ahead = taken.iter().filter(|taken| taken.end() > at);
+            let next = ahead.min_by_key(|taken| taken.start());
+            let end = next.map_or(region.end(), |next| next.start().min(region.end()));
+            let piece = at.align_up(CHUNK_SIZE);
+            let piece = piece.and_then(|at| IpaRange::between(at, end.align_down(CHUNK_SIZE)));
+            if let Some(piece) = piece.filter(|piece| piece.size() >= SMALLEST) {
+                // More pieces than there is room for are of no use.
+                let _ = left.try_push(piece);
+            }
+            at = next.map_or(region.end(), |next| next.end());
+        }
+    }
+    left
 }
 
 /// Places a kernel, a tree and an initial RAM disk of `initrd` bytes (0: none).

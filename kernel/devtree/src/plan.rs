@@ -5,23 +5,21 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use abi::{DomainId, guest_layout as layout};
-use arrayvec::ArrayVec;
-use memory::{CHUNK_SIZE, Ipa, IpaRange, PaRange};
+use abi::DomainId;
+use memory::PaRange;
 
 use crate::board::Gic;
 use crate::fit::Fit;
-use crate::guest::{self, Container, CpuSet, DomainConfig, Enhanced, Limits, ModuleSource};
-use crate::guest_tree::{GuestGic, GuestTree, Hypervisor};
+use crate::guest::{self, Container, CpuSet, DomainConfig, Limits, ModuleSource, SharedMemory};
 use crate::gzip;
 use crate::kernel::{self, Kernel};
-use crate::placement::{self, Banks, Placement};
+use crate::placement::{self, Placement};
 use crate::{Board, Error, Problem, Severity, Tree};
+
+pub use crate::guest_machine::GuestMachine;
 
 /// The version of Xen whose ABI guests are told of.
 pub const XEN_VERSION: (u16, u16) = (4, 20);
-/// SPIs of a guest whose description says nothing: one bank, in which the UART's is the first.
-const DEFAULT_SPIS: u32 = 32;
 
 /// Reads the descriptions of all guests, and plans each.
 pub struct Planner<'b, 't> {
@@ -29,27 +27,6 @@ pub struct Planner<'b, 't> {
     bundle: Option<Fit<'t>>,
     /// Images of the bundle whose hashes were found right.
     checked: Vec<String>,
-}
-
-/// What a guest's machine is, whatever runs on it.
-#[derive(Clone, Debug)]
-pub struct GuestMachine {
-    /// RAM.
-    pub banks: Banks,
-    /// 2 MiB chunks of the board's memory that it takes.
-    pub chunks: u64,
-    /// Affinity of each vCPU.
-    pub affinities: Vec<u64>,
-    /// The interrupt controller.
-    pub gic: GuestGic,
-    /// Shared interrupts.
-    pub spis: u32,
-    /// Its UART's registers and INTID.
-    pub uart: Option<(IpaRange, u32)>,
-    /// It is told of the hypervisor, and has a PV console ring.
-    pub enhanced: bool,
-    /// Where it may map grants and foreign frames, besides the window of the grant table.
-    pub extended_regions: ArrayVec<IpaRange, 2>,
 }
 
 /// A guest, ready to be made.
@@ -168,86 +145,6 @@ impl<'b, 't> Planner<'b, 't> {
     }
 }
 
-impl GuestMachine {
-    /// The machine that a description asks for.
-    pub fn new(board: &Board, config: &DomainConfig) -> Result<Self, Error> {
-        let banks = placement::banks(config.memory).ok_or(Error::DoesNotFit("the memory"))?;
-        let registers = u64::from(config.vcpus).checked_mul(layout::GICV3_REDISTRIBUTOR_STRIDE);
-        let gic = match board.gic {
-            Gic::V2 { .. } => GuestGic::V2 {
-                distributor: range(layout::GICV2_DISTRIBUTOR, layout::GICV2_DISTRIBUTOR_SIZE)?,
-                cpu_interface: range(
-                    layout::GICV2_CPU_INTERFACE,
-                    layout::GICV2_CPU_INTERFACE_SIZE,
-                )?,
-            },
-            Gic::V3 { .. } => GuestGic::V3 {
-                distributor: range(layout::GICV3_DISTRIBUTOR, layout::GICV3_DISTRIBUTOR_SIZE)?,
-                redistributors: range(
-                    layout::GICV3_REDISTRIBUTORS,
-                    registers.ok_or(Error::DoesNotFit("the redistributors"))?,
-                )?,
-            },
-        };
-        let uart = match config.vpl011 {
-            true => Some((
-                range(layout::VPL011, layout::VPL011_SIZE)?,
-                layout::VPL011_INTID,
-            )),
-            false => None,
-        };
-        Ok(Self {
-            banks,
-            chunks: config.memory.div_ceil(CHUNK_SIZE),
-            affinities: (0..config.vcpus).map(layout::affinity_of).collect(),
-            gic,
-            // The UART's interrupt is the first shared one.
-            spis: config
-                .spis
-                .unwrap_or(DEFAULT_SPIS)
-                .max(u32::from(config.vpl011)),
-            uart,
-            enhanced: config.enhanced != Enhanced::Off,
-            extended_regions: placement::extended_regions(config.memory),
-        })
-    }
-
-    /// What the guest's tree says.
-    fn tree<'c>(
-        &'c self,
-        board: &'c Board,
-        config: &'c DomainConfig,
-        place: &Placement,
-    ) -> GuestTree<'c> {
-        let grant_window = range(layout::GRANT_TABLE, layout::GRANT_TABLE_SIZE);
-        GuestTree {
-            affinities: &self.affinities,
-            cpu_compatible: &board.cpu_compatible,
-            memory: &self.banks,
-            gic: self.gic,
-            timer_frequency: board.timer.frequency,
-            timers: [
-                layout::TIMER_SECURE_PHYSICAL_INTID,
-                layout::TIMER_PHYSICAL_INTID,
-                layout::TIMER_VIRTUAL_INTID,
-                layout::TIMER_HYPERVISOR_INTID,
-            ],
-            uart: self.uart,
-            hypervisor: grant_window
-                .ok()
-                .filter(|_| self.enhanced)
-                .map(|grant_window| Hypervisor {
-                    version: XEN_VERSION,
-                    grant_window,
-                    extended_regions: &self.extended_regions,
-                    upcall: layout::EVENT_INTID,
-                }),
-            initrd: place.initrd,
-            bootargs: config.bootargs.as_deref(),
-        }
-    }
-}
-
 impl Plan<'_> {
     /// The line that says that the guest is there, its vCPUs on these CPUs.
     pub fn line(&self, config: &DomainConfig, homes: impl Iterator<Item = usize>) -> String {
@@ -262,10 +159,6 @@ impl Plan<'_> {
             self.place.entry,
         )
     }
-}
-
-fn range(start: u64, size: u64) -> Result<IpaRange, Error> {
-    IpaRange::new(Ipa::new(start), size).ok_or(Error::DoesNotFit("a device"))
 }
 
 /// The id of the guest that was described as number `number`, from 0. Ids begin at 1, and have gaps where a guest
@@ -314,6 +207,32 @@ pub fn problem(config: &DomainConfig, error: &Error) -> Problem {
             let found = format!("{} KiB free", free >> 10);
             (guest, "memory", found, format!("{} KiB", wanted >> 10))
         }
+        Error::NoPlace(what) => {
+            let expected = format!("room for {what}");
+            (
+                guest,
+                "direct-map",
+                "the board's own addresses".to_string(),
+                expected,
+            )
+        }
+        Error::SharedPlace(number) => {
+            let shared = config.shared.get(number);
+            let node = shared.map_or("", |shared| &shared.node);
+            let found = shared.map_or(String::new(), |shared| shared.guest.to_string());
+            let expected = "addresses clear of its interrupt controller, UART and windows";
+            let node = format!("{guest}/{node}");
+            (node, "xen,shared-mem", found, expected.to_string())
+        }
+        Error::StaticMemory => {
+            let found = "memory that is in use".to_string();
+            (
+                guest,
+                "xen,static-mem",
+                found,
+                "memory that is free".to_string(),
+            )
+        }
         Error::DoesNotFit(what) => {
             let found = format!("{} KiB", config.memory >> 10);
             (guest, "memory", found, format!("room for {what}"))
@@ -337,6 +256,31 @@ pub fn modules(configs: &[DomainConfig]) -> Vec<PaRange> {
         .flat_map(|config| [of(&config.kernel), config.ramdisk.as_ref().and_then(of)])
         .flatten()
         .collect()
+}
+
+/// Memory that guests share: each once.
+pub fn shared_memory(configs: &[DomainConfig]) -> Vec<&SharedMemory> {
+    let mut all: Vec<&SharedMemory> = Vec::new();
+    for shared in configs.iter().flat_map(|config| &config.shared) {
+        if all.iter().all(|known| known.id != shared.id) {
+            all.push(shared);
+        }
+    }
+    all
+}
+
+/// What of the board's memory is not to be dealt out while guests are built: their files, and what they share.
+pub fn kept(configs: &[DomainConfig]) -> Vec<PaRange> {
+    let shared = shared_memory(configs).into_iter();
+    let mut kept = modules(configs);
+    kept.extend(shared.filter_map(|shared| shared.host));
+    kept
+}
+
+/// What else of the board's memory is not to be dealt out: that which guests have by its place.
+pub fn static_memory(configs: &[DomainConfig]) -> Vec<PaRange> {
+    let ranges = configs.iter().flat_map(|config| &config.static_memory);
+    ranges.copied().collect()
 }
 
 /// The CPU that a vCPU starts on: of those that are up and that it may run on, the first of those with the fewest

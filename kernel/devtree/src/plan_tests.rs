@@ -1,6 +1,8 @@
 //! Plans: the bundle of the tests on the boards of the tests.
 
-use memory::Pa;
+use memory::{Ipa, Pa};
+
+use crate::guest_tree::GuestGic;
 
 use super::*;
 

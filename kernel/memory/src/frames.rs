@@ -86,6 +86,8 @@ pub struct Frames {
     hint: usize,
     /// The domain has ended.
     ended: bool,
+    /// No chunk leaves before the domain's end.
+    fixed: bool,
 }
 
 impl Frames {
@@ -113,12 +115,20 @@ impl Frames {
             out: 0,
             hint: 0,
             ended: false,
+            fixed: false,
         };
         for number in mapped..count * FRAMES as u64 {
             let slot = u16::try_from(number / FRAMES as u64).ok()?;
             frames.mark_out(slot, number as usize % FRAMES).ok()?;
         }
         Some(frames)
+    }
+
+    /// The domain's memory has its place: chunks stay until the domain's end, whatever is given up.
+    #[must_use]
+    pub fn fixed(mut self) -> Self {
+        self.fixed = true;
+        self
     }
 
     /// The first chunk in this slot or a later one, with its slot.
@@ -191,12 +201,13 @@ impl Frames {
     /// Gives back what [`Self::hold`] took. If the chunk is to leave the domain, this is it.
     #[must_use]
     pub fn release(&mut self, slot: u16, frame: Pa) -> Option<Pa> {
+        let stays = self.fixed && !self.ended;
         let chunk = self.chunk(slot, frame).ok()?;
         let detail = chunk.known()?;
         let holds = &mut detail.holds[Self::index(frame)];
         *holds = holds.checked_sub(1)?;
         chunk.held -= u16::from(*holds == 0);
-        let left = chunk.leave();
+        let left = if stays { None } else { chunk.leave() };
         self.left(left)
     }
 
@@ -223,6 +234,9 @@ impl Frames {
     pub fn remove(&mut self, slot: u16, frame: Pa) -> Result<Option<Pa>, FrameError> {
         self.chunk(slot, frame)?;
         self.mark_out(slot, Self::index(frame))?;
+        if self.fixed {
+            return Ok(None);
+        }
         let left = self.chunk(slot, frame)?.leave();
         Ok(self.left(left))
     }
@@ -258,6 +272,29 @@ impl Frames {
             }
         }
         None
+    }
+
+    /// Puts this very frame into the map, if it is out of it and nobody holds it.
+    ///
+    /// # Errors
+    /// [`FrameError::NotThere`].
+    pub fn take_at(&mut self, slot: u16, frame: Pa) -> Result<(), FrameError> {
+        let index = Self::index(frame);
+        if self.ended || self.mapped >= self.most {
+            return Err(FrameError::NotThere);
+        }
+        let chunk = self.chunk(slot, frame)?;
+        let detail = chunk.known().ok_or(FrameError::NotThere)?;
+        let word = detail.out.get_mut(index / 64);
+        let word = word.ok_or(FrameError::NotThere)?;
+        if *word & 1 << (index % 64) == 0 || detail.holds[index] != 0 {
+            return Err(FrameError::NotThere);
+        }
+        *word &= !(1 << (index % 64));
+        chunk.out -= 1;
+        self.out -= 1;
+        self.mapped += 1;
+        Ok(())
     }
 
     /// A place for another chunk; `None` if the domain has as many as it may.

@@ -31,6 +31,29 @@ fn what_the_last_chunk_has_too_much_is_free_from_the_start() {
 }
 
 #[test]
+fn memory_with_a_place_stays_until_the_end() {
+    let mut frames = frames(1, 512).fixed();
+    for number in 0..512 {
+        let (slot, frame) = frame(number);
+        assert_eq!(frames.remove(slot, frame), Ok(None), "{number}");
+    }
+    assert_eq!(frames.vacancy(), None);
+    let (slot, wanted) = frame(77);
+    assert_eq!(frames.take_at(slot, wanted), Ok(()));
+    assert_eq!(frames.mapped(), 1);
+    assert_eq!(frames.take_at(slot, wanted), Err(FrameError::NotThere));
+    frames.hold(slot, wanted).unwrap();
+    assert_eq!(frames.remove(slot, wanted), Ok(None));
+    let held = frames.take_at(slot, wanted);
+    assert_eq!(held, Err(FrameError::NotThere), "held");
+    assert_eq!(frames.release(slot, wanted), None);
+    assert_eq!(frames.take_at(slot, wanted), Ok(()));
+    let mut left = Vec::new();
+    frames.end(|chunk| left.push(chunk));
+    assert_eq!(left, [Pa::new(BASE)]);
+}
+
+#[test]
 fn a_held_frame_keeps_its_chunk_and_is_not_taken_again() {
     let mut frames = frames(2, 1024);
     let (slot, held) = frame(5);

@@ -3,6 +3,9 @@
 //! One word a chunk, made at boot: nothing is allocated or freed when chunks change hands, which guests
 //! cause. Sizes are split into chunks and never rounded up to a power of two: a guest of 384 MiB gets 256
 //! and 128. Who owns an address is read without a lock.
+//!
+//! Beside what it deals out there may be *fixed* memory, which each has been promised to one guest: it is taken by its
+//! place alone, and never counted as free.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -46,6 +49,8 @@ impl Owner {
 struct Region {
     first: u64,
     words: Box<[AtomicU32]>,
+    /// Given out by its place alone.
+    fixed: bool,
 }
 
 impl Region {
@@ -93,17 +98,19 @@ impl ChunkPool {
     }
 
     /// Gives it the whole chunks of `ranges`, once; what is left over at either end is not used.
-    pub fn fill(&self, ranges: &[PaRange]) {
-        let whole = ranges
-            .iter()
-            .filter_map(|range| range.align_inward(CHUNK_SIZE))
-            .filter(|range| !range.is_empty());
-        let mut regions: Vec<Region> = whole
-            .map(|range| Region {
+    /// `fixed` is what is only given out by its place, apart from `ranges`.
+    pub fn fill(&self, ranges: &[PaRange], fixed: &[PaRange]) {
+        let all = ranges.iter().map(|range| (range, false));
+        let all = all.chain(fixed.iter().map(|range| (range, true)));
+        let mut regions: Vec<Region> = all
+            .filter_map(|(range, fixed)| Some((range.align_inward(CHUNK_SIZE)?, fixed)))
+            .filter(|(range, _)| !range.is_empty())
+            .map(|(range, fixed)| Region {
                 first: range.start().get() / CHUNK_SIZE,
                 words: (0..range.size() / CHUNK_SIZE)
                     .map(|_| AtomicU32::new(FREE))
                     .collect(),
+                fixed,
             })
             .collect();
         // Hypercalls ask whose an address is: most are in the largest.
@@ -123,10 +130,14 @@ impl ChunkPool {
         self.regions().iter().find_map(|region| region.word(chunk))
     }
 
-    /// Chunks that the pool was given.
+    /// The regions that chunks are dealt out from.
+    fn dealt(&self) -> impl Iterator<Item = &Region> {
+        self.regions().iter().filter(|region| !region.fixed)
+    }
+
+    /// Chunks that the pool was given to deal out.
     pub fn total(&self) -> u64 {
-        let chunks = |region: &Region| region.words.len() as u64;
-        self.regions().iter().map(chunks).sum()
+        self.dealt().map(|region| region.words.len() as u64).sum()
     }
 
     /// Chunks that are free now.
@@ -166,7 +177,7 @@ impl ChunkPool {
         let mut limit = LARGEST_PIECE;
         while left > 0 {
             let piece = limit.min(prev_power_of_two(left));
-            match self.regions().iter().find_map(|region| region.find(piece)) {
+            match self.dealt().find_map(|region| region.find(piece)) {
                 Some(first) => {
                     for number in 0..piece {
                         let owner = Owner {
@@ -189,10 +200,34 @@ impl ChunkPool {
         Some(pieces)
     }
 
+    /// Takes fixed memory for a domain, whole chunks, numbered in the order of `ranges`. `false`, and nothing taken, if
+    /// a chunk is not fixed or not free.
+    pub fn take(&self, ranges: &[PaRange], domain: u16) -> bool {
+        let _one_at_a_time = self.free.lock();
+        let chunks = || {
+            ranges.iter().flat_map(|range| {
+                let first = range.start().get() / CHUNK_SIZE;
+                first..first.saturating_add(range.size() / CHUNK_SIZE)
+            })
+        };
+        let is_free = |chunk: u64| {
+            let mut fixed = self.regions().iter().filter(|region| region.fixed);
+            let word = fixed.find_map(|region| region.word(chunk));
+            word.is_some_and(|word| word.load(Ordering::Relaxed) == FREE)
+        };
+        if chunks().count() as u64 > MOST_CHUNKS || !chunks().all(is_free) {
+            return false;
+        }
+        for (chunk, slot) in chunks().zip(0..=u16::MAX) {
+            self.set(chunk, Owner { domain, slot }.word());
+        }
+        true
+    }
+
     /// Takes one chunk.
     pub fn allocate_one(&self, owner: Owner) -> Option<Pa> {
         let mut free = self.free.lock();
-        let chunk = self.regions().iter().find_map(|region| region.find(1))?;
+        let chunk = self.dealt().find_map(|region| region.find(1))?;
         self.set(chunk, owner.word());
         *free = free.saturating_sub(1);
         Some(Pa::new(chunk * CHUNK_SIZE))
@@ -213,7 +248,9 @@ impl ChunkPool {
             for chunk in first..first + count {
                 self.set(chunk, FREE);
             }
-            *free += count;
+            if self.dealt().any(|region| region.word(first).is_some()) {
+                *free += count;
+            }
         }
     }
 
@@ -230,12 +267,14 @@ impl ChunkPool {
             return;
         }
         let mut free = self.free.lock();
-        for word in self.regions().iter().flat_map(|region| &region.words) {
+        let all = self.regions().iter();
+        let all = all.flat_map(|region| region.words.iter().map(|word| (word, region.fixed)));
+        for (word, fixed) in all {
             let value = word.load(Ordering::Relaxed);
             let ticket = now.wrapping_sub(now.wrapping_sub(value) & !LEAVING);
             if value & LEAVING != 0 && is_over(ticket) {
                 word.store(FREE, Ordering::Release);
-                *free += 1;
+                *free += u64::from(!fixed);
                 self.leaving.fetch_sub(1, Ordering::Relaxed);
             }
         }
@@ -259,7 +298,10 @@ mod tests {
 
     fn pool(start_chunk: u64, chunks: u64) -> ChunkPool {
         let pool = ChunkPool::new();
-        pool.fill(&[PaRange::new(Pa::new(start_chunk * CHUNK_SIZE), chunks * CHUNK_SIZE).unwrap()]);
+        pool.fill(
+            &[PaRange::new(Pa::new(start_chunk * CHUNK_SIZE), chunks * CHUNK_SIZE).unwrap()],
+            &[],
+        );
         pool
     }
 
@@ -281,7 +323,7 @@ mod tests {
     fn ends_that_are_no_whole_chunk_are_left() {
         let pool = ChunkPool::new();
         let range = |start, size| PaRange::new(Pa::new(start), size).unwrap();
-        pool.fill(&[range(0x1000, 2 * CHUNK_SIZE), range(1 << 40, 4096)]);
+        pool.fill(&[range(0x1000, 2 * CHUNK_SIZE), range(1 << 40, 4096)], &[]);
         assert_eq!((pool.total(), pool.free()), (1, 1));
     }
 
@@ -318,6 +360,29 @@ mod tests {
         assert_eq!(pool.free(), 1);
         pool.collect(second_ticket + 9, |ticket| ticket == second_ticket);
         assert_eq!(pool.free(), 2);
+    }
+
+    #[test]
+    fn fixed_memory_is_taken_by_its_place_alone() {
+        let pool = ChunkPool::new();
+        let range =
+            |chunk, count| PaRange::new(Pa::new(chunk * CHUNK_SIZE), count * CHUNK_SIZE).unwrap();
+        pool.fill(&[range(512, 4)], &[range(516, 3), range(600, 1)]);
+        assert_eq!((pool.total(), pool.free()), (4, 4));
+        assert!(pool.allocate(5, 1).is_none());
+        assert!(!pool.take(&[range(515, 2)], 3), "partly not fixed");
+        assert!(pool.take(&[range(517, 2), range(600, 1)], 3));
+        assert!(!pool.take(&[range(516, 2)], 4), "partly taken");
+        assert_eq!(pool.owner_of(Pa::new(516 * CHUNK_SIZE)), None);
+        let owner = pool.owner_of(Pa::new(600 * CHUNK_SIZE));
+        assert_eq!(owner, Some(Owner { domain: 3, slot: 2 }));
+        assert_eq!(pool.free(), 4);
+        // What leaves can be taken again, and is not dealt out.
+        pool.leave(Pa::new(517 * CHUNK_SIZE), 1);
+        pool.collect(1, |_| true);
+        pool.give_back(&[range(518, 1)]);
+        assert_eq!(pool.free(), 4);
+        assert!(pool.take(&[range(516, 3)], 4) && pool.allocate(5, 1).is_none());
     }
 
     proptest! {

@@ -54,7 +54,7 @@ pub enum Stage2Kind {
     Ram,
     /// A page that EL2 owns and shares: read and write, never executed.
     Shared,
-    /// A frame of another guest, granted: read and write, never executed.
+    /// A frame of another guest, granted, or one that guests share by the tree: read and write, never executed.
     Granted,
     /// The same, to be read alone.
     GrantedReadOnly,

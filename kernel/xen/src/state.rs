@@ -65,6 +65,8 @@ pub struct Config<'a> {
     pub peers: DomainSet,
     /// Its ends of the channels that the device tree makes.
     pub channels: &'a [StaticChannel],
+    /// Its guest frame numbers are those of the machine.
+    pub direct_mapped: bool,
 }
 
 impl Config<'_> {
@@ -90,6 +92,7 @@ impl Config<'_> {
             handle: [0; version::GUEST_HANDLE_LENGTH],
             peers: DomainSet::NONE,
             channels: &[],
+            direct_mapped: false,
         }
     }
 }
@@ -138,6 +141,7 @@ pub struct XenState {
     /// Reason of the first shutdown or `shutdown_code`; [`NO_SHUTDOWN_CODE`] before.
     pub(crate) shutdown_code: AtomicU32,
     console_io: bool,
+    direct_mapped: bool,
     handle: [u8; version::GUEST_HANDLE_LENGTH],
 }
 
@@ -188,6 +192,7 @@ impl XenState {
             assists: AtomicU32::new(0),
             shutdown_code: AtomicU32::new(NO_SHUTDOWN_CODE),
             console_io: config.console_io,
+            direct_mapped: config.direct_mapped,
             handle: config.handle,
         };
         // Before the console takes the lowest port that is left.
@@ -213,6 +218,15 @@ impl XenState {
             state.store = Some(port);
         }
         Ok(state)
+    }
+
+    /// The feature bit that says how its frame numbers stand to those of the machine
+    /// (`xen/include/public/features.h`): Linux asks before it does DMA.
+    pub(crate) const fn mapping_feature(&self) -> u32 {
+        match self.direct_mapped {
+            true => version::FEATURE_DIRECT_MAPPED,
+            false => version::FEATURE_NOT_DIRECT_MAPPED,
+        }
     }
 
     /// The domain's number.

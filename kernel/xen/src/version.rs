@@ -17,8 +17,7 @@ const DENIED: &[u8] = b"<denied>";
 const FEATURES: u32 = command::FEATURE_WRITABLE_PAGE_TABLES
     | command::FEATURE_AUTO_TRANSLATED_PHYSMAP
     | command::FEATURE_MEMORY_OP_VNODE
-    | command::FEATURE_ARM_SMCCC
-    | command::FEATURE_NOT_DIRECT_MAPPED;
+    | command::FEATURE_ARM_SMCCC;
 
 /// `text`, followed by zeros.
 const fn padded<const LENGTH: usize>(text: &[u8]) -> [u8; LENGTH] {
@@ -69,7 +68,7 @@ fn features<C: Caller>(caller: &C, buffer: u64) -> Result<i64, Errno> {
     if info.index != 0 {
         return Err(Errno::Invalid);
     }
-    info.bits = FEATURES;
+    info.bits = FEATURES | caller.state().mapping_feature();
     host::write(caller, buffer, &info)?;
     Ok(0)
 }

@@ -127,7 +127,9 @@ impl<'t> Report<'t> {
         let mut problems = Vec::new();
         let configs = planner.describe(tree, &taken, &mut |problem| problems.push(problem));
         let pool = ChunkPool::new();
-        pool.fill(&own_memory::left(&board, &taken, &plan::modules(&configs)).ranges);
+        let fixed = plan::static_memory(&configs);
+        let kept = [plan::kept(&configs), fixed.clone()].concat();
+        pool.fill(&own_memory::left(&board, &taken, &kept).ranges, &fixed);
         let before = pool.free();
         let mut cpus: Vec<(usize, usize)> = up(&board).map(|cpu| (cpu, 0)).collect();
         let mut guests = Vec::new();
@@ -306,10 +308,14 @@ fn guest<'t>(
         let wanted = machine.as_ref().map_err(|error| *error)?.chunks;
         let free = pool.free();
         let id = plan::id(number).0;
-        let chunks = pool.allocate(wanted, id).ok_or(Error::NotEnoughMemory {
-            wanted: wanted * CHUNK_SIZE,
-            free: free * CHUNK_SIZE,
-        })?;
+        let chunks = match config.static_memory.is_empty() {
+            true => pool.allocate(wanted, id).ok_or(Error::NotEnoughMemory {
+                wanted: wanted * CHUNK_SIZE,
+                free: free * CHUNK_SIZE,
+            })?,
+            false if pool.take(&config.static_memory, id) => config.static_memory.clone(),
+            false => return Err(Error::StaticMemory),
+        };
         for vcpu in 0..config.vcpus as usize {
             let allowed = config.affinity.get(vcpu).copied();
             let all = cpus.iter_mut().map(|cpu| (cpu.0, cpu.1, &mut cpu.1));

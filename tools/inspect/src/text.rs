@@ -240,6 +240,22 @@ impl Report<'_> {
             tell(f, Severity::Warning, line)?;
         }
         row(f, "RAM", list(&machine.banks))?;
+        if config.direct_map {
+            row(f, "", "direct-mapped: the board's own addresses")?;
+        } else if !config.static_memory.is_empty() {
+            row(
+                f,
+                "",
+                format_args!("in the board's {}", list(&config.static_memory)),
+            )?;
+        }
+        for shared in &config.shared {
+            let place = shared
+                .host
+                .map_or("anywhere".into(), |host| format!("the board's {host}"));
+            let line = format_args!("{}: {:?}, {place}", shared.guest, shared.id);
+            row(f, "shared", line)?;
+        }
         if let Fate::Built(plan) = &guest.fate {
             files(f, guest, plan)?;
         }
@@ -431,7 +447,7 @@ fn devices(f: &mut Formatter<'_>, machine: &GuestMachine) -> fmt::Result {
     }
     let ring = machine
         .enhanced
-        .then(|| format!("PV ring at {:#x} (hvc0)", layout::MAGIC));
+        .then(|| format!("PV ring at {} (hvc0)", machine.magic));
     let uart = machine
         .uart
         .map(|(registers, _)| format!("SBSA UART at {} (ttyAMA0)", registers.start()));

@@ -257,6 +257,14 @@ impl Context<'_> {
         let ModuleSource::Memory(range) = module.source else {
             return;
         };
+        for guest in others.iter().chain([domain]) {
+            let mut claims = guest.claims().filter(|(_, what)| *what != "a module");
+            if let Some((other, what)) = claims.find(|(other, _)| other.overlaps(range)) {
+                let expected = format!("a range clear of {other}, {what} of {}", guest.name);
+                self.refuse(&module.name, "reg", range, expected);
+                return;
+            }
+        }
         let own = [kernel.as_ref(), domain.ramdisk.as_ref()]
             .into_iter()
             .flatten();

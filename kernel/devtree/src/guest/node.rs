@@ -12,7 +12,7 @@ use memory::PAGE_SIZE;
 use super::module::{self, Kind, Module};
 use super::{
     Container, CpuSet, DomainConfig, Enhanced, GrantLimits, Limits, MAX_DOMAINS, MAX_SPIS,
-    ModuleNodes, affinity, links,
+    ModuleNodes, affinity, fixed, links, shared,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -224,10 +224,14 @@ impl Context<'_> {
             ramdisk: None,
             nodes: ModuleNodes::default(),
             bootargs: None,
+            static_memory: Vec::new(),
+            direct_map: false,
+            shared: Vec::new(),
         };
         for property in node.properties() {
             self.property(&property, &mut domain);
         }
+        fixed::read(self, node, outer, &mut domain, others);
         for (property, expected) in [
             ("memory", "two cells: KiB of RAM, 64 bits"),
             ("cpus", "one cell: the number of vCPUs"),
@@ -289,8 +293,11 @@ impl Context<'_> {
             ),
             "xen,sci_type" if property.str() == Some("none") => {}
             "xen,sci_type" => self.refuse("", property.name, property, "\"none\""),
-            "direct-map" | "xen,static-mem" | "domain-cpupool" | "llc-colors" | "v8r_el1_msa"
-            | "vpmu" => self.refuse("", property.name, property, NOT_BUILT),
+            // Read with each other: see `fixed`.
+            "direct-map" | "xen,static-mem" => {}
+            "domain-cpupool" | "llc-colors" | "v8r_el1_msa" | "vpmu" => {
+                self.refuse("", property.name, property, NOT_BUILT);
+            }
             _ => self.unknown("", property),
         }
     }
@@ -366,7 +373,7 @@ impl Context<'_> {
         domain: &mut DomainConfig,
         others: &[DomainConfig],
     ) {
-        let mut modules = Vec::new();
+        let (mut modules, mut shared) = (Vec::new(), Vec::new());
         let mut has_kernel = false;
         let mut pinned = vec![false; domain.affinity.len()];
         for child in node.children() {
@@ -380,13 +387,7 @@ impl Context<'_> {
             } else if child.is_compatible(&["xen,evtchn-v1"]) {
                 links::channel(self, &child, &name, domain);
             } else if child.is_compatible(&["xen,domain-shared-memory-v1"]) {
-                let found = compatible.map(|list| list.to_string()).unwrap_or_default();
-                self.refuse(
-                    &name,
-                    "compatible",
-                    found,
-                    "no such node: it is not supported",
-                );
+                shared.push(child);
             } else {
                 self.warn(
                     &name,
@@ -401,6 +402,10 @@ impl Context<'_> {
             self.refuse("", "", "no kernel", expected);
         }
         self.take_modules(modules, domain, others);
+        // They must keep clear of the modules.
+        for child in shared {
+            shared::read(self, &child, cells, domain, others);
+        }
     }
 
     fn take_modules(

@@ -308,7 +308,7 @@ fn what_is_wrong_is_wrong_by_both() {
         domain("passthrough = \"enabled\";"),
         domain("xen,sci_type = \"scmi_smc\";"),
         domain("direct-map;"),
-        domain("xen,static-mem = <0 0x60000000 0 0x1000000>;"),
+        domain("xen,static-mem = \"a\";"),
         domain("llc-colors = \"4-8\";"),
         domain("vpmu;"),
         domain("vcpus = <2>;"),
@@ -336,6 +336,13 @@ fn what_is_wrong_is_wrong_by_both() {
         child("v { compatible = \"xen,vcpu\"; id = <0>; affinity = \"0\"; };"),
         child("e { compatible = \"xen,evtchn-v1\"; };"),
         child("e { };"),
+        child("s { compatible = \"xen,domain-shared-memory-v1\"; };"),
+        child(
+            "s { compatible = \"xen,domain-shared-memory-v1\"; xen,shm-id = \"a-longer-one-than-15\"; xen,shared-mem = <0 0x80000000 0 0x1000>; };",
+        ),
+        child(
+            "s { compatible = \"xen,domain-shared-memory-v1\"; xen,shm-id = \"a\"; role = \"lender\"; xen,shared-mem = <0 0x80000000 0 0x1000>; };",
+        ),
         with_guest(good, KERNEL).replace("xen,domain", "xen,domian"),
     ];
     for (number, source) in wrong.iter().enumerate() {

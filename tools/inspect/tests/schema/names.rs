@@ -63,7 +63,7 @@ fn schema_and_code_know_the_same_properties() {
     }
     let mut trials = Vec::new();
     for (number, word) in words.iter().enumerate() {
-        for kind in ["domain", "module", "vcpu", "channel"] {
+        for kind in ["domain", "module", "vcpu", "channel", "shared"] {
             // The name of a node must be its own, and what every trial has cannot be tried.
             let there: &[&str] = match kind {
                 "domain" => &["name", "compatible", "memory", "cpus"],
@@ -140,6 +140,7 @@ fn node(trial: &Trial<'_>, number: usize) -> String {
         "domain" => (trial.as_str(), String::new()),
         "module" => ("", part("multiboot,kernel")),
         "vcpu" => ("", part("xen,vcpu")),
+        "shared" => ("", part("xen,domain-shared-memory-v1")),
         _ => ("", part("xen,evtchn-v1")),
     };
     format!(
