@@ -16,7 +16,6 @@ mod injected;
 mod input;
 mod interrupts;
 mod moving;
-mod operations;
 mod places;
 mod power;
 mod programs;
