@@ -63,10 +63,10 @@ system file="*":
 @sdcard *settings:
     tools/cargo run --quiet -p viaduct-tests --bin sdcard -- "$@"
 
-# What operations cost in instructions, beside their budgets
-bench:
-    tools/build release
-    tools/cargo run --quiet -p viaduct-tests --bin bench
+# What operations cost in instructions, beside their budgets and Debian's Xen; xen=no, record=yes
+@bench *settings:
+    tools/build release >&2
+    tools/cargo run --quiet -p viaduct-tests --bin bench -- "$@"
 
 # Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh`, or `sid cloud-arm64`
 guests-linux *how:

@@ -99,6 +99,28 @@ pub fn u_boot() -> PathBuf {
     target().join("guests/u-boot.bin")
 }
 
+/// Debian's Xen: version, suite, package.
+pub const XEN: [(&str, &str, &str); 2] = [
+    ("4.17", "bookworm", "xen-hypervisor-4.17-arm64"),
+    ("4.20", "trixie", "xen-hypervisor-4.20-arm64"),
+];
+
+/// One of [`XEN`], as a flat `Image`.
+///
+/// # Errors
+/// It is none of them, or cannot be fetched.
+pub(crate) fn xen(version: &str) -> Result<Image, String> {
+    let known = XEN.iter().find(|known| known.0 == version);
+    let (_, suite, package) = known.ok_or("Debian has no such version")?;
+    let script = Command::new(root().join("tests/xen"))
+        .args([suite, package])
+        .status();
+    match script {
+        Ok(status) if status.success() => Ok(Image::File(target().join("xen").join(package))),
+        _ => Err(format!("{package} of {suite} could not be fetched")),
+    }
+}
+
 /// The folder with the Pi 4's firmware, from Debian's package.
 pub(crate) fn pi4_firmware() -> PathBuf {
     once(&root().join("platform/rpi4/fetch"), "");

@@ -14,6 +14,7 @@ extern crate alloc;
 mod check;
 mod count;
 mod hostile;
+mod latency;
 mod raw;
 mod tests;
 

@@ -140,6 +140,7 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("space", XEN, encodings::kernel),
     Test::new("space-el0", XEN, encodings::program),
     Test::new("count", XEN, crate::count::run),
+    Test::new("latency", BARE, crate::latency::run),
     Test::new("moves", XEN, moving::moves),
     Test::new("reach", XEN, channels::reach),
     Test::new("channel-fixed", XEN, channels::fixed),

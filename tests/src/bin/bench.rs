@@ -1,20 +1,40 @@
-//! `just bench`: what operations cost in instructions, beside their budgets, on GICv2 and GICv3.
+//! `just bench`: what operations cost, beside their budgets, the guest's own share, and Debian's Xen. `record=yes`
+//! writes what was measured into the baseline; `xen=no` leaves Xen out.
 
-use viaduct_tests::{Gic, cost};
+use viaduct_tests::cost::{self, Baseline, Column};
+use viaduct_tests::{Gic, XEN, target};
 
-fn main() {
-    let v2 = cost::measure(Gic::V2);
-    let v3 = cost::measure(Gic::V3);
-    println!("instructions                  GICv2        GICv3       budget");
-    for (name, on_v3) in &v3 {
-        let on_v2 = v2.iter().find(|(other, _)| other == name);
-        let on_v2 = on_v2.map_or(f64::NAN, |(_, cost)| *cost);
-        let budget = cost::limit_of(name).map(|limit| limit.budget);
-        let mark = match budget {
-            Some(budget) if on_v2.max(*on_v3) > budget => "  over",
-            _ => "",
-        };
-        let budget = budget.map_or(String::new(), |budget| format!("{budget:.0}"));
-        println!("{name:<22} {on_v2:>12.1} {on_v3:>12.1} {budget:>12}{mark}");
+fn main() -> Result<(), String> {
+    let (mut record, mut with_xen) = (false, true);
+    for word in std::env::args().skip(1) {
+        match word.as_str() {
+            "record=yes" => record = true,
+            "xen=no" => with_xen = false,
+            _ => return Err(format!("bench: {word:?} is none of record=yes, xen=no")),
+        }
     }
+    let gics = [(Gic::V2, "GICv2"), (Gic::V3, "GICv3")];
+    let column = |title: String, costs| Column { title, costs };
+    let mut columns = Vec::new();
+    for (gic, name) in gics {
+        columns.push(column(name.to_owned(), cost::measure(gic)));
+    }
+    let ours = columns.len();
+    if record {
+        Baseline::record(&columns[0].costs, &columns[1].costs)?;
+    }
+    columns.push(column("guest's own".to_owned(), cost::own_share(Gic::V3)));
+    for (version, ..) in XEN.iter().filter(|_| with_xen) {
+        for (gic, name) in gics {
+            match cost::operations_on_xen(gic, version) {
+                Ok(costs) => columns.push(column(format!("Xen {version} {name}"), costs)),
+                Err(why) => eprintln!("bench: no Xen {version}: {why}"),
+            }
+        }
+    }
+    print!("{}", cost::table(&columns, ours));
+    let path = target().join("bench.json");
+    std::fs::write(&path, cost::json(&columns)).map_err(|error| error.to_string())?;
+    println!("the same as JSON: {}", path.display());
+    Ok(())
 }
