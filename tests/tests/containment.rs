@@ -166,3 +166,68 @@ fn a_long_storm() {
         );
     }
 }
+
+/// Two guests that do all they can to and with each other, on every CPU, beside a heartbeat that goes on. It ends after so
+/// many `beats`, and then every frame is free; for ever if that is 0.
+fn collude(name: &str, machine: Machine, seed: u64, rounds: u64, beats: u32) {
+    let guest = |name: &str, peer: u32| {
+        let line = format!("test=collude peer={peer} seed={seed} rounds={rounds}");
+        Guest::probe(name, &line).cpus(2).enhanced(Some("enabled"))
+    };
+    let mut heartbeat = String::from("period=100ms");
+    if beats != 0 {
+        heartbeat.push_str(&format!(" count={beats}"));
+    }
+    let bundle = Bundle::new(name)
+        .guest(guest("one", 2).extra("viaduct,peers = \"two\";"))
+        .guest(guest("two", 1))
+        .guest(Guest::hello("good").boot_arguments(&heartbeat))
+        .write();
+    let mut console = machine
+        .cpus(2)
+        .bundle(bundle)
+        .argument(lines::POWER_OFF)
+        .start(name);
+    console.expect_each(
+        &[
+            &lines::stopped("one", "poweroff"),
+            &lines::stopped("two", "poweroff"),
+        ],
+        seconds(60 + rounds / 50),
+    );
+    for guest in ["one", "two"] {
+        let passed = console.lines_with(&format!("{guest}| PASS collude"));
+        assert_eq!(passed.len(), 1, "{name}: {guest}");
+    }
+    if beats == 0 {
+        console.expect("good| hello: heartbeat", seconds(20));
+        console.expect_never(&["good| guest panic", "viaduct| good: stopped"]);
+        return;
+    }
+    console.expect(&format!("good| hello: heartbeat {beats} "), seconds(60));
+    let line = console.expect(lines::MEMORY_FREE, seconds(20));
+    assert!(lines::all_is_free(&line), "{name}: {line}");
+    let beats_seen = console.lines_with("good| hello: heartbeat").len();
+    assert_eq!(beats_seen, beats as usize, "{name}");
+}
+
+#[test]
+fn two_that_collude() {
+    collude("collude-v2", Machine::virt(Gic::V2), 1, 5_000, 100);
+    collude("collude-v3", Machine::virt(Gic::V3), 2, 5_000, 100);
+}
+
+/// Ten million turns.
+#[test]
+#[ignore = "long"]
+fn two_that_collude_for_long() {
+    for seed in 10..15 {
+        for (suffix, machine) in [
+            ("v2", Machine::virt(Gic::V2)),
+            ("v3", Machine::virt(Gic::V3)),
+        ] {
+            let name = format!("collude-long-{suffix}-{seed}");
+            collude(&name, machine, seed, 250_000, 0);
+        }
+    }
+}

@@ -1,9 +1,10 @@
-//! Guests that misbehave. Each says `BEGIN name` first. `wild` and `flood count=N` come back and count
+//! Guests that misbehave. Each says `BEGIN name` first. `wild`, `collude` and `flood count=N` come back and count
 //! as tests; the others end the guest, or leave it spinning for the hypervisor to deal with.
 
+pub(crate) mod collude;
 pub(crate) mod wild;
 
-use crate::check::{BARE, Outcome, TWO, Test, XEN, fail};
+use crate::check::{BARE, Outcome, TWO, Test, XEN, XEN_TWO, fail};
 use crate::raw;
 use crate::tests::storm;
 use runtime::abi::sched;
@@ -22,6 +23,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("power-race", TWO, power_race),
     Test::new("flood", BARE, flood),
     Test::new("wild", XEN, wild::run),
+    Test::new("collude", XEN_TWO, collude::run),
 ];
 
 fn begin(name: &str) {

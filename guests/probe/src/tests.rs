@@ -21,7 +21,7 @@ mod power;
 mod programs;
 mod remote;
 mod sharing;
-mod smp;
+pub(crate) mod smp;
 pub(crate) mod store;
 pub(crate) mod storm;
 mod timers;

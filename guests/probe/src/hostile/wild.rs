@@ -6,16 +6,20 @@
 
 use crate::check::{Outcome, fail};
 use crate::raw;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use runtime::abi::{grant_table, guest_layout, hypercall as number, memory_op, psci as id, sched};
 use runtime::psci::{self, Conduit};
-use runtime::{
-    arguments::arguments, exception, gic, interrupt, memory, println, sync::Lock, timer,
-};
+use runtime::{arguments::arguments, exception, gic, interrupt, memory, println, timer};
 
 /// xorshift64*: small, and the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -23,17 +27,17 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         (self.next() >> 16) % limit
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 
     /// A number as callers get them wrong: small, at an edge, or anything. Never a frame or an address
     /// of this guest's RAM, and never a number that stops it.
-    fn argument(&mut self) -> u64 {
+    pub(super) fn argument(&mut self) -> u64 {
         const EDGES: [u64; 18] = [
             0,
             1,
@@ -62,23 +66,47 @@ impl Random {
     }
 }
 
-/// What hypercalls are pointed at; nothing in it is ever read back.
-static SCRATCH: Lock<[u64; 1024]> = Lock::new([0; 1024]);
-
 /// What a wild guest prints, if it does.
 const LINE: &[u8] = b"NOTE wild console_io\n";
 
 /// One thing that a wild guest does.
 type Action = fn(&mut Wild);
 
-struct Wild {
+pub(super) struct Wild {
     random: Random,
+    /// What hypercalls are pointed at, 8 KiB; nothing in it is ever read back.
     scratch: u64,
+    words: &'static [AtomicU64],
     /// Names each hypercall first: boot argument `verbose`.
     verbose: bool,
 }
 
+/// All that a wild guest does.
+const ACTIONS: [(&str, Action); 4] = [
+    ("hvc", Wild::hypercall),
+    ("psci", Wild::firmware),
+    ("sysreg", Wild::system_register),
+    ("mmio", Wild::device),
+];
+
 impl Wild {
+    pub(super) fn new(seed: u64) -> Self {
+        let words = (0..1024).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let words: &'static [AtomicU64] = words.leak();
+        Self {
+            random: Random::new(seed),
+            scratch: words.as_ptr() as u64,
+            words,
+            verbose: arguments().flag("verbose"),
+        }
+    }
+
+    /// Any one thing.
+    pub(super) fn act(&mut self) {
+        let (_, action) = self.random.pick(&ACTIONS);
+        action(self);
+    }
+
     fn pointer(&mut self) -> u64 {
         match self.random.below(4) {
             0 => self.random.argument(),
@@ -89,9 +117,8 @@ impl Wild {
     }
 
     fn fill(&mut self) {
-        let mut scratch = SCRATCH.lock();
-        for word in &mut scratch[..64] {
-            *word = self.random.argument();
+        for word in &self.words[..64] {
+            word.store(self.random.argument(), Ordering::Relaxed);
         }
     }
 
@@ -275,33 +302,13 @@ pub(crate) fn run() -> Outcome {
     let rounds = arguments().number("rounds").unwrap_or(10_000);
     let kinds = arguments().get("kinds").unwrap_or("hvc+psci+sysreg+mmio");
     println!("NOTE wild seed {seed} rounds {rounds} kinds {kinds}");
-    for base in [
-        0x0200_0000,
-        guest_layout::GICV3_DISTRIBUTOR,
-        guest_layout::VPL011,
-        0x3000_0000,
-    ] {
-        memory::map_device(base, memory::PAGE);
-    }
-    memory::map_device(guest_layout::GICV3_REDISTRIBUTORS, 0x8_0000);
-
-    let actions: [(&str, Action); 4] = [
-        ("hvc", Wild::hypercall),
-        ("psci", Wild::firmware),
-        ("sysreg", Wild::system_register),
-        ("mmio", Wild::device),
-    ];
+    map_devices();
     let wanted =
-        actions.map(|(name, action)| kinds.split('+').any(|kind| kind == name).then_some(action));
+        ACTIONS.map(|(name, action)| kinds.split('+').any(|kind| kind == name).then_some(action));
     if wanted.iter().flatten().next().is_none() {
         fail!("kinds={kinds} names nothing");
     }
-    let scratch = SCRATCH.lock().as_mut_ptr() as u64;
-    let mut wild = Wild {
-        random: Random(seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15)),
-        scratch,
-        verbose: arguments().flag("verbose"),
-    };
+    let mut wild = Wild::new(seed);
     let mut round = 0;
     while round < rounds {
         let index = wild.random.below(4) as usize;
@@ -314,9 +321,26 @@ pub(crate) fn run() -> Outcome {
             println!("NOTE wild round {round}");
         }
     }
-    // What it did to its own interrupts is undone, so that other tests may follow.
+    calm();
+    Ok(())
+}
+
+/// Maps what is accessed.
+pub(super) fn map_devices() {
+    for base in [
+        0x0200_0000,
+        guest_layout::GICV3_DISTRIBUTOR,
+        guest_layout::VPL011,
+        0x3000_0000,
+    ] {
+        memory::map_device(base, memory::PAGE);
+    }
+    memory::map_device(guest_layout::GICV3_REDISTRIBUTORS, 0x8_0000);
+}
+
+/// What it did to its own interrupts is undone, so that other tests may follow.
+pub(super) fn calm() {
     gic::set_priority_mask(0xff);
     timer::clear_deadline();
     interrupt::reset();
-    Ok(())
 }
