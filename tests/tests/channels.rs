@@ -57,15 +57,31 @@ fn channels_of_the_tree_are_there_from_the_start() {
     );
 }
 
-/// `viaduct,peers`: the guests connect by themselves.
-#[test]
-fn peers_connect_by_themselves() {
+/// `viaduct,peers`: the guests connect by themselves, each with events by the ABI that it has chosen.
+fn peers_connect(name: &str, fifo: [&str; 2]) {
+    let [one, two] = fifo;
     pass(
-        "peers",
+        name,
         &[
-            Guest::probe("one", "test=channel-peers peer=2 offers=1"),
-            Guest::probe("two", "test=channel-peers peer=1").extra("viaduct,peers = \"one\";"),
+            Guest::probe("one", &format!("test=channel-peers peer=2 offers=1 {one}")),
+            Guest::probe("two", &format!("test=channel-peers peer=1 {two}"))
+                .extra("viaduct,peers = \"one\";"),
         ],
         &["one| PASS channel-peers", "two| PASS channel-peers"],
     );
+}
+
+#[test]
+fn peers_connect_by_themselves() {
+    peers_connect("peers", ["", ""]);
+}
+
+#[test]
+fn peers_connect_by_the_fifo_abi() {
+    peers_connect("peers-fifo", ["fifo=1", "fifo=1"]);
+}
+
+#[test]
+fn peers_connect_by_different_abis() {
+    peers_connect("peers-both", ["fifo=1", ""]);
 }

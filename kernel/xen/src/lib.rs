@@ -19,10 +19,10 @@
 //!
 //! Sending, raising and unmasking an event takes no lock at all by the 2-level ABI, and that of the receiver's
 //! queues by the FIFO ABI.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
-    not(test),
+    not(any(test, fuzzing)),
     deny(
         clippy::indexing_slicing,
         clippy::unwrap_used,
@@ -38,6 +38,8 @@ mod console_io;
 mod contended;
 mod control;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub mod exercise;
 mod grants;
 mod host;
 mod hvm;
@@ -49,6 +51,9 @@ mod policy;
 mod ring;
 mod sched;
 mod state;
+#[cfg(any(test, fuzzing))]
+#[path = "tests/support.rs"]
+mod support;
 #[cfg(test)]
 mod tests;
 mod vcpu;

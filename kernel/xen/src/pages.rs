@@ -80,7 +80,7 @@ impl Record {
     }
 
     /// A frame of the grant table.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn grant_page(&self, index: usize) -> Option<SharedPage> {
         Some(self.grant_frames.get(index)?.page)
     }

@@ -18,10 +18,10 @@
 //! takes it out of sight at once, and its nodes are freed in steps, likewise before anything else. Watch
 //! events are put into each receiver's own queue; where that is full, the watch itself remembers that it has
 //! fired.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, fuzzing)), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
-    not(test),
+    not(any(test, fuzzing)),
     deny(
         clippy::indexing_slicing,
         clippy::unwrap_used,
@@ -37,6 +37,8 @@ mod arena;
 mod commit;
 mod connection;
 mod domains;
+#[cfg(any(test, fuzzing))]
+pub mod exercise;
 mod list;
 mod node;
 mod path;
@@ -44,6 +46,9 @@ mod permissions;
 mod request;
 mod ring;
 mod store;
+#[cfg(any(test, fuzzing))]
+#[path = "tests/support.rs"]
+mod support;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -50,8 +50,12 @@ pub(crate) fn fixed() -> Outcome {
     exchange(Port(port))
 }
 
-/// The same over a channel that `peer=ID` offers (`offers=1` in its arguments) and this guest binds to.
+/// The same over a channel that `peer=ID` offers (`offers=1` in its arguments) and this guest binds to. With `fifo=1` this
+/// guest has moved to the FIFO ABI, whatever the other one uses.
 pub(crate) fn peers() -> Outcome {
+    if arguments().number("fifo").is_some() {
+        equal!(event::use_fifo(), Ok(()), "init_control and expand_array");
+    }
     let peer = DomainId(arguments().number("peer").unwrap_or(0) as u16);
     if arguments().number("offers").is_some() {
         return match event::alloc_unbound(peer) {

@@ -18,7 +18,8 @@ mod policy;
 mod races;
 mod random;
 mod sched;
-mod support;
 mod vcpu;
 mod version;
 mod vpl011;
+
+use crate::support;

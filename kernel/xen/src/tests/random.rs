@@ -85,3 +85,21 @@ proptest! {
         }
     }
 }
+
+/// What fuzzing found worth keeping, and what it began with.
+#[test]
+fn the_corpus_harms_nothing() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    for (folder, exercise) in [
+        ("hypercalls", crate::exercise::hypercalls as fn(&[u8])),
+        ("sharing", crate::exercise::sharing),
+    ] {
+        let entries = std::fs::read_dir(corpus.join(folder)).unwrap();
+        let mut count = 0;
+        for entry in entries {
+            exercise(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "{folder} is empty");
+    }
+}

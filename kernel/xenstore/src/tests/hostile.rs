@@ -126,3 +126,15 @@ proptest! {
         prop_assert_eq!(world.own(DIRECTORY, "/local/domain\0"), Ok(Vec::new()));
     }
 }
+
+/// What fuzzing found worth keeping, and what it began with.
+#[test]
+fn the_corpus_harms_nothing() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/store");
+    let mut count = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        crate::exercise::wire(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 0, "no corpus");
+}

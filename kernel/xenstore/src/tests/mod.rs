@@ -6,6 +6,7 @@ mod model;
 mod policy;
 mod requests;
 mod rings;
-mod support;
 mod transactions;
 mod watches;
+
+use crate::support;
