@@ -50,10 +50,44 @@ pub(super) use no_grants;
 
 /// A zeroed page that lives as long as the test program.
 pub(super) fn page() -> SharedPage {
+    if cfg!(fuzzing) {
+        return recycled::page();
+    }
     let pages = Pages::allocate(1).unwrap();
     let words = pages.words();
     std::mem::forget(pages);
     words
+}
+
+/// For fuzzing, which makes machines without end, one at a time: the pages of the last one are used again.
+mod recycled {
+    use super::{Pages, SharedPage};
+    use std::cell::RefCell;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    thread_local! {
+        /// All pages, and how many of them are in use.
+        static POOL: RefCell<(Vec<Pages>, usize)> = const { RefCell::new((Vec::new(), 0)) };
+    }
+
+    pub(super) fn page() -> SharedPage {
+        POOL.with_borrow_mut(|(pages, used)| {
+            if *used == pages.len() {
+                pages.push(Pages::allocate(1).unwrap());
+            }
+            let words = pages[*used].words();
+            *used += 1;
+            for offset in (0..4096).step_by(8) {
+                words.u64(offset).unwrap().store(0, Relaxed);
+            }
+            words
+        })
+    }
+
+    /// The last machine is gone.
+    pub(super) fn start() {
+        POOL.with_borrow_mut(|(_, used)| *used = 0);
+    }
 }
 
 /// What the test machine holds of a domain besides its [`XenState`].
@@ -123,6 +157,7 @@ impl Machine {
     }
 
     pub(super) fn with(domains: u16, vcpus: u32, change: impl Fn(&mut Config<'_>)) -> Self {
+        recycled::start();
         let domains = (1..=domains).map(|id| {
             let console = page();
             let mut config = Config::new(DomainId(id), vcpus, page(), page());
