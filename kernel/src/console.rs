@@ -14,7 +14,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
-use crate::{cpus, interrupts, lifecycle};
+use crate::{cpus, interrupts, jobs};
 
 pub(crate) use shell::SourceId as Source;
 
@@ -149,6 +149,22 @@ pub(crate) fn close(source: Source) {
     state.drain();
 }
 
+/// A guest that had ended lives again.
+pub(crate) fn reopen(source: Source) {
+    if let Some(console) = &mut STATE.lock().console {
+        console.reopen(source);
+    }
+}
+
+/// A guest's life has ended, and its next may follow: a line that it has not finished is finished for it.
+pub(crate) fn finish_line(source: Source) {
+    let mut state = STATE.lock();
+    if let Some(console) = &mut state.console {
+        console.finish_line(source);
+    }
+    state.drain();
+}
+
 /// Gives the input to a guest.
 pub(crate) fn focus(source: Source) {
     let mut state = STATE.lock();
@@ -191,7 +207,7 @@ pub(crate) fn serve_waiting() {
             STALLED.fetch_sub(1, Ordering::Relaxed);
             // One step: what is left waits for another look.
             if !domain.is_running() {
-                lifecycle::settle(domain);
+                jobs::kick(domain);
             } else if domain.xen.serve_console(&Machine) {
                 serve_later(domain);
             }

@@ -284,6 +284,11 @@ pub(crate) fn secondary(argument: usize) {
     schedule::run(cpu)
 }
 
+/// Whether CPUs run guests.
+pub(crate) fn are_released() -> bool {
+    READY.load(Ordering::Relaxed) != 0
+}
+
 /// Lets all CPUs run guests; the caller's CPU begins at once.
 pub(crate) fn release() -> ! {
     let frequency = arch::time::frequency().max(1);

@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use ::memory::{CHUNK_SIZE, Frames, Ipa, MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
+use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Pages, SharedMemory, Stage2};
 use abi::{DomainId, Port};
 use arch::{cache, tlb};
-use devtree::guest::{DomainConfig, Enhanced};
+use devtree::guest::{self, DomainConfig, Enhanced};
 use devtree::guest_tree::GuestGic;
 use devtree::plan::{self, GuestMachine, Plan, Planner};
 use devtree::{Problem, Severity};
-use domain::life::Policy;
+use domain::life::{Policy, Restart};
 use domain::migration::bit;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
@@ -22,10 +22,10 @@ use crate::console;
 use crate::cpus::{self, Cpu};
 use crate::hypercalls::Machine;
 use crate::interrupts::{self, Virtual};
-use crate::machine::{
-    self, Domain, Holdings, MAX_GROWN_TABLES, MAX_SHARED_PAGES, Parts, Start, Vcpu,
+use crate::machine::{self, Domain, Holdings, MAX_SHARED_PAGES, Parts, Recipe, Vcpu};
+use crate::{
+    building, devices, lifecycle, memory_map, migration, registers, schedule, shared, store,
 };
-use crate::{devices, lifecycle, load, memory_map, migration, registers, schedule, shared, store};
 
 /// Why a guest could not be built.
 #[derive(Debug)]
@@ -34,16 +34,14 @@ enum Error {
     Plan(devtree::Error),
     /// The hypervisor's own heap is exhausted.
     Heap,
-    /// There was no room for memory that it shares.
-    SharedMemory,
     /// Its stage 2 could not be made.
     Map(MapError),
     /// Its interrupt controller could not be made.
     Vgic(vgic::Error),
     /// Its Xen side could not be made.
     Xen(xen::NewError),
-    /// It could not be added to xenstore.
-    Store(xenstore::AddError),
+    /// Its memory could not be filled.
+    Build(building::Error),
 }
 
 impl fmt::Display for Error {
@@ -51,11 +49,10 @@ impl fmt::Display for Error {
         match self {
             Self::Plan(error) => error.fmt(f),
             Self::Heap => f.write_str("the hypervisor has no memory for its description"),
-            Self::SharedMemory => f.write_str("no room for memory that it shares"),
             Self::Map(error) => write!(f, "stage 2: {error}"),
             Self::Vgic(error) => error.fmt(f),
             Self::Xen(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
+            Self::Build(error) => error.fmt(f),
         }
     }
 }
@@ -72,9 +69,13 @@ impl From<MapError> for Error {
     }
 }
 
-impl From<xenstore::AddError> for Error {
-    fn from(error: xenstore::AddError) -> Self {
-        Self::Store(error)
+impl From<building::Error> for Error {
+    fn from(error: building::Error) -> Self {
+        match error {
+            building::Error::File(error) => Self::Plan(error),
+            building::Error::Map(error) => Self::Map(error),
+            other => Self::Build(other),
+        }
     }
 }
 
@@ -91,6 +92,19 @@ fn store_of(config: &DomainConfig, machine: &GuestMachine) -> Option<StoreConfig
     })
 }
 
+/// What is done after a guest's end.
+fn policy_of(config: &DomainConfig) -> Policy {
+    Policy {
+        restart: match config.life.restart {
+            guest::Restart::Never => Restart::Never,
+            guest::Restart::OnCrash => Restart::OnCrash,
+            guest::Restart::Always => Restart::Always,
+        },
+        limit: config.life.limit,
+        back_off: config.life.backoff,
+    }
+}
+
 /// Prints what is wrong with a description.
 pub(crate) fn tell(problem: &Problem) {
     match problem.severity {
@@ -101,10 +115,10 @@ pub(crate) fn tell(problem: &Problem) {
 }
 
 /// Builds every guest that can be built, and makes all known and ready to run.
-pub(crate) fn build_all<'b>(
+pub(crate) fn build_all(
     virtual_gic: Virtual,
-    planner: Planner<'b, '_>,
-    configs: &'b [DomainConfig],
+    planner: Planner<'_, 'static>,
+    configs: &'static [DomainConfig],
 ) {
     if configs.iter().any(has_store)
         && let Err(error) = store::start(configs.len() as u16)
@@ -127,7 +141,6 @@ pub(crate) fn build_all<'b>(
             Err(error) => error!("/chosen/{}: {error}; guest left out", config.name),
         }
     }
-    cache::invalidate_instructions();
     let ids: Vec<DomainId> = domains.iter().map(|domain| domain.id).collect();
     let focus = plan::focus(configs, &ids).filter(|_| console::input_goes_to_guest());
     if let Some(domain) = domains.iter().find(|domain| Some(domain.id) == focus) {
@@ -135,9 +148,9 @@ pub(crate) fn build_all<'b>(
     }
     machine::publish(domains);
     // The end that comes first opens the channel, and the other binds to it.
-    for (number, config) in configs.iter().enumerate() {
-        if let Some(domain) = machine::find(plan::id(number)) {
-            channels(config).for_each(|channel| domain.xen.connect_channel(&Machine, &channel));
+    for domain in machine::domains() {
+        for channel in &domain.recipe.channels {
+            domain.xen.connect_channel(&Machine, channel);
         }
     }
 }
@@ -152,74 +165,125 @@ fn channels(config: &DomainConfig) -> impl Iterator<Item = StaticChannel> {
 }
 
 /// What all guests are built from.
-struct Builder<'b, 't> {
+struct Builder<'b> {
     virtual_gic: Virtual,
-    planner: Planner<'b, 't>,
-    configs: &'b [DomainConfig],
+    planner: Planner<'b, 'static>,
+    configs: &'static [DomainConfig],
 }
 
-impl Builder<'_, '_> {
+impl Builder<'_> {
     /// Builds one guest.
-    fn build(&mut self, number: usize, config: &DomainConfig) -> Result<&'static Domain, Error> {
+    fn build(
+        &mut self,
+        number: usize,
+        config: &'static DomainConfig,
+    ) -> Result<&'static Domain, Error> {
         memory_map::grow_heap().ok_or(Error::Heap)?;
-        let plan = self
-            .planner
-            .plan(number, config, &|range| memory_map::bytes(range))?;
+        let plan = Box::new(
+            self.planner
+                .plan(number, config, &|range| memory_map::bytes(range))?,
+        );
+        let id = plan.id;
         let pool = memory_map::pool();
         let wanted = plan.machine.chunks;
         let chunks = match config.static_memory.is_empty() {
-            true => {
-                pool.allocate(wanted, plan.id.0)
-                    .ok_or_else(|| devtree::Error::NotEnoughMemory {
-                        wanted: wanted * CHUNK_SIZE,
-                        free: pool.free() * CHUNK_SIZE,
-                    })?
-            }
-            false if pool.take(&config.static_memory, plan.id.0) => config.static_memory.clone(),
+            // It takes what it needs when it is started.
+            true if config.life.manual_start => Vec::new(),
+            true => pool
+                .allocate(wanted, id.0)
+                .ok_or_else(|| devtree::Error::NotEnoughMemory {
+                    wanted: wanted * CHUNK_SIZE,
+                    free: pool.free() * CHUNK_SIZE,
+                })?,
+            false if pool.take(&config.static_memory, id.0) => config.static_memory.clone(),
             false => return Err(devtree::Error::StaticMemory.into()),
         };
-        match self.assemble(number, config, &plan, &chunks) {
+        match self.assemble(number, config, plan, &chunks) {
             Ok(domain) => Ok(domain),
             Err(error) => {
-                store::remove(plan.id);
+                while store::remove_some(id) {}
                 pool.give_back(&chunks);
                 Err(error)
             }
         }
     }
 
+    /// Makes the guest's objects, fills its memory, and makes it ready to run.
     fn assemble(
         &self,
         number: usize,
-        config: &DomainConfig,
-        plan: &Plan<'_>,
+        config: &'static DomainConfig,
+        plan: Box<Plan<'static>>,
         chunks: &[PaRange],
     ) -> Result<&'static Domain, Error> {
-        let (id, machine) = (plan.id, &plan.machine);
-        let ram = load::lay_out(&machine.banks, chunks);
-        for chunk in chunks {
-            memory_map::scrub(*chunk);
-        }
-        load::copy_files(&ram, plan)?;
-
-        let mut stage2 = Stage2::new().ok_or(Error::Heap)?;
-        for (range, to) in &ram {
-            let to = PaRange::new(*to, range.size()).ok_or(MapError::BadRange)?;
-            stage2.map(range.start(), to, Stage2Kind::Ram)?;
-        }
-        if let Some(interface) = self.virtual_gic.cpu_interface
-            && let GuestGic::V2 { cpu_interface, .. } = machine.gic
+        let domain = self.make(number, config, plan)?;
         {
-            let size = cpu_interface.size().min(interface.size());
-            let registers = PaRange::new(interface.start(), size).ok_or(MapError::BadRange)?;
-            stage2.map(cpu_interface.start(), registers, Stage2Kind::Device)?;
+            // Slots are numbered in the order of the pieces.
+            let mut frames = domain.frames.lock();
+            let starts = chunks.iter().flat_map(|piece| {
+                let count = piece.size() / CHUNK_SIZE;
+                (0..count).filter_map(|number| piece.start().checked_add(number * CHUNK_SIZE))
+            });
+            for (slot, start) in (0..).zip(starts) {
+                if !frames.place(slot, start) {
+                    return Err(Error::Heap);
+                }
+            }
         }
+        if config.life.manual_start {
+            info!("{}: domain {}, started by hand", domain.name, domain.id.0);
+            return Ok(domain);
+        }
+        domain.life.lock().start().map_err(|_| Error::Heap)?;
+        building::build_now(domain)?;
+        lifecycle::begin(domain, &mut domain.life.lock());
+        let homes = domain.vcpus().iter().map(|vcpu| vcpu.home().index);
+        info!("{}", domain.recipe.plan.line(config, homes));
+        if let Some(first) = domain.vcpus().first()
+            && first.run.claim().is_ok()
+            && first.run.complete()
+        {
+            schedule::enqueue(first);
+        }
+        Ok(domain)
+    }
 
-        shared::map(config, &mut stage2).ok_or(Error::SharedMemory)??;
+    /// A guest without memory of its own, with vCPUs that are off.
+    fn make(
+        &self,
+        number: usize,
+        config: &'static DomainConfig,
+        plan: Box<Plan<'static>>,
+    ) -> Result<&'static Domain, Error> {
+        let domain = self.describe(number, config, plan)?;
+        let vcpus = Self::vcpus(domain, config)?;
+        domain.set_vcpus(vcpus);
+        for vcpu in domain.vcpus() {
+            let places = migration::add(vcpu).map_err(|_| Error::Heap)?;
+            vcpu.places.call_once(|| places);
+        }
+        Ok(domain)
+    }
 
-        let shared_info = Pages::allocate(1).ok_or(Error::Heap)?;
-        let grant_frame = Pages::allocate(1).ok_or(Error::Heap)?;
-        let ring = Pages::allocate(1).ok_or(Error::Heap)?;
+    /// The objects of a guest, with all that it will ever take from the heap but what its bounds let it.
+    fn describe(
+        &self,
+        number: usize,
+        config: &'static DomainConfig,
+        plan: Box<Plan<'static>>,
+    ) -> Result<&'static Domain, Error> {
+        let (id, machine) = (plan.id, &plan.machine);
+        let stage2 = Stage2::new().ok_or(Error::Heap)?;
+        let cpu_interface = match (self.virtual_gic.cpu_interface, machine.gic) {
+            (Some(interface), GuestGic::V2 { cpu_interface, .. }) => {
+                let size = cpu_interface.size().min(interface.size());
+                let registers = PaRange::new(interface.start(), size);
+                registers.map(|registers| (cpu_interface.start(), registers))
+            }
+            _ => None,
+        };
+        let page = || Pages::allocate(1).ok_or(Error::Heap);
+        let (shared_info, grant_frame) = (page()?, page()?);
         let mut xen_config =
             Config::new(id, config.vcpus, shared_info.words(), grant_frame.words());
         xen_config.peers = plan::peers(self.configs, number).collect();
@@ -229,47 +293,42 @@ impl Builder<'_, '_> {
         xen_config.max_maptrack_frames = config.grants.maptrack_frames;
         xen_config.handle[15] = id.0 as u8;
         xen_config.handle[14] = (id.0 >> 8) as u8;
-        if machine.enhanced {
-            let page = PaRange::new(ring.address(), PAGE_SIZE).ok_or(MapError::BadRange)?;
-            stage2.map(machine.magic, page, Stage2Kind::Shared)?;
-            xen_config.console = Some(ConsoleConfig {
-                page: ring.words(),
-                gfn: machine.magic.frame_number(),
-            });
-        }
-        for page in [&shared_info, &grant_frame, &ring] {
-            cache::clean_invalidate(page.address(), PAGE_SIZE);
-        }
+        xen_config.direct_mapped = config.direct_map;
+        xen_config.store = store_of(config, machine);
         let mut pages = Vec::new();
         pages
             .try_reserve_exact(MAX_SHARED_PAGES)
             .map_err(|_| Error::Heap)?;
-        pages.extend([shared_info, grant_frame, ring]);
-        xen_config.direct_mapped = config.direct_map;
-        xen_config.store = store_of(config, machine);
-        let xen = XenState::new(&xen_config).map_err(Error::Xen)?;
-        if let Some(config_of_store) = xen_config.store {
-            let page = Pages::allocate(1).ok_or(Error::Heap)?;
-            let range = PaRange::new(page.address(), PAGE_SIZE).ok_or(MapError::BadRange)?;
-            let at = Ipa::from_frame_number(config_of_store.gfn).ok_or(MapError::BadRange)?;
-            stage2.map(at, range, Stage2Kind::Shared)?;
-            store::add(id, config, machine.magic.frame_number(), page.words(), &xen)?;
-            cache::clean_invalidate(page.address(), PAGE_SIZE);
+        pages.extend([shared_info, grant_frame]);
+        let mut take = || {
+            let page = page()?;
+            let words = page.words();
             pages.push(page);
+            Ok::<_, Error>(words)
+        };
+        let console_page = machine.enhanced.then(&mut take).transpose()?;
+        let store_page = xen_config.store.map(|_| take()).transpose()?;
+        // Who has no peers maps nothing of others.
+        let has_peers = plan::peers(self.configs, number).next().is_some();
+        let empty_page = has_peers.then(&mut take).transpose()?;
+        xen_config.console = console_page.map(|page| ConsoleConfig {
+            page,
+            gfn: machine.magic.frame_number(),
+        });
+        for page in &pages {
+            cache::clean_invalidate(page.address(), PAGE_SIZE);
         }
-
+        let xen = XenState::new(&xen_config).map_err(Error::Xen)?;
         let mapped: u64 = machine.banks.iter().map(|bank| bank.size()).sum();
-        let tables = mapped.div_ceil(CHUNK_SIZE) as usize + MAX_GROWN_TABLES;
-        stage2.limit_tables(tables);
         let mut kept = Vec::new();
         // vcpu_info and FIFO control block of each vCPU, and event words.
         kept.try_reserve_exact(2 * config.vcpus as usize + xen::FIFO_PAGES)
             .map_err(|_| Error::Heap)?;
-        let highest = machine.banks.iter().map(|bank| bank.end().get()).max();
         let vttbr = u64::from(id.0) << 48 | stage2.root().get();
         tlb::Stage2::new(vttbr).invalidate_all();
-        let frames = Frames::new(chunks, mapped / PAGE_SIZE).ok_or(Error::Heap)?;
-        let domain: &'static Domain = Box::leak(Box::new(Domain::new(Parts {
+        let address = |page: Option<SharedMemory>| page.map(|page| page.address());
+        let frames = Frames::vacant(mapped / PAGE_SIZE).ok_or(Error::Heap)?;
+        Ok(Box::leak(Box::new(Domain::new(Parts {
             id,
             name: config.name.clone(),
             vttbr,
@@ -284,35 +343,27 @@ impl Builder<'_, '_> {
             bus: devices::bus(machine),
             holdings: Holdings {
                 stage2,
-                highest_gfn: highest.unwrap_or(0) / PAGE_SIZE - 1,
+                highest_gfn: 0,
                 kept,
+                first_pages: pages.len(),
+                used_pages: pages.len(),
                 pages,
+                console_page: address(console_page),
+                store_page: address(store_page),
+                empty_page: address(empty_page),
             },
             frames: match config.static_memory.is_empty() {
                 true => frames,
                 false => frames.fixed(),
             },
-            policy: Policy::default(),
-        })));
-        let vcpus = Self::vcpus(domain, config)?;
-        domain.set_vcpus(vcpus);
-        for vcpu in domain.vcpus() {
-            let places = migration::add(vcpu).map_err(|_| Error::Heap)?;
-            vcpu.places.call_once(|| places);
-        }
-        let homes = domain.vcpus().iter().map(|vcpu| vcpu.home().index);
-        info!("{}", plan.line(config, homes));
-        if let Some(first) = domain.vcpus().first() {
-            *first.start.lock() = Some(Start {
-                entry: plan.place.entry.get(),
-                argument: plan.place.tree.start().get(),
-            });
-            lifecycle::begin(domain);
-            if first.run.claim().is_ok() && first.run.complete() {
-                schedule::enqueue(first);
-            }
-        }
-        Ok(domain)
+            policy: policy_of(config),
+            recipe: Recipe {
+                config,
+                channels,
+                cpu_interface,
+                plan,
+            },
+        }))))
     }
 
     /// Gives each vCPU a first CPU: of its affinity the one that has the fewest.

@@ -31,6 +31,11 @@ impl Uart {
         }
     }
 
+    /// As at first: its domain begins anew.
+    pub(crate) fn reset(&self) {
+        self.device.reset();
+    }
+
     /// Input arrives; the result is the number of bytes that found room.
     pub(crate) fn receive(&self, domain: &'static Domain, input: &[u8]) -> usize {
         self.device.receive(input, &mut UartWires(domain))

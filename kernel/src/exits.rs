@@ -129,7 +129,7 @@ fn hypercall_outcome(
         Outcome::Poll(deadline) => {
             guest.set::<0>(0);
             let ticks = deadline.map_or(u64::MAX, |time| {
-                hypercalls::ticks(time.get()).saturating_add(vcpu.domain.counter_offset)
+                hypercalls::ticks(time.get()).saturating_add(vcpu.domain.counter_offset())
             });
             vcpu.poll_deadline.store(ticks, Ordering::Relaxed);
             timer::rearm(vcpu);
@@ -138,7 +138,11 @@ fn hypercall_outcome(
         Outcome::Shutdown(reason) => {
             guest.set::<0>(0);
             let reason = ShutdownReason::from_number(u32::from(reason));
-            lifecycle::shut_down(vcpu.domain, reason.unwrap_or(ShutdownReason::Crash));
+            let reason = reason.unwrap_or(ShutdownReason::Crash);
+            if reason == ShutdownReason::Crash {
+                lifecycle::report(vcpu);
+            }
+            lifecycle::shut_down(vcpu.domain, reason);
             schedule::next(cpu)
         }
         Outcome::Restart => {

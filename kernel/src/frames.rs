@@ -5,10 +5,10 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use ::memory::Owner;
 use ::memory::{
-    FrameError, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, Pages, SharedMemory, Stage2Kind,
+    FrameError, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage2Kind,
 };
-use ::memory::{Owner, Stage2};
 use abi::{DomainId, Errno};
 use arch::entry::MAX_CPUS;
 use arch::{cache, tlb};
@@ -16,19 +16,15 @@ use sync::Grace;
 
 use crate::cpus::{self, Cpu};
 use crate::machine::{self, Domain, Holdings};
-use crate::{interrupts, lifecycle, memory_map};
+use crate::{interrupts, jobs, memory_map};
 
 static GRACE: Grace<MAX_CPUS> = Grace::new();
 
-/// Domains whose holdings wait for a grace period.
-static DEPARTING: AtomicU32 = AtomicU32::new(0);
+/// Domains whose jobs wait for a grace period.
+static WAITING: AtomicU32 = AtomicU32::new(0);
 
-/// What a domain that has ended gives back when no CPU can touch it any more.
-pub(crate) struct Departed {
-    ticket: u32,
-    _stage2: Option<Stage2>,
-    _pages: Option<alloc::vec::Vec<Pages>>,
-}
+/// A ticket as a domain has it: 0 is none.
+const TICKET: u64 = 1 << 32;
 
 /// This CPU is between guests: it has nothing of any of them in its hands.
 pub(crate) fn pass(cpu: &Cpu) {
@@ -44,20 +40,35 @@ fn is_over(ticket: u32) -> bool {
 /// Takes back what no CPU can touch any more.
 fn collect() {
     memory_map::pool().collect(GRACE.last(), is_over);
-    if DEPARTING.load(Ordering::Acquire) == 0 {
+    if WAITING.load(Ordering::Acquire) == 0 {
         return;
     }
     for domain in machine::domains() {
-        let departed = domain
-            .departed
-            .lock()
-            .take_if(|departed| is_over(departed.ticket));
-        if let Some(departed) = departed {
-            DEPARTING.fetch_sub(1, Ordering::Relaxed);
-            drop(departed);
-            lifecycle::stopped(domain);
+        let ticket = domain.grace.load(Ordering::Acquire);
+        if ticket & TICKET != 0
+            && is_over(ticket as u32)
+            && domain
+                .grace
+                .compare_exchange(ticket, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+            jobs::kick(domain);
         }
     }
+}
+
+/// Every CPU is to pass before [`is_grace_over`] says so, and kicks the domain's job.
+pub(crate) fn begin_grace(domain: &'static Domain) {
+    let ticket = u64::from(GRACE.draw()) | TICKET;
+    domain.grace.store(ticket, Ordering::Release);
+    WAITING.fetch_add(1, Ordering::Release);
+    ask_all();
+}
+
+/// Whether every CPU has passed since [`begin_grace`].
+pub(crate) fn is_grace_over(domain: &Domain) -> bool {
+    domain.grace.load(Ordering::Acquire) == 0
 }
 
 /// Makes every CPU pass, this one too: also one that runs a guest alone, or waits.
@@ -76,31 +87,39 @@ fn leave(chunk: Option<Pa>) {
     }
 }
 
-/// A domain that has ended, whose translations are forgotten, gives back all it has: now what nobody else
-/// holds, the rest when it is released.
-pub(crate) fn depart(domain: &'static Domain) {
-    let holdings = domain.holdings.lock().take();
-    let ticket = GRACE.draw();
-    let mut frames = domain.frames.lock();
-    let (stage2, pages) = match holdings {
-        Some(holdings) => {
-            for frame in holdings.kept {
-                // Nothing leaves yet: its frames count as mapped.
-                let _ = slot_of(domain, frame).and_then(|slot| frames.release(slot, frame));
-            }
-            (Some(holdings.stage2), Some(holdings.pages))
+/// Releases some of the frames that a domain which has ended kept for the hypervisor; whether there are more.
+pub(crate) fn let_go_some(domain: &Domain, most: usize) -> bool {
+    for _ in 0..most {
+        let frame = domain
+            .holdings
+            .lock()
+            .as_mut()
+            .and_then(|held| held.kept.pop());
+        match frame {
+            Some(frame) => release(frame),
+            None => return false,
         }
-        None => (None, None),
-    };
-    frames.end(|chunk| memory_map::pool().leave(chunk, ticket));
-    drop(frames);
-    *domain.departed.lock() = Some(Departed {
-        ticket,
-        _stage2: stage2,
-        _pages: pages,
-    });
-    DEPARTING.fetch_add(1, Ordering::Release);
-    ask_all();
+    }
+    true
+}
+
+/// Puts a domain's empty page in place of a granted frame, if that is what its map has at `gfn`; the page's frame.
+pub(crate) fn replace(domain: &Domain, gfn: u64, frame: Pa) -> Option<Pa> {
+    let page = page_at(gfn)?;
+    let mut holdings = domain.holdings.lock();
+    let held = holdings.as_mut()?;
+    let empty = held.empty_page?;
+    let (there, kind) = held.stage2.translate(page.start())?;
+    if there != frame || !matches!(kind, Stage2Kind::Granted | Stage2Kind::GrantedReadOnly) {
+        return None;
+    }
+    // Its table is there, so neither takes one.
+    let tlb = tlb::Stage2::new(domain.vttbr);
+    held.stage2.unmap(page, &tlb).ok()?;
+    let to = PaRange::new(empty, PAGE_SIZE)?;
+    held.stage2.map(page.start(), to, kind).ok()?;
+    tlb::publish();
+    Some(empty)
 }
 
 /// Runs `work`, and once more with a larger heap if there was no memory.

@@ -74,6 +74,10 @@ impl Host for Machine {
         frames::release(frame);
     }
 
+    fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
+        frames::replace(machine::find(domain)?, gfn, frame)
+    }
+
     fn console_write(&self, domain: DomainId, bytes: &[u8]) {
         if let Some(domain) = machine::find(domain) {
             domain.speaks_by_uart.store(false, Ordering::Relaxed);
@@ -216,6 +220,10 @@ impl Host for Calling {
         Machine.release(frame);
     }
 
+    fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
+        Machine.replace_map(domain, gfn, frame)
+    }
+
     fn console_write(&self, _domain: DomainId, bytes: &[u8]) {
         self.0.domain.speaks_by_uart.store(false, Ordering::Relaxed);
         console::write(self.0.domain.console, bytes);
@@ -258,7 +266,7 @@ impl Caller for Calling {
     }
 
     fn now(&self) -> u64 {
-        nanoseconds(arch::time::counter().wrapping_sub(self.0.domain.counter_offset))
+        nanoseconds(arch::time::counter().wrapping_sub(self.0.domain.counter_offset()))
     }
 
     fn console_read(&self, buffer: &mut [u8]) -> usize {
@@ -289,13 +297,24 @@ impl Caller for Calling {
         let mut holdings = self.0.domain.holdings.lock();
         let held = holdings.as_mut()?;
         // The list's room was reserved when the domain was built: pushing does not allocate.
-        if held.pages.len() >= MAX_SHARED_PAGES.min(held.pages.capacity()) {
+        if held.used_pages >= MAX_SHARED_PAGES.min(held.pages.capacity()) {
             return None;
         }
-        let page = Pages::allocate(1)?;
-        cache::clean_invalidate(page.address(), PAGE_SIZE);
-        let words = page.words();
-        held.pages.push(page);
+        let words = match held.pages.get(held.used_pages) {
+            // An earlier life of the domain had it.
+            Some(page) => {
+                page.words().clear();
+                page.words()
+            }
+            None => {
+                let page = Pages::allocate(1)?;
+                let words = page.words();
+                held.pages.push(page);
+                words
+            }
+        };
+        held.used_pages += 1;
+        cache::clean_invalidate(words.address(), PAGE_SIZE);
         Some(words)
     }
 

@@ -237,6 +237,11 @@ pub(crate) fn take(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
 /// Sleeps until an interrupt, and takes it.
 pub(crate) fn idle(cpu: &'static Cpu) {
     arch::cpu::wait_for_interrupt();
+    serve(cpu);
+}
+
+/// Takes an interrupt that is pending, between pieces of the hypervisor's own work.
+pub(crate) fn serve(cpu: &'static Cpu) {
     if let Some(gic) = gic()
         && let Some(acknowledged) = gic.acknowledge()
     {

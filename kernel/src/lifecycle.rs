@@ -1,18 +1,22 @@
 //! The life of each domain: it is paused and resumed, asked to shut down, ended. At its end its vCPUs leave their
-//! CPUs, and then it gives back what it holds. What follows what is decided in `domain::life`.
+//! CPUs, and then its job begins (`jobs`): it gives back what it holds, and perhaps is built again. What may follow what
+//! is decided in `domain::life`.
 
 use core::sync::atomic::Ordering;
 
 use ::memory::CHUNK_SIZE;
 use devtree::Action;
-use domain::life::{Cause, Refusal, State, Then};
+use domain::life::{Cause, Life, Next, Refusal, State, Then};
 use domain::lifecycle::ShutdownReason;
-use log::{error, info};
+use log::{debug, error, info};
 use sync::SpinLock;
 
-use crate::hypercalls::{self, Machine};
+use crate::building::Build;
+use crate::ending::End;
+use crate::hypercalls;
+use crate::jobs::{self, Job};
 use crate::machine::{self, Domain, Vcpu};
-use crate::{console, cpus, frames, memory_map, power, schedule, statistics, store, timer};
+use crate::{console, cpus, memory_map, power, schedule, statistics, store, timer};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -23,17 +27,70 @@ pub(crate) fn set_action(action: Action) {
 }
 
 /// Milliseconds since the machine's counter began.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let frequency = u128::from(arch::time::frequency().max(1));
     (u128::from(arch::time::counter()) * 1000 / frequency) as u64
 }
 
 /// A domain that was built runs from now on.
-pub(crate) fn begin(domain: &Domain) {
-    let mut life = domain.life.lock();
-    if life.start().is_ok() {
-        life.built(now());
+pub(crate) fn begin(domain: &Domain, life: &mut Life) {
+    life.built(now());
+    let ticks = arch::time::counter().saturating_sub(domain.ended_at.load(Ordering::Relaxed));
+    domain.build_ticks.store(ticks, Ordering::Relaxed);
+}
+
+/// Says that a domain which was started while guests run is running.
+pub(crate) fn tell_begin(domain: &Domain) {
+    let ticks = domain.build_ticks.load(Ordering::Relaxed);
+    let microseconds = hypercalls::nanoseconds(ticks) / 1000;
+    let again = match domain.life.lock().restarts() {
+        0 => "",
+        _ => " again",
+    };
+    info!("{}: runs{again}, {microseconds} us later", domain.name);
+}
+
+/// A domain that has ended is to live again.
+pub(crate) fn tell_restart(domain: &Domain) {
+    let life = *domain.life.lock();
+    if let Some(cause) = life.cause() {
+        let number = life.restarts().saturating_add(1);
+        info!("{}: ended ({cause}); restart {number}", domain.name);
+        debug!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     }
+}
+
+/// Starts a domain that has not been started, or has ended.
+///
+/// # Errors
+/// It lives, or ends just now.
+pub(crate) fn start(domain: &'static Domain) -> Result<(), Refusal> {
+    let mut life = domain.life.lock();
+    let waits = matches!(life.state(), State::Delayed { .. });
+    life.start()?;
+    drop(life);
+    domain
+        .ended_at
+        .store(arch::time::counter(), Ordering::Relaxed);
+    match waits {
+        // The job that waits for its time looks again.
+        true => jobs::kick(domain),
+        false => jobs::begin(domain, Job::Build(Build::default())),
+    }
+    Ok(())
+}
+
+/// Ends a domain at once, to build it again; one that has ended is just built.
+///
+/// # Errors
+/// It ends or begins just now.
+#[expect(dead_code, reason = "commands of the console call it")]
+pub(crate) fn restart(domain: &'static Domain) -> Result<(), Refusal> {
+    if domain.is_running() {
+        begin_end(domain, Cause::Restarted);
+        return Ok(());
+    }
+    start(domain)
 }
 
 /// Holds back the vCPUs of a domain.
@@ -92,8 +149,7 @@ pub(crate) fn ask_to_shut_down(
         return Err(Refusal::CannotBeAsked);
     }
     domain.life.lock().ask(then)?;
-    // It may end just now, and then needs no asking.
-    let _ = store::set(domain.id, "control/shutdown", then.word());
+    store::set(domain.id, "control/shutdown", then.word());
     timer::arm_shutdown(domain, seconds);
     info!(
         "{}: asked to shut down ({}), {seconds} s",
@@ -116,9 +172,14 @@ pub(crate) fn shutdown_is_late(domain: &'static Domain) {
 /// It does not live.
 #[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn destroy(domain: &'static Domain) -> Result<(), Refusal> {
-    let begins = domain.life.lock().destroy()?;
+    let mut life = domain.life.lock();
+    let waits = matches!(life.state(), State::Delayed { .. });
+    let begins = life.destroy()?;
+    drop(life);
     if begins {
         stop_vcpus(domain);
+    } else if waits {
+        jobs::kick(domain);
     }
     Ok(())
 }
@@ -146,6 +207,9 @@ fn begin_end(domain: &'static Domain, cause: Cause) {
 
 /// The vCPUs of a domain that ends are never chosen again; each CPU that has one of them loaded unloads it.
 fn stop_vcpus(domain: &'static Domain) {
+    domain
+        .ended_at
+        .store(arch::time::counter(), Ordering::Relaxed);
     for vcpu in domain.vcpus() {
         schedule::remove(vcpu);
     }
@@ -159,7 +223,24 @@ pub(crate) fn crash(vcpu: &'static Vcpu, why: &str) {
         "{}: vCPU {} crashed: {why} (PC {pc:#x}, PSTATE {pstate:#x})",
         vcpu.domain.name, vcpu.id
     );
+    report(vcpu);
     shut_down(vcpu.domain, ShutdownReason::Crash);
+}
+
+/// What the vCPU that is loaded here, and is about to end its domain by a crash, was at.
+#[cold]
+pub(crate) fn report(vcpu: &'static Vcpu) {
+    let (name, id) = (&vcpu.domain.name, vcpu.id);
+    let (pc, pstate) = arch::vectors::return_state();
+    let last = arch::vectors::last_exception();
+    error!(
+        "{name}: vCPU {id}: PC {pc:#x}, PSTATE {pstate:#x}; last exception: ESR_EL1 {:#x}, FAR_EL1 {:#x}, ELR_EL1 {:#x}, SPSR_EL1 {:#x}",
+        last.syndrome, last.address, last.link, last.state
+    );
+    error!(
+        "{name}: vCPU {id}: {}",
+        statistics::Exits(vcpu.counters.read())
+    );
 }
 
 /// The guest is to end for what it does to others; the CPUs that run it do that when they look next.
@@ -176,61 +257,44 @@ pub(crate) fn left(domain: &'static Domain) {
     finish(domain);
 }
 
-/// Ends the domain if no CPU has anything of it any more.
+/// Begins what follows the end of the domain, if no CPU has anything of it any more: nobody translates through its
+/// second stage then, and nobody copies to or from its memory in a call of its own.
 fn finish(domain: &'static Domain) {
-    {
-        let mut life = domain.life.lock();
-        if domain.vcpus().iter().any(Vcpu::is_loaded) || !life.unloaded() {
-            return;
-        }
-    }
-    // From here on nobody translates through its stage 2, and nobody copies to or from its memory: the
-    // calls that do run on CPUs that have it loaded.
-    while !domain.xen.disconnect_all(&Machine) {}
-    store::remove(domain.id);
-    domain.gone.store(true, Ordering::Release);
-    domain.xen.close_grants();
-    arch::tlb::Stage2::new(domain.vttbr).invalidate_all();
-    while !domain.xen.release_maps(&Machine) {}
-    settle(domain);
-}
-
-/// Lets go of all that a domain has, once what it wrote before its end is with the console: comes again when
-/// there is room for more of it.
-pub(crate) fn settle(domain: &'static Domain) {
-    let more = domain.xen.serve_console(&Machine);
-    if !domain.xen.console_is_drained() {
-        if more {
-            console::serve_later(domain);
-        }
+    let mut life = domain.life.lock();
+    if domain.vcpus().iter().any(Vcpu::is_loaded) || !life.unloaded() {
         return;
     }
-    if domain.state() != State::Releasing || domain.closing.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    console::close(domain.console);
-    frames::depart(domain);
+    drop(life);
+    jobs::begin(domain, Job::End(End::default()));
 }
 
-/// A domain has ended, and nothing that it had can be reached any more.
+/// A domain has ended for good, and has given back its memory.
 pub(crate) fn stopped(domain: &'static Domain) {
-    let cause = domain.life.lock().cause();
+    let (last, next, cause) = {
+        // One domain at a time, so that one of them is the last.
+        let _one_at_a_time = ON_LAST_STOP.lock();
+        let mut life = domain.life.lock();
+        let next = life.released(now());
+        let cause = life.cause();
+        drop(life);
+        let has_ended =
+            |domain: &&Domain| matches!(domain.state(), State::Stopped | State::Waiting);
+        (machine::domains().iter().all(has_ended), next, cause)
+    };
     if let Some(cause) = cause {
         info!("{}: stopped ({cause})", domain.name);
     }
+    if next == Next::GaveUp {
+        let limit = domain.life.lock().policy().limit;
+        error!(
+            "{}: ended {limit} times in a row; not started again",
+            domain.name
+        );
+    }
     statistics::tell(domain);
-    if is_last(domain) {
+    if last {
         last_stop();
     }
-}
-
-/// Books the end of a domain; whether it was the last one. One domain at a time, so that one of them is.
-fn is_last(domain: &Domain) -> bool {
-    let _one_at_a_time = ON_LAST_STOP.lock();
-    let _ = domain.life.lock().released(now());
-    machine::domains()
-        .iter()
-        .all(|domain| domain.state() == State::Stopped)
 }
 
 /// Says how each guest ended, and does what the boot argument asks for.

@@ -1,17 +1,20 @@
 //! Domains and vCPUs as objects: what each consists of, and who may touch what.
 //!
 //! Both are made when a guest is described and never freed: references to them are `&'static`, and a
-//! hypercall needs no reference count. What a domain *holds* (memory, stage 2) is given back when it ends.
+//! hypercall needs no reference count. A domain that lives again is the same object. Its memory goes back to the pool
+//! when it ends for good; tables and pages of the heap it keeps for another life.
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use ::memory::{Frames, Ipa, Pa, Pages, Stage2, Stage2Kind};
+use ::memory::{Frames, Ipa, Pa, PaRange, Pages, Stage2, Stage2Kind};
 use abi::DomainId;
 use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
+use devtree::guest::DomainConfig;
+use devtree::plan::Plan;
 use domain::counters::Counters;
 use domain::life::{Life, Policy, State};
 use domain::lifecycle::RunState;
@@ -22,12 +25,12 @@ use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
 use sync::{Once, SpinLock};
 use vgic::{VcpuId, Vgic};
-use xen::XenState;
+use xen::{StaticChannel, XenState};
 
 use crate::console::Source;
 use crate::cpus::Cpu;
 use crate::devices::Uart;
-use crate::frames::Departed;
+use crate::jobs::Job;
 use crate::memory_map;
 use crate::migration::{Place, Places};
 
@@ -89,8 +92,17 @@ pub(crate) struct Holdings {
     pub(crate) highest_gfn: u64,
     /// Frames of its RAM that the hypervisor writes; as many as the list has room for.
     pub(crate) kept: Vec<Pa>,
-    /// Pages of the heap that are mapped into the guest.
+    /// Pages of the heap that are mapped into the guest, and those of an earlier life that had more of them.
     pub(crate) pages: Vec<Pages>,
+    /// How many of them each life begins with.
+    pub(crate) first_pages: usize,
+    /// How many of them there are now.
+    pub(crate) used_pages: usize,
+    /// Its PV console's ring, its store's page, and the one that takes the place of what others had granted, if it has
+    /// those.
+    pub(crate) console_page: Option<Pa>,
+    pub(crate) store_page: Option<Pa>,
+    pub(crate) empty_page: Option<Pa>,
 }
 
 /// Pages of the hypervisor that a guest can make it share, at most: shared information, grant frames,
@@ -106,8 +118,8 @@ pub(crate) struct Domain {
     pub(crate) id: DomainId,
     pub(crate) name: String,
     pub(crate) vttbr: u64,
-    /// System counter when the guest's counter was 0.
-    pub(crate) counter_offset: u64,
+    /// See [`Self::counter_offset`].
+    counter_offset: AtomicU64,
     pub(crate) vgic: Vgic,
     pub(crate) xen: XenState,
     pub(crate) uart: Option<Uart>,
@@ -129,13 +141,21 @@ pub(crate) struct Domain {
     pub(crate) life: SpinLock<Life>,
     /// System counter when it was paused.
     pub(crate) paused_at: AtomicU64,
+    /// System counter when its last life ended, or when it was to be started.
+    pub(crate) ended_at: AtomicU64,
+    /// Ticks from then until it ran.
+    pub(crate) build_ticks: AtomicU64,
     pub(crate) holdings: SpinLock<Option<Holdings>>,
     /// The frames of its RAM; also after its end, while others hold some.
     pub(crate) frames: SpinLock<Frames>,
-    /// All that it wrote is with the console, and what it holds is being given back.
-    pub(crate) closing: AtomicBool,
-    /// What it held, between its end and the moment when no CPU can touch it any more.
-    pub(crate) departed: SpinLock<Option<Departed>>,
+    /// What the hypervisor has to do between two lives of it, and at the beginning of the first.
+    pub(crate) job: SpinLock<Job>,
+    /// The grace period that its job waits for; 0 for none.
+    pub(crate) grace: AtomicU64,
+    /// It has lived before.
+    pub(crate) has_lived: AtomicBool,
+    /// What it is built from.
+    pub(crate) recipe: Recipe,
     /// It has ended and is disconnected: others do not find it any more.
     pub(crate) gone: AtomicBool,
     /// It is to end for what it does to others.
@@ -167,6 +187,17 @@ pub(crate) struct Parts {
     pub(crate) holdings: Holdings,
     pub(crate) frames: Frames,
     pub(crate) policy: Policy,
+    pub(crate) recipe: Recipe,
+}
+
+/// What a domain is built from, each time. Files lie where firmware put them: in memory that nobody writes.
+pub(crate) struct Recipe {
+    pub(crate) config: &'static DomainConfig,
+    pub(crate) plan: Box<Plan<'static>>,
+    /// Its ends of the static event channels.
+    pub(crate) channels: Vec<StaticChannel>,
+    /// The interrupt controller's registers that the guest drives itself, and where it has them.
+    pub(crate) cpu_interface: Option<(Ipa, PaRange)>,
 }
 
 impl Domain {
@@ -175,7 +206,7 @@ impl Domain {
             id: parts.id,
             name: parts.name,
             vttbr: parts.vttbr,
-            counter_offset: arch::time::counter(),
+            counter_offset: AtomicU64::new(arch::time::counter()),
             vgic: parts.vgic,
             xen: parts.xen,
             uart: parts.uart,
@@ -189,10 +220,14 @@ impl Domain {
             vcpus: Once::new(),
             life: SpinLock::new(Life::new(parts.policy)),
             paused_at: AtomicU64::new(0),
+            ended_at: AtomicU64::new(0),
+            build_ticks: AtomicU64::new(0),
             holdings: SpinLock::new(Some(parts.holdings)),
             frames: SpinLock::new(parts.frames),
-            closing: AtomicBool::new(false),
-            departed: SpinLock::new(None),
+            job: SpinLock::new(Job::default()),
+            grace: AtomicU64::new(0),
+            has_lived: AtomicBool::new(false),
+            recipe: parts.recipe,
             gone: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
             last_vcpu: [const { AtomicU8::new(0) }; MAX_CPUS],
@@ -213,6 +248,21 @@ impl Domain {
     /// The vCPU with this number.
     pub(crate) fn vcpu(&'static self, id: VcpuId) -> Option<&'static Vcpu> {
         self.vcpus().get(id.get() as usize)
+    }
+
+    /// System counter when the guest's counter was 0.
+    #[inline]
+    pub(crate) fn counter_offset(&self) -> u64 {
+        self.counter_offset.load(Ordering::Relaxed)
+    }
+
+    /// The guest's counter is 0 now, and lines about its mistakes may be printed again.
+    pub(crate) fn begin_anew(&self) {
+        self.counter_offset
+            .store(arch::time::counter(), Ordering::Relaxed);
+        self.complaints.store(0, Ordering::Relaxed);
+        self.speaks_by_uart.store(false, Ordering::Relaxed);
+        self.condemned.store(false, Ordering::Relaxed);
     }
 
     /// What it is doing.
@@ -324,7 +374,7 @@ impl Vcpu {
         World {
             vttbr: self.domain.vttbr,
             vmpidr: self.mpidr(),
-            counter_offset: self.domain.counter_offset,
+            counter_offset: self.domain.counter_offset(),
             stale_translations: before != 0 && before != mark,
         }
     }

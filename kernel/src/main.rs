@@ -5,10 +5,12 @@
 
 extern crate alloc;
 
+mod building;
 mod console;
 mod cpus;
 mod create;
 mod devices;
+mod ending;
 mod exits;
 mod failure;
 #[cfg(feature = "faults")]
@@ -16,6 +18,7 @@ mod faults;
 mod frames;
 mod hypercalls;
 mod interrupts;
+mod jobs;
 mod lifecycle;
 mod load;
 mod machine;
@@ -38,6 +41,7 @@ use core::fmt::Write;
 use ::memory::{Pa, PaRange};
 use alloc::vec::Vec;
 use devtree::fit::Fit;
+use devtree::guest::DomainConfig;
 use devtree::plan::{self, Planner};
 use devtree::{Board, Options, Problem, Tree};
 use log::{error, info, warn};
@@ -108,13 +112,16 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
             }
         });
     let planner = Planner::new(&board, bundle);
-    let configs = planner.describe(tree, &memory_map::taken(), &mut |problem| {
-        problems.push(problem);
-    });
+    // Domains are built from their descriptions again and again.
+    let configs: &'static [DomainConfig] = planner
+        .describe(tree, &memory_map::taken(), &mut |problem| {
+            problems.push(problem);
+        })
+        .leak();
     problems.iter().for_each(create::tell);
-    let (kept, fixed) = (plan::kept(&configs), plan::static_memory(&configs));
+    let (kept, fixed) = (plan::kept(configs), plan::static_memory(configs));
     memory_map::fill_pool(&board, &kept, &fixed)?;
-    create::build_all(interrupts::virtual_of(&board), planner, &configs);
+    create::build_all(interrupts::virtual_of(&board), planner, configs);
     info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     if let Err(error) = interrupts::start_uart(&board) {
         warn!("console input: {error}");

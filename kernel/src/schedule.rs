@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use arch::context;
 use arch::vectors::{self, Resume};
-use domain::lifecycle::{Block, Hold, Power, Wake};
+use domain::lifecycle::{Block, For, Hold, Power, Wake};
 use domain::migration;
 use domain::set_way::SetWay;
 use domain::timer::PhysicalTimer;
@@ -23,7 +23,7 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, frames, lifecycle, serrors, smccc, timer};
+use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -103,6 +103,12 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
         console::serve_waiting();
         let choice = choose(cpu);
         match choice.vcpu {
+            Some(vcpu) if choice.run_for == For::Hypervisor => {
+                migration::offer(&All, cpu.index, idled);
+                idled = false;
+                jobs::run(cpu, vcpu);
+                interrupts::serve(cpu);
+            }
             Some(vcpu) => {
                 if let Some(resume) = load(cpu, vcpu, choice.went_on) {
                     // After the switch, which leaves an alarm for the vCPU that went.
@@ -133,6 +139,8 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
 /// What a look at the queue came to.
 struct Choice {
     vcpu: Option<&'static Vcpu>,
+    /// What it is to do.
+    run_for: For,
     /// When the next look is due, if others wait.
     slice_end: Option<u64>,
     alone: bool,
@@ -157,14 +165,16 @@ fn choose(cpu: &'static Cpu) -> Choice {
     }
     loop {
         let pick = queue.pick(now);
-        match pick.next {
-            Some(vcpu) if !vcpu.run.start() => {
+        let started = pick.next.map(|vcpu| (vcpu, vcpu.run.start_for()));
+        match started {
+            Some((vcpu, None)) => {
                 // Held back, and not yet taken out by who did it.
                 if let Some(place) = vcpu.place(cpu.index) {
                     queue.block(place.slot);
                 }
             }
-            next => {
+            started => {
+                let next = pick.next;
                 let ready = |vcpu: &&Vcpu| vcpu.run.power() == Power::Ready;
                 migration::settle(&All, cpu.index, &queue, cpu.loaded().filter(ready));
                 return Choice {
@@ -173,6 +183,9 @@ fn choose(cpu: &'static Cpu) -> Choice {
                         _ => false,
                     },
                     vcpu: next,
+                    run_for: started
+                        .and_then(|(_, run_for)| run_for)
+                        .unwrap_or(For::Guest),
                     slice_end: pick.slice_end,
                     alone: queue.is_alone(),
                 };
@@ -300,7 +313,7 @@ fn save(vcpu: &'static Vcpu) -> bool {
 /// Accounts what a vCPU does from now on.
 pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
     let id = abi::VcpuId(vcpu.id.get());
-    let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset);
+    let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset());
     let now = hypercalls::nanoseconds(ticks);
     vcpu.domain.xen.runstate_change(id, state, now);
 }

@@ -74,7 +74,7 @@ pub(crate) fn of_vcpu(vcpu: &'static Vcpu) -> VcpuFigures {
 pub(crate) fn times(vcpu: &'static Vcpu) -> Times {
     let id = abi::VcpuId(vcpu.id.get());
     let record: RunstateInfo = vcpu.domain.xen.runstate(id).unwrap_or_default();
-    let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset);
+    let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset());
     // What it has been doing since the last change. After its end nothing changes any more.
     let since = nanoseconds(ticks).saturating_sub(record.state_entry_time);
     let state = if vcpu.domain.is_running() {
@@ -135,11 +135,20 @@ impl fmt::Display for VcpuFigures {
             f,
             "; {switches} switches, {moves} moves, {injections} interrupts;"
         )?;
+        write!(f, " {}", Exits(self.counted))
+    }
+}
+
+/// Exits, by reason.
+pub(crate) struct Exits(pub(crate) Figures);
+
+impl fmt::Display for Exits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for reason in ExitReason::ALL {
-            let exits = self.counted.exits_for(reason);
-            write!(f, " {} {exits}", reason.name())?;
+            let exits = self.0.exits_for(reason);
+            write!(f, "{} {exits} ", reason.name())?;
         }
-        write!(f, " of {} exits", self.counted.all_exits())
+        write!(f, "of {} exits", self.0.all_exits())
     }
 }
 

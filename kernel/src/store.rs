@@ -6,18 +6,20 @@
 //! busy.
 
 use alloc::boxed::Box;
-use alloc::format;
 
-use ::memory::SharedMemory;
-use abi::xenstore::{MKDIR, RING_EVENT_CHANNEL, SET_PERMS, WRITE};
+use ::memory::{PAGE_SIZE, Pages, SharedMemory};
+use abi::xenstore::{MKDIR, PAYLOAD_MAX, RING_EVENT_CHANNEL, SET_PERMS, WRITE};
 use abi::{DomainId, Port};
+use arch::cache;
+use arrayvec::ArrayString;
+use core::fmt::Write;
 use core::sync::atomic::Ordering;
-use devtree::guest::DomainConfig;
 use sync::{Once, SpinLock};
-use xen::{Host, XenState};
+use xen::Host;
 use xenstore::{AddError, Page, Quota, Step, Store};
 
 use crate::hypercalls::Machine;
+use crate::machine::Domain;
 
 static STORE: Once<SpinLock<Store>> = Once::new();
 
@@ -72,102 +74,181 @@ pub(crate) fn serve<H: Host>(host: &H, domain: DomainId) -> bool {
     })
 }
 
-/// Removes all that a guest has had: it has ended.
-pub(crate) fn remove(domain: DomainId) {
-    let Some(store) = STORE.get() else {
-        return;
-    };
-    loop {
+/// Removes something of what a guest has had, which has ended; whether there is more.
+pub(crate) fn remove_some(domain: DomainId) -> bool {
+    STORE.get().is_some_and(|store| {
         let step = store.lock().remove_domain(domain);
-        if !after(&Machine, step) {
-            return;
-        }
-    }
+        after(&Machine, step)
+    })
 }
 
-/// Asks the store as the hypervisor: one request, and its watches told, to the end.
-fn ask(kind: u32, payload: &[u8]) -> Result<(), AddError> {
-    let store = STORE.get().ok_or(AddError::NoMemory)?;
-    if !store.lock().ask(kind, payload) {
-        return Err(AddError::NoMemory);
-    }
-    loop {
-        let step = store.lock().step(DomainId(0));
-        if !after(&Machine, step) {
-            break;
-        }
-    }
-    let store = store.lock();
-    store.answer().map(|_| ()).map_err(|_| AddError::NoMemory)
+/// A step of what the hypervisor itself has asked for; whether there is more.
+pub(crate) fn serve_own() -> bool {
+    serve(&Machine, DomainId(0))
 }
 
-/// Writes a node below a guest's home.
-pub(crate) fn set(id: DomainId, key: &str, value: &str) -> Result<(), AddError> {
-    let request = format!("/local/domain/{}/{key}\0{value}", id.0);
-    ask(WRITE, request.as_bytes())
-}
-
-/// Gives a guest its place in the store, and what it expects to find there (what Xen's tools write for a
-/// domain). `magic` is the frame number of its console's ring, which its store's follows.
-pub(crate) fn add(
-    id: DomainId,
-    config: &DomainConfig,
-    magic: u64,
-    page: SharedMemory,
-    xen: &XenState,
-) -> Result<(), AddError> {
-    let (Some(store), Some(port)) = (STORE.get(), xen.store_port()) else {
-        return Err(AddError::NoMemory);
+/// Asks the store as the hypervisor, which has one request under way at a time: if there is another, a step of that is
+/// done, whoever asked. `false` then: it is to be asked again.
+fn ask(kind: u32, payload: &[u8]) -> bool {
+    let Some(store) = STORE.get() else {
+        return true;
     };
-    let ring = Box::new(Ring(page));
-    ring.set_word(RING_EVENT_CHANNEL, port.0);
-    let quota = Quota::guest(config.vcpus);
-    store.lock().add(id, quota, xen.peers(), ring)?;
-    seed(id, config, magic, port, xen.console_port())
+    // One that is too long is never taken.
+    let asked = payload.len() > PAYLOAD_MAX || store.lock().ask(kind, payload);
+    if !asked {
+        serve_own();
+    }
+    asked
 }
 
-fn seed(
-    id: DomainId,
-    config: &DomainConfig,
-    magic: u64,
-    store: Port,
-    console: Option<Port>,
-) -> Result<(), AddError> {
-    let home = format!("/local/domain/{}", id.0);
-    let write = |key: &str, value: &str| ask(WRITE, format!("{home}/{key}\0{value}").as_bytes());
-    let kib = format!("{}", config.memory >> 10);
-    write("name", &config.name)?;
-    write("domid", &format!("{}", id.0))?;
-    write("memory/static-max", &kib)?;
-    write("memory/target", &kib)?;
-    for vcpu in 0..config.vcpus {
-        write(&format!("cpu/{vcpu}/availability"), "online")?;
+/// Writes a node below a guest's home, and tells who watches it.
+pub(crate) fn set(id: DomainId, key: &str, value: &str) {
+    let mut request: Request = ArrayString::new();
+    if write!(request, "/local/domain/{}/{key}\0{value}", id.0).is_ok() {
+        while !ask(WRITE, request.as_bytes()) {}
+        while serve_own() {}
     }
-    write("store/ring-ref", &format!("{}", magic + 1))?;
-    write("store/port", &format!("{}", store.0))?;
-    if let Some(port) = console {
-        write("console/ring-ref", &format!("{magic}"))?;
-        write("console/port", &format!("{}", port.0))?;
-        write("console/type", "xenconsoled")?;
+}
+
+/// Says to those who watch for it that a domain has come: when that is under way `true`, and [`serve_own`] does it.
+pub(crate) fn introduce() -> bool {
+    let Some(store) = STORE.get() else {
+        return true;
+    };
+    let begun = store.lock().introduce();
+    if !begun {
+        serve_own();
     }
-    write("control/platform-feature-multiprocessor-suspend", "1")?;
-    write("control/platform-feature-xs_reset_watches", "1")?;
-    ask(MKDIR, format!("{home}/device\0").as_bytes())?;
-    // These are the guest's to write.
-    for key in [
-        "control/shutdown",
-        "control/sysrq",
-        "control/feature-poweroff",
-        "control/feature-reboot",
-        "control/feature-suspend",
-        "data",
-        "drivers",
-        "feature",
-        "attr",
-        "error",
-    ] {
-        write(key, "")?;
-        ask(SET_PERMS, format!("{home}/{key}\0n{}\0", id.0).as_bytes())?;
+    begun
+}
+
+/// Gives a guest its place in the store; `false` if it is to have none.
+pub(crate) fn enter(domain: &'static Domain) -> Result<bool, AddError> {
+    let page = domain
+        .holdings
+        .lock()
+        .as_ref()
+        .and_then(|held| Some((held.store_page?, held.pages.iter())))
+        .and_then(|(wanted, mut pages)| pages.find(|page| page.address() == wanted))
+        .map(Pages::words);
+    let (Some(page), Some(port)) = (page, domain.xen.store_port()) else {
+        return Ok(false);
+    };
+    let mut store = STORE.get().ok_or(AddError::NoMemory)?.lock();
+    let ring = Ring(page);
+    ring.set_word(RING_EVENT_CHANNEL, port.0);
+    if domain.has_lived.load(Ordering::Relaxed) {
+        store.add_again(domain.id)?;
+    } else {
+        let quota = Quota::guest(domain.recipe.config.vcpus);
+        let peers = domain.xen.peers();
+        store.add(domain.id, quota, peers, Box::new(ring))?;
     }
-    Ok(())
+    cache::clean_invalidate(page.address(), PAGE_SIZE);
+    Ok(true)
+}
+
+/// A request of the hypervisor's.
+type Request = ArrayString<512>;
+
+/// What is written for a guest and is the hypervisor's: a key and its value.
+fn item(domain: &Domain, number: usize) -> Option<(ArrayString<64>, ArrayString<256>)> {
+    let config = domain.recipe.config;
+    let (mut key, mut value) = (ArrayString::new(), ArrayString::new());
+    let xen = &domain.xen;
+    let console = xen.console_port();
+    let store = xen.store_port().unwrap_or(Port(0));
+    // The frame number of its console's ring, which its store's follows.
+    let magic = domain.recipe.plan.machine.magic.frame_number();
+    let mut put = |name: &str, text: core::fmt::Arguments<'_>| {
+        let _ = key.write_str(name);
+        // A name that is too long is cut.
+        let _ = value.write_fmt(text);
+    };
+    match number {
+        0 => put("name", format_args!("{}", config.name)),
+        1 => put("domid", format_args!("{}", domain.id.0)),
+        2 => put("memory/static-max", format_args!("{}", config.memory >> 10)),
+        3 => put("memory/target", format_args!("{}", config.memory >> 10)),
+        4 => put("store/ring-ref", format_args!("{}", magic + 1)),
+        5 => put("store/port", format_args!("{}", store.0)),
+        6 => put(
+            "control/platform-feature-multiprocessor-suspend",
+            format_args!("1"),
+        ),
+        7 => put(
+            "control/platform-feature-xs_reset_watches",
+            format_args!("1"),
+        ),
+        8..=10 => {
+            let port = console?.0;
+            match number {
+                8 => put("console/ring-ref", format_args!("{magic}")),
+                9 => put("console/port", format_args!("{port}")),
+                _ => put("console/type", format_args!("xenconsoled")),
+            }
+        }
+        _ => {
+            let _ = write!(
+                key,
+                "cpu/{}/availability",
+                number.saturating_sub(FIXED_ITEMS)
+            );
+            let _ = value.write_str("online");
+        }
+    }
+    Some((key, value))
+}
+
+/// Items that every guest has; those of its vCPUs follow.
+const FIXED_ITEMS: usize = 11;
+
+/// These are the guest's to write.
+const OWN_KEYS: [&str; 10] = [
+    "control/shutdown",
+    "control/sysrq",
+    "control/feature-poweroff",
+    "control/feature-reboot",
+    "control/feature-suspend",
+    "data",
+    "drivers",
+    "feature",
+    "attr",
+    "error",
+];
+
+/// Writes item number `number` of what a guest finds (what Xen's tools write for a domain); the next, or `None` when
+/// all are asked for.
+pub(crate) fn seed(domain: &'static Domain, number: usize) -> Option<usize> {
+    let items = FIXED_ITEMS + domain.recipe.config.vcpus as usize;
+    let mut request: Request = ArrayString::new();
+    let id = domain.id.0;
+    let kind = match number.checked_sub(items) {
+        None => {
+            let Some((key, value)) = item(domain, number) else {
+                return Some(number + 1);
+            };
+            let _ = write!(request, "/local/domain/{id}/{key}\0{value}");
+            WRITE
+        }
+        Some(0) => {
+            let _ = write!(request, "/local/domain/{id}/device\0");
+            MKDIR
+        }
+        // Each is written, and then given to the guest.
+        Some(rest) => {
+            let key = OWN_KEYS.get((rest - 1) / 2)?;
+            let _ = write!(request, "/local/domain/{id}/{key}\0");
+            if rest % 2 == 1 {
+                WRITE
+            } else {
+                let _ = write!(request, "n{id}\0");
+                SET_PERMS
+            }
+        }
+    };
+    Some(match ask(kind, request.as_bytes()) {
+        true => number + 1,
+        false => number,
+    })
 }

@@ -37,7 +37,7 @@ pub(crate) fn arm_virtual(vcpu: &Vcpu, active: bool) {
     let (control, compare) = arch::context::virtual_timer();
     let deadline = if control & ENABLE_AND_MASK == ENABLED && !active {
         compare
-            .saturating_add(vcpu.domain.counter_offset)
+            .saturating_add(vcpu.domain.counter_offset())
             .min(NEVER - 1)
     } else {
         NEVER
@@ -58,6 +58,26 @@ pub(crate) fn forget(vcpu: &Vcpu) {
     vcpu.physical_deadline.store(NEVER, Ordering::Relaxed);
     vcpu.poll_deadline.store(NEVER, Ordering::Relaxed);
     rearm(vcpu);
+}
+
+/// Forgets them all: its domain has ended.
+pub(crate) fn forget_all(vcpu: &Vcpu) {
+    vcpu.watchdog_deadline.store(NEVER, Ordering::Relaxed);
+    vcpu.shutdown_deadline.store(NEVER, Ordering::Relaxed);
+    forget(vcpu);
+}
+
+/// The job of a domain that lives again waits until then: milliseconds of [`lifecycle::now`].
+pub(crate) fn arm_restart(domain: &'static Domain, until: u64) {
+    let Some(vcpu) = domain.vcpus().first() else {
+        return;
+    };
+    let ticks = u128::from(until) * u128::from(platform::timer::frequency());
+    let deadline = u64::try_from(ticks.div_ceil(1000)).unwrap_or(NEVER);
+    vcpu.poll_deadline
+        .store(deadline.min(NEVER - 1), Ordering::Relaxed);
+    rearm(vcpu);
+    schedule::look(vcpu.home());
 }
 
 /// The vCPU, which is loaded nowhere, belongs to another CPU from now on, and so do its alarms.
@@ -145,7 +165,7 @@ fn expired(vcpu: &'static Vcpu, now: u64) {
         lifecycle::shutdown_is_late(domain);
     }
     if take_due(&vcpu.watchdog_deadline, now) && domain.state() != State::Paused {
-        let system_time = hypercalls::nanoseconds(now.wrapping_sub(domain.counter_offset));
+        let system_time = hypercalls::nanoseconds(now.wrapping_sub(domain.counter_offset()));
         if domain.xen.watchdog_expired(system_time) {
             lifecycle::end(domain, ShutdownReason::Watchdog);
         } else {
@@ -173,7 +193,7 @@ pub(crate) fn arm_watchdog(domain: &'static Domain) {
     };
     let deadline = domain.xen.next_watchdog().map_or(NEVER, |time| {
         hypercalls::ticks(time)
-            .saturating_add(domain.counter_offset)
+            .saturating_add(domain.counter_offset())
             .min(NEVER - 1)
     });
     vcpu.watchdog_deadline.store(deadline, Ordering::Relaxed);

@@ -29,6 +29,7 @@ pub fn measure(gic: Gic) -> Costs {
         "boot-16-mib-more",
         (three.instructions - one.instructions) / 2.0,
     );
+    push("restart-16-mib", restart(gic));
     push("memory-kib", one.memory_kib);
     push("memory-kib-more", (three.memory_kib - one.memory_kib) / 2.0);
     let image = std::fs::metadata(Image::Release.path());
@@ -132,4 +133,20 @@ fn number_before(line: &str, unit: &str) -> f64 {
         .nth(1)
         .and_then(|word| word.parse().ok())
         .unwrap_or(f64::NAN)
+}
+
+/// From the end of a guest with 16 MiB, a crash, to the first instruction of its next life.
+#[must_use]
+pub fn restart(gic: Gic) -> f64 {
+    let name = format!("cost-restart-{gic:?}").to_lowercase();
+    let policy = "viaduct,restart = \"on-crash\"; viaduct,restart-limit = <1>; viaduct,restart-backoff-ms = <0>;";
+    let guest = Guest::probe("probe", "test=crash").extra(policy);
+    let bundle = Bundle::new(&name).hash(None).guest(guest).write();
+    let mut console = Machine::virt(gic)
+        .cpus(1)
+        .icount()
+        .bundle(bundle)
+        .start(&name);
+    let line = console.expect("probe: runs again, ", seconds(60));
+    number_before(&line, "us") * 1000.0
 }

@@ -28,6 +28,11 @@ fn contained(subject: &str, end: &End) {
         console.expect(&format!("bad| BEGIN {subject}"), seconds(30));
         if let End::Reason(reason) = end {
             console.expect(&lines::stopped("bad", reason), seconds(30));
+            // Where it was, what its EL1 noted last, and what it did.
+            let told = console.lines_with("last exception: ESR_EL1").len();
+            let exits = console.lines_with(" exits").len();
+            let wanted = usize::from(*reason == "crash");
+            assert!(told >= wanted && exits >= wanted, "{name}: no report");
         }
         let beat = console.expect_that("a heartbeat", seconds(20), |line| {
             line.starts_with("good| hello: heartbeat") && line.ends_with(" ms")

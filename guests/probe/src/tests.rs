@@ -15,6 +15,7 @@ mod identity;
 mod injected;
 mod input;
 mod interrupts;
+mod lives;
 mod moving;
 mod places;
 mod power;
@@ -137,6 +138,8 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
     Test::new("grant-give", XEN, sharing::give),
     Test::new("grant-use", XEN, sharing::use_grants),
+    Test::new("keep", XEN, lives::keep),
+    Test::new("live", XEN_TWO, lives::live),
     Test::new("space", XEN, encodings::kernel),
     Test::new("space-el0", XEN, encodings::program),
     Test::new("count", XEN, crate::count::run),

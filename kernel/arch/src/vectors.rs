@@ -6,7 +6,10 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1, VBAR_EL2};
+use aarch64_cpu::registers::{
+    ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, HPFAR_EL2, SPSR_EL1, SPSR_EL2, VBAR_EL1,
+    VBAR_EL2,
+};
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::context::{self, Context, Switched};
@@ -272,6 +275,30 @@ pub fn is_kernel() -> bool {
 #[must_use]
 pub fn vectors_at() -> u64 {
     VBAR_EL1.get()
+}
+
+/// What the loaded guest's EL1 noted of the last exception that it took (DDI 0487, D1.3.1).
+#[derive(Clone, Copy, Debug)]
+pub struct LastException {
+    /// `ESR_EL1`.
+    pub syndrome: u64,
+    /// `FAR_EL1`.
+    pub address: u64,
+    /// `ELR_EL1`.
+    pub link: u64,
+    /// `SPSR_EL1`.
+    pub state: u64,
+}
+
+/// The last exception that the loaded guest took at EL1.
+#[must_use]
+pub fn last_exception() -> LastException {
+    LastException {
+        syndrome: ESR_EL1.get(),
+        address: FAR_EL1.get(),
+        link: ELR_EL1.get(),
+        state: SPSR_EL1.get(),
+    }
 }
 
 /// Unmasks IRQs for the loaded guest (PSTATE.I).

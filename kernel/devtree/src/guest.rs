@@ -9,6 +9,7 @@ mod affinity;
 mod fixed;
 #[cfg(test)]
 mod fixed_tests;
+mod life;
 mod links;
 mod module;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::fit::Fit;
 use crate::placement::{self, Banks};
 use crate::{Problem, Tree};
 
+pub use life::{LifeConfig, Restart};
 pub(crate) use links::check_names;
 pub use links::{ChannelEnd, are_peers};
 pub use shared::SharedMemory;
@@ -150,6 +152,8 @@ pub struct DomainConfig {
     pub table_memory: Option<u64>,
     /// It has the console's input when everything has started (`viaduct,console-focus`).
     pub console_focus: bool,
+    /// What is done at its end, and whether it starts at boot.
+    pub life: LifeConfig,
     /// Guests that it may deal with, by name (`viaduct,peers`); see [`are_peers`].
     pub peers: Vec<String>,
     /// Its ends of static event channels (`xen,evtchn-v1`).

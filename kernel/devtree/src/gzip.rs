@@ -54,17 +54,7 @@ impl<'a> Gunzip<'a> {
     /// # Errors
     /// It is no gzip file, or uses what RFC 1952 reserves, or the heap is exhausted.
     pub fn new(file: &'a [u8]) -> Result<Self, Error> {
-        let (packed, trailer) = file
-            .len()
-            .checked_sub(TRAILER)
-            .and_then(|end| file.split_at_checked(end))
-            .ok_or(CORRUPT)?;
-        let word = |offset: usize| {
-            let bytes = trailer.get(offset..)?.first_chunk::<4>()?;
-            Some(u32::from_le_bytes(*bytes))
-        };
-        let (checksum, length) = word(0).zip(word(4)).ok_or(CORRUPT)?;
-        let rest = skip_header(packed).ok_or(Error::Kernel("gzip header"))?;
+        let (rest, checksum, length) = read_ends(file)?;
         let mut inflator = Vec::new();
         let mut window = Vec::new();
         let room = inflator
@@ -76,7 +66,7 @@ impl<'a> Gunzip<'a> {
         Ok(Self {
             rest,
             checksum,
-            length: u64::from(length),
+            length,
             inflator,
             window,
             at: 0,
@@ -84,6 +74,18 @@ impl<'a> Gunzip<'a> {
             digest: CRC_32.digest(),
             ended: false,
         })
+    }
+
+    /// Begins with another file, or the same again, in the same memory.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn begin(&mut self, file: &'a [u8]) -> Result<(), Error> {
+        (self.rest, self.checksum, self.length) = read_ends(file)?;
+        self.inflator.first_mut().ok_or(CORRUPT)?.init();
+        (self.at, self.done, self.ended) = (0, 0, false);
+        self.digest = CRC_32.digest();
+        Ok(())
     }
 
     /// Bytes that come out, as the file says; unpacking fails if they are more or fewer.
@@ -98,10 +100,18 @@ impl<'a> Gunzip<'a> {
     /// # Errors
     /// The file is damaged.
     pub fn step(&mut self) -> Result<Option<&[u8]>, Error> {
+        self.step_of(STEP)
+    }
+
+    /// The same, reading at most so many bytes of what is packed.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_of(&mut self, most: usize) -> Result<Option<&[u8]>, Error> {
         if self.ended {
             return Ok(None);
         }
-        let input = self.rest.get(..STEP.min(self.rest.len())).unwrap_or(&[]);
+        let input = self.rest.get(..most.min(self.rest.len())).unwrap_or(&[]);
         let more = input.len() < self.rest.len();
         let inflator = self.inflator.first_mut().ok_or(CORRUPT)?;
         let flags = if more { TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
@@ -152,6 +162,22 @@ pub(crate) fn damage(file: &[u8], most: u64) -> Option<Error> {
         }
     }
     None
+}
+
+/// Reads header and trailer: what lies between, the checksum, and the length of what comes out.
+fn read_ends(file: &[u8]) -> Result<(&[u8], u32, u64), Error> {
+    let (packed, trailer) = file
+        .len()
+        .checked_sub(TRAILER)
+        .and_then(|end| file.split_at_checked(end))
+        .ok_or(CORRUPT)?;
+    let word = |offset: usize| {
+        let bytes = trailer.get(offset..)?.first_chunk::<4>()?;
+        Some(u32::from_le_bytes(*bytes))
+    };
+    let (checksum, length) = word(0).zip(word(4)).ok_or(CORRUPT)?;
+    let rest = skip_header(packed).ok_or(Error::Kernel("gzip header"))?;
+    Ok((rest, checksum, u64::from(length)))
 }
 
 /// What follows the header; `None` if it is none, or is cut off.

@@ -48,6 +48,15 @@ pub enum Power {
     Stopping = 5,
 }
 
+/// For whom a vCPU was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum For {
+    /// The guest runs.
+    Guest,
+    /// Its domain does not live, and the hypervisor has work to do for it.
+    Hypervisor,
+}
+
 /// Why a vCPU could not be claimed for a start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClaimError {
@@ -94,6 +103,8 @@ const STATE: u32 = 0x7;
 const TOKEN: u32 = 1 << 3;
 /// It must not be started.
 const HELD: u32 = 1 << 4;
+/// Who runs it does the hypervisor's work for its domain, and not the guest's.
+const WORK: u32 = 1 << 5;
 
 /// The state of one vCPU. Starts switched off.
 pub struct RunState(AtomicU32);
@@ -158,11 +169,22 @@ impl RunState {
     /// `Ready` to `Running`, on the CPU that picked it; `false` if it is held (or not ready): pick another.
     #[must_use]
     pub fn start(&self) -> bool {
-        self.update(|word| {
+        self.start_for().is_some()
+    }
+
+    /// [`start`](Self::start), and for whom. This alone is sure to know: a CPU that is about to run the guest may
+    /// meet with the end of its domain, after which another does the hypervisor's work.
+    #[must_use]
+    pub fn start_for(&self) -> Option<For> {
+        let before = self.update(|word| {
             (matches!(power(word), Power::Ready) && word & HELD == 0)
                 .then_some(with(word, Power::Running))
+        });
+        let word = before.ok()?;
+        Some(match word & WORK {
+            0 => For::Guest,
+            _ => For::Hypervisor,
         })
-        .is_ok()
     }
 
     /// `Running` to `Ready`: another gets the CPU. Whether it stays in its run queue; if not, it is held, and
@@ -232,6 +254,28 @@ impl RunState {
     pub fn release(&self) -> bool {
         let before = self.0.fetch_and(!HELD, Ordering::AcqRel);
         before & HELD != 0 && matches!(power(before), Power::Ready)
+    }
+
+    /// Its domain has ended, and it is in no CPU's registers: it is `Ready` from now on, whatever it was, for the
+    /// hypervisor's own work on its domain, which is charged to it. It may be in a queue still, or on its way
+    /// into one.
+    pub fn revive(&self) {
+        self.0.store(Power::Ready as u32 | WORK, Ordering::Release);
+    }
+
+    /// The hypervisor's work is done: `Running` to `Ready`, for the guest from now on. Whether it stays in its
+    /// run queue.
+    #[must_use]
+    pub fn end_work(&self) -> bool {
+        self.update(|word| {
+            (power(word) == Power::Running).then_some(with(word & !(WORK | TOKEN), Power::Ready))
+        })
+        .is_ok_and(|word| word & HELD == 0)
+    }
+
+    /// Its domain begins anew: it is switched off, whatever it was, and not held. It is in no CPU's registers.
+    pub fn reset(&self) {
+        self.0.store(Power::Off as u32, Ordering::Release);
     }
 
     /// One transition; the word before it, or `None` if the vCPU was not in state `from`.

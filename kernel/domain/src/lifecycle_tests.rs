@@ -32,6 +32,27 @@ fn a_vcpu_is_switched_on_and_off() {
 }
 
 #[test]
+fn a_dead_vcpu_works_for_its_domain_and_lives_again() {
+    let state = running();
+    assert_eq!(state.wake(), Wake::Kick);
+    assert_eq!(state.hold(), Hold::Kick);
+    state.revive();
+    assert!(!state.is_held());
+    assert_eq!(state.start_for(), Some(For::Hypervisor));
+    assert_eq!(state.block(), Block::Blocked, "an old token");
+    assert_eq!(state.wake(), Wake::Enqueue);
+    assert_eq!(state.start_for(), Some(For::Hypervisor));
+    assert!(state.preempt());
+    assert_eq!(state.start_for(), Some(For::Hypervisor));
+    assert!(state.end_work());
+    assert_eq!(state.start_for(), Some(For::Guest));
+    let _ = state.hold();
+    state.reset();
+    assert_eq!((state.power(), state.is_held()), (Power::Off, false));
+    assert_eq!(state.claim(), Ok(()));
+}
+
+#[test]
 fn a_wake_up_before_the_block_is_not_lost() {
     let state = running();
     assert_eq!(state.wake(), Wake::Kick);

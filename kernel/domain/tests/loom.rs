@@ -5,7 +5,7 @@
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use viaduct_domain::lifecycle::{Block, Power, RunState, Wake};
+use viaduct_domain::lifecycle::{Block, For, Power, RunState, Wake};
 use viaduct_domain::migration::{self, Cpus, Load};
 use viaduct_domain::sched::{Parameters, RunQueue, Slot};
 
@@ -443,5 +443,29 @@ fn two_cpu_on_of_a_vcpu_that_is_off_start_it_once() {
         }
         assert_eq!(started.load(Ordering::Relaxed), 1);
         assert_eq!(state.power(), Power::Ready);
+    });
+}
+
+/// A CPU is about to run a vCPU whose domain ends on another: the hypervisor's work for the domain is done once, by a
+/// CPU that knows what it does.
+#[test]
+fn work_for_a_dead_domain_is_begun_once() {
+    loom::model(|| {
+        let state = Arc::new(RunState::new());
+        state.claim().unwrap();
+        assert!(state.complete());
+        let other = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || state.start_for())
+        };
+        let _ = state.hold();
+        state.revive();
+        let here = state.start_for();
+        let there = other.join().unwrap();
+        let works = |run_for| run_for == Some(For::Hypervisor);
+        assert!(works(here) != works(there), "{here:?} {there:?}");
+        assert_ne!(here, Some(For::Guest));
+        assert_eq!(state.power(), Power::Running);
+        assert!(state.end_work() && state.start_for() == Some(For::Guest));
     });
 }

@@ -3,14 +3,15 @@
 //! A domain's memory is a number of chunks. A frame that the domain gives up (ballooning) stays in its
 //! chunk, and can be taken again by the same domain alone; a chunk goes back to the pool when none of its
 //! frames is in the map or held. A grant that is mapped elsewhere holds its frame, also after the domain's
-//! end. Nothing is kept of a chunk until its domain gives up or grants a frame of it.
+//! end. Nothing is kept of a chunk until its domain gives up or grants a frame of it, and what is kept then is kept
+//! for the domain's next life too.
 //!
 //! Who may still be copying to a chunk that is given back is the caller's to find out: see `sync::Grace`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::{CHUNK_SIZE, PAGE_SIZE, Pa, PaRange};
+use crate::{CHUNK_SIZE, PAGE_SIZE, Pa};
 
 const FRAMES: usize = (CHUNK_SIZE / PAGE_SIZE) as usize;
 const WORDS: usize = FRAMES / 64;
@@ -91,37 +92,102 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The frames of a domain whose memory is `pieces`, of which the first `mapped` are in its map: it will
-    /// never have more. `None` if there is no memory.
+    /// Places for the memory of a domain that is to have `mapped` frames in its map, and never more: so many
+    /// chunks, which are put in by [`Self::place`]. It counts as ended until [`Self::live`]. `None` if there is no
+    /// memory.
     #[must_use]
-    pub fn new(pieces: &[PaRange], mapped: u64) -> Option<Self> {
-        let count: u64 = pieces.iter().map(|piece| piece.size() / CHUNK_SIZE).sum();
+    pub fn vacant(mapped: u64) -> Option<Self> {
+        let count = usize::try_from(mapped.div_ceil(FRAMES as u64)).ok()?;
         let mut chunks = Vec::new();
-        chunks
-            .try_reserve_exact(usize::try_from(count).ok()?)
-            .ok()?;
-        for piece in pieces {
-            for number in 0..piece.size() / CHUNK_SIZE {
-                chunks.push(Chunk {
-                    start: piece.start().checked_add(number * CHUNK_SIZE),
-                    ..Chunk::default()
-                });
-            }
-        }
-        let mut frames = Self {
+        chunks.try_reserve_exact(count).ok()?;
+        chunks.resize_with(count, Chunk::default);
+        Some(Self {
             chunks: chunks.into_boxed_slice(),
-            mapped: count * FRAMES as u64,
+            mapped: 0,
             most: mapped,
             out: 0,
             hint: 0,
-            ended: false,
+            ended: true,
             fixed: false,
-        };
-        for number in mapped..count * FRAMES as u64 {
-            let slot = u16::try_from(number / FRAMES as u64).ok()?;
-            frames.mark_out(slot, number as usize % FRAMES).ok()?;
+        })
+    }
+
+    /// Places for chunks.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The chunk in a place.
+    #[must_use]
+    pub fn chunk_in(&self, slot: u16) -> Option<Pa> {
+        self.chunks.get(usize::from(slot))?.start
+    }
+
+    /// The first vacant place from `slot` on.
+    #[must_use]
+    pub fn vacant_from(&self, slot: usize) -> Option<u16> {
+        let mut from = self.chunks.iter().enumerate().skip(slot);
+        let slot = from.find(|(_, chunk)| chunk.start.is_none())?.0;
+        u16::try_from(slot).ok()
+    }
+
+    /// Puts a chunk into a vacant place of a domain that does not live; whether it did.
+    #[must_use]
+    pub fn place(&mut self, slot: u16, start: Pa) -> bool {
+        match self.chunks.get_mut(usize::from(slot)) {
+            Some(chunk) if chunk.start.is_none() && self.ended => {
+                chunk.start = Some(start);
+                true
+            }
+            _ => false,
         }
-        Some(frames)
+    }
+
+    /// How many of the frames in this slot are in the map at the beginning.
+    fn at_first(&self, slot: u16) -> u64 {
+        let before = u64::from(slot) * FRAMES as u64;
+        self.most.saturating_sub(before).min(FRAMES as u64)
+    }
+
+    /// Prepares a chunk for a new life of the domain, as at the beginning: each place once, and then
+    /// [`Self::live`].
+    ///
+    /// # Errors
+    /// [`FrameError::TooOften`] if a frame is held, [`FrameError::NotThere`] if there is no chunk, or the domain
+    /// lives; [`FrameError::NoMemory`].
+    pub fn renew(&mut self, slot: u16) -> Result<(), FrameError> {
+        let first = self.at_first(slot) as usize;
+        let ended = self.ended;
+        let chunk = self
+            .chunks
+            .get_mut(usize::from(slot))
+            .filter(|chunk| ended && chunk.start.is_some())
+            .ok_or(FrameError::NotThere)?;
+        if chunk.held != 0 {
+            return Err(FrameError::TooOften);
+        }
+        if first < FRAMES {
+            chunk.detail()?;
+        }
+        if let Some(detail) = chunk.known() {
+            for (number, word) in detail.out.iter_mut().enumerate() {
+                *word = match first.saturating_sub(number * 64) {
+                    inside @ 0..64 => u64::MAX << inside,
+                    _ => 0,
+                };
+            }
+        }
+        chunk.out = (FRAMES - first) as u16;
+        self.out += (FRAMES - first) as u64;
+        self.mapped += first as u64;
+        Ok(())
+    }
+
+    /// All places were renewed, and a new life begins.
+    pub fn live(&mut self) {
+        self.hint = 0;
+        self.ended = false;
     }
 
     /// The domain's memory has its place: chunks stay until the domain's end, whatever is given up.
@@ -213,7 +279,7 @@ impl Frames {
 
     /// Counts a chunk that has left.
     fn left(&mut self, chunk: Option<Pa>) -> Option<Pa> {
-        if chunk.is_some() {
+        if chunk.is_some() && !self.ended {
             self.out = self.out.saturating_sub(FRAMES as u64);
         }
         chunk
@@ -328,20 +394,27 @@ impl Frames {
         true
     }
 
-    /// The domain has ended, and nothing is in its map any more. `leave` gets every chunk of which nothing is
-    /// held; the others leave when they are released.
-    pub fn end(&mut self, mut leave: impl FnMut(Pa)) {
+    /// The domain has ended, and nothing is in its map any more. Its chunks stay, for its next life, or until
+    /// [`Self::leave`].
+    pub fn end(&mut self) {
         self.ended = true;
         self.mapped = 0;
-        for chunk in &mut self.chunks {
-            if let Some(detail) = chunk.known() {
-                detail.out = [u64::MAX; WORDS];
-            }
-            chunk.out = FRAMES as u16;
-            if let Some(start) = chunk.leave() {
-                leave(start);
-            }
+        self.out = 0;
+    }
+
+    /// The chunk in a place of a domain that has ended, if it leaves now. One of which something is held leaves
+    /// when that is released.
+    #[must_use]
+    pub fn leave(&mut self, slot: u16) -> Option<Pa> {
+        let chunk = self.chunks.get_mut(usize::from(slot))?;
+        if !self.ended {
+            return None;
         }
+        if let Some(detail) = chunk.known() {
+            detail.out = [u64::MAX; WORDS];
+        }
+        chunk.out = FRAMES as u16;
+        chunk.leave()
     }
 }
 

@@ -14,8 +14,25 @@ fn frame(number: u64) -> (u16, Pa) {
 }
 
 fn frames(chunks: u64, mapped: u64) -> Frames {
-    let piece = PaRange::new(Pa::new(BASE), chunks * CHUNK_SIZE).unwrap();
-    Frames::new(&[piece], mapped).unwrap()
+    let mut frames = Frames::vacant(mapped).unwrap();
+    for slot in 0..chunks {
+        assert!(frames.place(slot as u16, Pa::new(BASE + slot * CHUNK_SIZE)));
+    }
+    begin(&mut frames, chunks);
+    frames
+}
+
+fn begin(frames: &mut Frames, chunks: u64) {
+    assert_eq!(frames.vacant_from(0), None);
+    for slot in 0..chunks {
+        frames.renew(slot as u16).unwrap();
+    }
+    frames.live();
+}
+
+/// The chunks that leave at the end of a domain that has so many.
+fn leave_all(frames: &mut Frames, chunks: u16) -> Vec<Pa> {
+    (0..chunks).filter_map(|slot| frames.leave(slot)).collect()
 }
 
 #[test]
@@ -48,9 +65,8 @@ fn memory_with_a_place_stays_until_the_end() {
     assert_eq!(held, Err(FrameError::NotThere), "held");
     assert_eq!(frames.release(slot, wanted), None);
     assert_eq!(frames.take_at(slot, wanted), Ok(()));
-    let mut left = Vec::new();
-    frames.end(|chunk| left.push(chunk));
-    assert_eq!(left, [Pa::new(BASE)]);
+    frames.end();
+    assert_eq!(leave_all(&mut frames, 1), [Pa::new(BASE)]);
 }
 
 #[test]
@@ -84,13 +100,46 @@ fn the_end_leaves_what_is_held() {
     let mut frames = frames(3, 3 * 512);
     let (slot, held) = frame(600);
     frames.hold(slot, held).unwrap();
-    let mut left = Vec::new();
-    frames.end(|chunk| left.push(chunk));
+    assert_eq!(leave_all(&mut frames, 3), []);
+    frames.end();
+    let left = leave_all(&mut frames, 3);
     assert_eq!(left, [Pa::new(BASE), Pa::new(BASE + 2 * CHUNK_SIZE)]);
     assert_eq!(frames.hold(slot, held), Err(FrameError::NotThere));
     assert_eq!(frames.vacancy(), None);
     let chunk = frames.release(slot, held);
     assert_eq!(chunk, Some(Pa::new(BASE + CHUNK_SIZE)));
+}
+
+#[test]
+fn a_new_life_begins_with_all_frames_in_the_map() {
+    let mut frames = frames(2, 700);
+    let (slot, held) = frame(5);
+    frames.hold(slot, held).unwrap();
+    for number in 512..700 {
+        let (slot, gone) = frame(number);
+        let left = frames.remove(slot, gone).unwrap();
+        assert_eq!(left.is_some(), number == 699);
+    }
+    let (_, gone) = frame(3);
+    assert_eq!(frames.remove(0, gone), Ok(None));
+    assert_eq!(frames.renew(0), Err(FrameError::NotThere), "it lives");
+    frames.end();
+    assert_eq!(frames.renew(0), Err(FrameError::TooOften));
+    // The hold ends after the domain has: its chunk stays for the next life.
+    assert_eq!(frames.release(slot, held), None);
+    assert_eq!(
+        (frames.vacant_from(0), frames.vacant_from(2)),
+        (Some(1), None)
+    );
+    let other = Pa::new(0x4000_0000);
+    assert!(frames.place(1, other) && !frames.place(1, other));
+    begin(&mut frames, 2);
+    assert_eq!((frames.mapped(), frames.take()), (700, None));
+    frames.hold(0, gone).unwrap();
+    let past_the_end = other.checked_add(190 * PAGE_SIZE).unwrap();
+    assert_eq!(frames.hold(1, past_the_end), Err(FrameError::NotThere));
+    let last = other.checked_add(187 * PAGE_SIZE).unwrap();
+    frames.hold(1, last).unwrap();
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod tree;
 pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va};
 pub use frames::{FrameError, Frames};
 pub use heap::Heap;
-pub use page::{HeapTables, Pages, SharedMemory};
+pub use page::{HeapTables, Pages, SharedCell, SharedMemory};
 pub use pool::{ChunkPool, Owner};
 pub use stage::{IPA_BITS, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
 pub use tree::{ENTRIES, Invalidate, Leaf, MapError, TableMemory, Tree};

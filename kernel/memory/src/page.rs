@@ -5,7 +5,7 @@
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::tree::{ENTRIES, TableMemory};
 use crate::{PAGE_SIZE, Pa};
@@ -125,6 +125,26 @@ impl SharedMemory {
         Pa::new(self.base.as_ptr() as u64)
     }
 
+    /// `size` bytes of it from `offset` on. `None` if they do not lie inside, or the offset is not a multiple of 8.
+    #[must_use]
+    pub fn part(&self, offset: usize, size: usize) -> Option<Self> {
+        if !offset.is_multiple_of(8) || offset.checked_add(size)? > self.size {
+            return None;
+        }
+        // SAFETY: the offset was just checked to lie inside the memory that `base` points to.
+        let base = unsafe { self.base.add(offset) };
+        Some(Self { base, size })
+    }
+
+    /// Zeroes it.
+    pub fn clear(&self) {
+        for offset in (0..self.size).step_by(8) {
+            if let Some(word) = self.u64(offset) {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     atomic_at!(u8, AtomicU8, "The byte at `offset`.");
     atomic_at!(u32, AtomicU32, "The 32-bit word at `offset`.");
     atomic_at!(u64, AtomicU64, "The 64-bit word at `offset`.");
@@ -172,15 +192,70 @@ impl SharedMemory {
     }
 }
 
-/// Tables of the EL2 image: pages of the heap, written through the identity map.
+/// A place for `SIZE` bytes of [`SharedMemory`], which is set once in each life of its owner, and read without a lock.
+pub struct SharedCell<const SIZE: usize>(AtomicPtr<u8>);
+
+impl<const SIZE: usize> SharedCell<SIZE> {
+    /// Empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    /// What it was set to.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> Option<SharedMemory> {
+        let base = NonNull::new(self.0.load(Ordering::Acquire))?;
+        Some(SharedMemory { base, size: SIZE })
+    }
+
+    /// Sets it, if it is empty and the memory has the size; whether it did.
+    #[must_use]
+    pub fn set(&self, memory: SharedMemory) -> bool {
+        let exchange = |to| {
+            let null = core::ptr::null_mut();
+            self.0
+                .compare_exchange(null, to, Ordering::AcqRel, Ordering::Relaxed)
+        };
+        memory.size == SIZE && exchange(memory.base.as_ptr()).is_ok()
+    }
+
+    /// Empties it. Who read it before may use the memory still.
+    pub fn clear(&self) {
+        self.0.store(core::ptr::null_mut(), Ordering::Release);
+    }
+}
+
+impl<const SIZE: usize> Default for SharedCell<SIZE> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Tables of the EL2 image: pages of the heap, written through the identity map. What comes back is kept for the
+/// same tree, and goes back to the heap with it: a guest that makes tables come and go never frees one.
 pub struct HeapTables {
     /// How many more may be taken.
     left: usize,
+    /// The first of those that came back; its first entry is the address of the next, 0 for none.
+    spare: Option<Pa>,
 }
 
 impl Default for HeapTables {
     fn default() -> Self {
-        Self { left: usize::MAX }
+        Self {
+            left: usize::MAX,
+            spare: None,
+        }
+    }
+}
+
+impl Drop for HeapTables {
+    fn drop(&mut self) {
+        while let Some(table) = self.take_spare() {
+            self.free_roots(table, 1);
+        }
     }
 }
 
@@ -188,6 +263,13 @@ impl HeapTables {
     /// From now on this many may be taken, beside those that come back.
     pub fn limit(&mut self, tables: usize) {
         self.left = tables;
+    }
+
+    fn take_spare(&mut self) -> Option<Pa> {
+        let table = self.spare?;
+        let next = self.get(table, 0);
+        self.spare = (next != 0).then_some(Pa::new(next));
+        Some(table)
     }
 
     fn entry(table: Pa, index: usize) -> Option<&'static AtomicU64> {
@@ -203,11 +285,22 @@ impl HeapTables {
 
 impl TableMemory for HeapTables {
     fn allocate(&mut self) -> Option<Pa> {
-        self.allocate_roots(1)
+        if self.spare.is_none() || self.left == 0 {
+            return self.allocate_roots(1);
+        }
+        let table = self.take_spare()?;
+        self.left -= 1;
+        for index in 0..ENTRIES {
+            self.set(table, index, 0);
+        }
+        Some(table)
     }
 
     fn free(&mut self, table: Pa) {
-        self.free_roots(table, 1);
+        let next = self.spare.map_or(0, Pa::get);
+        self.set(table, 0, next);
+        self.spare = Some(table);
+        self.left = self.left.saturating_add(1);
     }
 
     fn allocate_roots(&mut self, count: usize) -> Option<Pa> {
@@ -291,5 +384,45 @@ mod tests {
         let more = tree.map(4 << 20, 0x4000_0000, PAGE_SIZE, 0);
         assert_eq!(more, Err(crate::tree::MapError::NoMemory));
         tree.map(PAGE_SIZE, 0x4000_0000, PAGE_SIZE, 0).unwrap();
+    }
+
+    #[test]
+    fn tables_that_came_back_are_used_again_and_empty() {
+        let mut tables = HeapTables::default();
+        tables.limit(2);
+        let (one, other) = (tables.allocate().unwrap(), tables.allocate().unwrap());
+        assert_eq!(tables.allocate(), None);
+        for table in [one, other] {
+            tables.set(table, 0, u64::MAX);
+            tables.set(table, 511, 7);
+            tables.free(table);
+        }
+        for wanted in [other, one] {
+            assert_eq!(tables.allocate(), Some(wanted));
+            assert_eq!((tables.get(wanted, 0), tables.get(wanted, 511)), (0, 0));
+        }
+        assert_eq!(tables.allocate(), None);
+        tables.free(one);
+        tables.free(other);
+    }
+
+    #[test]
+    fn a_part_lies_inside() {
+        let words = Pages::allocate(1).unwrap();
+        let words = words.words();
+        assert!(words.part(4, 8).is_none() && words.part(4096 - 8, 16).is_none());
+        assert!(words.part(usize::MAX - 7, 16).is_none());
+        let part = words.part(64, 64).unwrap();
+        part.u64(8).unwrap().store(5, Ordering::Relaxed);
+        assert_eq!(words.u64(72).unwrap().load(Ordering::Relaxed), 5);
+        assert!(part.u64(64).is_none());
+        let cell = SharedCell::<64>::new();
+        assert!(cell.get().is_none() && !cell.set(words), "another size");
+        assert!(cell.set(part) && !cell.set(part));
+        assert_eq!(cell.get().unwrap().address(), part.address());
+        cell.clear();
+        assert!(cell.get().is_none());
+        words.clear();
+        assert_eq!(words.u64(72).unwrap().load(Ordering::Relaxed), 0);
     }
 }

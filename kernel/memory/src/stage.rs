@@ -168,6 +168,11 @@ impl<M: TableMemory> Stage2<M> {
         self.0.unmap(range.start().get(), range.size(), tlb)
     }
 
+    /// A step of emptying it ([`Tree::clear_some`]): at most a GiB of what is mapped.
+    pub fn clear_some(&mut self, from: usize) -> Option<usize> {
+        self.0.clear_some(from)
+    }
+
     /// Where `ipa` goes, and as what.
     pub fn translate(&self, ipa: Ipa) -> Option<(Pa, Stage2Kind)> {
         let leaf = self.0.translate(ipa.get())?;

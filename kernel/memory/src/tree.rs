@@ -345,6 +345,31 @@ impl<M: TableMemory> Tree<M> {
         }
     }
 
+    /// Removes what lies below the first entry of the root, from number `from` on, that there is: a step of emptying
+    /// the tree. Where the next step goes on; `None` when nothing is left. The caller sees to it that no walker
+    /// comes here meanwhile, and that all translations are forgotten.
+    pub fn clear_some(&mut self, from: usize) -> Option<usize> {
+        for index in from..ENTRIES * self.roots {
+            let (page, slot) = self.slot(
+                self.root,
+                FIRST_LEVEL,
+                index as u64 * leaf_size(FIRST_LEVEL),
+            );
+            let entry = self.memory.get(page, slot);
+            if entry & VALID == 0 {
+                continue;
+            }
+            self.memory.set(page, slot, 0);
+            if entry & TABLE_OR_PAGE != 0 {
+                let table = Pa::new(entry & OUTPUT_MASK);
+                self.free_below(table, FIRST_LEVEL + 1);
+                self.memory.free(table);
+            }
+            return Some(index + 1);
+        }
+        None
+    }
+
     /// Gives back the tables below the entries of `table`.
     fn free_below(&mut self, table: Pa, level: u32) {
         for index in 0..ENTRIES {

@@ -151,17 +151,29 @@ impl Console {
         if id == SourceId::HYPERVISOR || !self.is_live(id) {
             return;
         }
+        self.finish_line(id);
+        if self.focus == id {
+            self.give_input(SourceId::HYPERVISOR);
+        }
+        if let Some(source) = self.sources.get_mut(id.index()) {
+            source.removed = true;
+        }
+    }
+
+    /// Ends a line that a source has not finished.
+    pub fn finish_line(&mut self, id: SourceId) {
         if self
             .source(id)
             .is_some_and(|source| !source.line.is_empty() || source.is_skipping())
         {
             self.write(id, b"\n");
         }
-        if self.focus == id {
-            self.give_input(SourceId::HYPERVISOR);
-        }
+    }
+
+    /// Undoes [`remove`](Self::remove), if no other source has been added since.
+    pub fn reopen(&mut self, id: SourceId) {
         if let Some(source) = self.sources.get_mut(id.index()) {
-            source.removed = true;
+            source.removed = false;
         }
     }
 

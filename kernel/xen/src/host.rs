@@ -66,6 +66,10 @@ pub trait Host {
     /// Ends a [`Self::hold`].
     fn release(&self, frame: Pa);
 
+    /// Puts an empty page of `domain`'s own in place of a frame that it has mapped by a grant at `gfn`, with the same
+    /// rights, if that is there still. The empty page's frame; `None` if it was not.
+    fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa>;
+
     /// Takes bytes that a domain writes to its console. Always takes all; what cannot be kept is dropped
     /// and counted there.
     fn console_write(&self, domain: DomainId, bytes: &[u8]);

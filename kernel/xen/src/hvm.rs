@@ -21,10 +21,21 @@ pub struct Parameters {
 
 impl Parameters {
     /// Where the xenstore page and its port are; `late` if the guest is told of the page after its first look.
-    pub(crate) fn set_store(&mut self, gfn: u64, port: Port, late: bool) {
-        *self.store_port.get_mut() = u64::from(port.0);
-        *self.store_gfn.get_mut() = if late { u64::MAX } else { gfn };
-        *self.late_store_gfn.get_mut() = if late { gfn } else { 0 };
+    pub(crate) fn set_store(&self, gfn: u64, port: Port, late: bool) {
+        let (now, later) = if late { (u64::MAX, gfn) } else { (gfn, 0) };
+        self.store_port.store(u64::from(port.0), Ordering::Relaxed);
+        self.late_store_gfn.store(later, Ordering::Relaxed);
+        self.store_gfn.store(now, Ordering::Release);
+    }
+
+    /// Port of the xenstore; 0 if there is none.
+    pub(crate) fn store_port(&self) -> Port {
+        Port(self.store_port.load(Ordering::Relaxed) as u32)
+    }
+
+    /// Port of the console; 0 if there is none.
+    pub(crate) fn console_port(&self) -> Port {
+        Port(self.console_port.load(Ordering::Relaxed) as u32)
     }
 
     /// The guest has looked for the xenstore page; whether that is why it has one now.

@@ -61,6 +61,7 @@ mod version;
 mod vpl011;
 
 pub use events::{FIFO_PAGES, Service, StaticChannel};
+pub use grants::Broken;
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced};
 pub use hvm::Parameters;
 pub use hypercall::{Arguments, Outcome, at_once, hypercall};

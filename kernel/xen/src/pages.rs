@@ -116,6 +116,15 @@ impl Record {
         Err(Errno::Restart)
     }
 
+    /// As at first: one frame of the grant table, and nothing mapped by the guest. The other frames are the
+    /// image's to use again.
+    pub(crate) fn renew(&mut self) {
+        self.grant_frames.truncate(1);
+        for placed in self.all() {
+            placed.gfn = None;
+        }
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Placed> {
         core::iter::once(&mut self.shared_info).chain(&mut self.grant_frames)
     }

@@ -62,6 +62,11 @@ impl ConsoleRing {
         }
     }
 
+    /// As at first: its page has been zeroed.
+    pub(crate) fn renew(&self) {
+        *self.indices.lock() = Indices::default();
+    }
+
     fn index(&self, offset: usize) -> u32 {
         self.page.u32(offset).map_or(0, |word| word.load(Acquire))
     }
@@ -168,7 +173,7 @@ impl XenState {
     /// console's port; the image may call it at any time, for a guest that does not.
     #[inline(never)]
     pub fn serve_console<H: Host>(&self, host: &H) -> bool {
-        let Some((ring, port)) = &self.console else {
+        let Some((ring, _)) = &self.console else {
             return false;
         };
         if !host.console_has_room(self.id()) {
@@ -176,7 +181,7 @@ impl XenState {
         }
         let drained = ring.drain(|bytes| host.console_write(self.id(), bytes));
         if drained.moved() {
-            self.raise_service(host, *port);
+            self.raise_service(host, self.parameters().console_port());
         }
         drained.more
     }
@@ -191,12 +196,12 @@ impl XenState {
     /// Puts input for the guest into its PV console and tells it. The result is the number of bytes that
     /// found room; 0 if the domain has no PV console.
     pub fn console_input<H: Host>(&self, host: &H, input: &[u8]) -> usize {
-        let Some((ring, port)) = &self.console else {
+        let Some((ring, _)) = &self.console else {
             return 0;
         };
         let taken = ring.fill(input);
         if taken != 0 {
-            self.raise_service(host, *port);
+            self.raise_service(host, self.parameters().console_port());
         }
         taken
     }

@@ -94,6 +94,11 @@ fn poll<C: Caller>(caller: &C, argument: u64) -> Result<Outcome, Errno> {
 pub(crate) struct Watchdogs(SpinLock<[Option<u64>; op::WATCHDOGS]>);
 
 impl Watchdogs {
+    /// None runs.
+    pub(crate) fn renew(&self) {
+        *self.0.lock() = [None; op::WATCHDOGS];
+    }
+
     fn set(&self, request: op::Watchdog, now: u64) -> Result<i64, Errno> {
         let mut timers = self.0.lock();
         let deadline = u64::from(request.timeout)

@@ -134,8 +134,9 @@ pub struct XenState {
     pub(crate) pages: OwnPages,
     pub(crate) grants: GrantTable,
     pub(crate) watchdogs: Watchdogs,
-    pub(crate) console: Option<(ConsoleRing, Port)>,
-    store: Option<Port>,
+    /// Its PV console's ring, and the guest frame number of that.
+    pub(crate) console: Option<(ConsoleRing, u64)>,
+    store: Option<StoreConfig>,
     /// `vm_assist` types in force, bit n for type n.
     pub(crate) assists: AtomicU32,
     /// Reason of the first shutdown or `shutdown_code`; [`NO_SHUTDOWN_CODE`] before.
@@ -177,7 +178,10 @@ impl XenState {
         .ok_or(NewError::NoMemory)?;
         let frames = pages.lock().max_grant_frames();
         let grants = GrantTable::new(config.grant_frame, frames, config.max_maptrack_frames);
-        let mut state = Self {
+        let console = config
+            .console
+            .map(|console| (ConsoleRing::new(console.page), console.gfn));
+        let state = Self {
             id: config.id,
             events: Events::new(config.max_port, config.vcpus).ok_or(NewError::NoMemory)?,
             vcpus,
@@ -187,37 +191,63 @@ impl XenState {
             pages,
             grants: grants.ok_or(NewError::NoMemory)?,
             watchdogs: Watchdogs::default(),
-            console: None,
-            store: None,
+            console,
+            store: config.store,
             assists: AtomicU32::new(0),
             shutdown_code: AtomicU32::new(NO_SHUTDOWN_CODE),
             console_io: config.console_io,
             direct_mapped: config.direct_mapped,
             handle: config.handle,
         };
+        state.arrange(config.channels)?;
+        Ok(state)
+    }
+
+    /// Binds what a domain finds bound when it begins: the same each time.
+    fn arrange(&self, channels: &[StaticChannel]) -> Result<(), NewError> {
         // Before the console takes the lowest port that is left.
-        for channel in config.channels {
-            state
-                .reserve_channel(channel)
+        for channel in channels {
+            self.reserve_channel(channel)
                 .map_err(|_| NewError::BadPort)?;
         }
-        if let Some(console) = config.console {
-            let port = state
+        if let Some((_, gfn)) = &self.console {
+            let port = self
                 .allocate_service_port(crate::Service::Console)
                 .map_err(|_| NewError::NoPort)?;
-            state.parameters.set_console(console.gfn, port);
+            self.parameters.set_console(*gfn, port);
             let reference = grant_table::RESERVED_CONSOLE;
-            state.grants.seed(reference, DomainId::XEN, console.gfn);
-            state.console = Some((ConsoleRing::new(console.page), port));
+            self.grants.seed(reference, DomainId::XEN, *gfn);
         }
-        if let Some(store) = config.store {
-            let port = state
+        if let Some(store) = self.store {
+            let port = self
                 .allocate_service_port(crate::Service::Store)
                 .map_err(|_| NewError::NoPort)?;
-            state.parameters.set_store(store.gfn, port, store.late);
-            state.store = Some(port);
+            self.parameters.set_store(store.gfn, port, store.late);
         }
-        Ok(state)
+        Ok(())
+    }
+
+    /// The same state for a new life of the domain, with the same memory. It has been disconnected, its maps
+    /// and those of its frames are gone, no CPU is in a call of its last life, and the pages that it shares with
+    /// the hypervisor are zeroed.
+    ///
+    /// # Errors
+    /// [`NewError`], which [`Self::new`] would have said too.
+    pub fn renew(&self, channels: &[StaticChannel]) -> Result<(), NewError> {
+        self.events.renew();
+        for vcpu in &self.vcpus {
+            vcpu.renew();
+        }
+        self.pages.lock().renew();
+        self.grants.renew();
+        self.watchdogs.renew();
+        if let Some((ring, _)) = &self.console {
+            ring.renew();
+        }
+        self.assists.store(0, Ordering::Release);
+        self.shutdown_code
+            .store(NO_SHUTDOWN_CODE, Ordering::Release);
+        self.arrange(channels)
     }
 
     /// The feature bit that says how its frame numbers stand to those of the machine
@@ -251,7 +281,9 @@ impl XenState {
     /// Port of its PV console; `None` if it has none.
     #[must_use]
     pub fn console_port(&self) -> Option<Port> {
-        self.console.as_ref().map(|(_, port)| *port)
+        self.console
+            .as_ref()
+            .map(|_| self.parameters.console_port())
     }
 
     /// Its PV console ring; `None` if it has none.
@@ -263,12 +295,12 @@ impl XenState {
     /// Port of its xenstore; `None` if it has none.
     #[must_use]
     pub fn store_port(&self) -> Option<Port> {
-        self.store
+        self.store.map(|_| self.parameters.store_port())
     }
 
     /// Tells the guest that its xenstore ring has moved.
     pub fn notify_store<H: Host>(&self, host: &H) {
-        if let Some(port) = self.store {
+        if let Some(port) = self.store_port() {
             self.raise_service(host, port);
         }
     }

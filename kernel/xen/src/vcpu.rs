@@ -9,8 +9,8 @@ use abi::vcpu::RunstateInfo;
 use abi::{Errno, PAGE_SIZE, VcpuId};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use memory::Va;
-use sync::{Once, SpinLock};
+use memory::{SharedCell, Va};
+use sync::SpinLock;
 
 /// [`VcpuState::poll`]: polls for any event.
 const POLL_ANY: u32 = u32::MAX;
@@ -29,25 +29,6 @@ pub enum Runstate {
     Offline = op::RUNSTATE_OFFLINE,
 }
 
-/// Where a `vcpu_info` is.
-struct InfoPlace {
-    page: SharedPage,
-    offset: usize,
-}
-
-impl InfoPlace {
-    #[inline]
-    fn event_words(&self) -> Option<(&AtomicU8, &AtomicU64)> {
-        let flag = self
-            .page
-            .u8(self.offset.wrapping_add(VCPU_INFO_UPCALL_PENDING))?;
-        let selector = self
-            .page
-            .u64(self.offset.wrapping_add(VCPU_INFO_PENDING_SEL))?;
-        Some((flag, selector))
-    }
-}
-
 struct RunstateRecord {
     info: RunstateInfo,
     area: Option<Va>,
@@ -55,10 +36,10 @@ struct RunstateRecord {
 
 /// What this crate keeps of a vCPU.
 pub(crate) struct VcpuState {
-    /// In shared_info; vCPU 0 only.
-    first_info: Once<InfoPlace>,
-    /// Where the guest wants it.
-    registered_info: Once<InfoPlace>,
+    /// Its `vcpu_info` in shared_info; vCPU 0 only.
+    first_info: SharedCell<VCPU_INFO_SIZE>,
+    /// The same where the guest wants it.
+    registered_info: SharedCell<VCPU_INFO_SIZE>,
     /// Port of each virtual interrupt; 0 for none. Written under the lock of the event table.
     virqs: [AtomicU32; VIRQS as usize],
     /// 0, or the port that the vCPU polls for, or [`POLL_ANY`].
@@ -71,8 +52,8 @@ pub(crate) struct VcpuState {
 impl VcpuState {
     pub(crate) fn new() -> Self {
         Self {
-            first_info: Once::new(),
-            registered_info: Once::new(),
+            first_info: SharedCell::new(),
+            registered_info: SharedCell::new(),
             virqs: [const { AtomicU32::new(0) }; VIRQS as usize],
             poll: AtomicU32::new(0),
             runstate: SpinLock::new(RunstateRecord {
@@ -88,16 +69,31 @@ impl VcpuState {
 
     pub(crate) fn use_shared_info(&self, page: SharedPage) {
         let offset = abi::shared_info::SHARED_INFO_VCPU_INFO;
-        let _ = self.first_info.set(InfoPlace { page, offset });
+        if let Some(info) = page.part(offset, VCPU_INFO_SIZE) {
+            let _ = self.first_info.set(info);
+        }
     }
 
-    /// Upcall flag and selector; `None` while the vCPU has no `vcpu_info`.
+    /// Its `vcpu_info`, in which the [`event_words`] lie; `None` while it has none.
     #[inline]
-    pub(crate) fn event_words(&self) -> Option<(&AtomicU8, &AtomicU64)> {
-        self.registered_info
-            .get()
-            .or_else(|| self.first_info.get())?
-            .event_words()
+    pub(crate) fn info(&self) -> Option<SharedPage> {
+        self.registered_info.get().or_else(|| self.first_info.get())
+    }
+
+    /// As before the first life of the domain: only where its `vcpu_info` was at first is kept.
+    pub(crate) fn renew(&self) {
+        self.registered_info.clear();
+        for virq in &self.virqs {
+            virq.store(0, SeqCst);
+        }
+        self.poll.store(0, SeqCst);
+        self.has_runstate_area.store(false, SeqCst);
+        let mut record = self.runstate.lock();
+        record.area = None;
+        record.info = RunstateInfo {
+            state: op::RUNSTATE_OFFLINE,
+            ..RunstateInfo::default()
+        };
     }
 
     #[inline]
@@ -136,6 +132,15 @@ impl VcpuState {
     }
 }
 
+/// Upcall flag and selector in a `vcpu_info`.
+#[inline]
+pub(crate) fn event_words(info: &SharedPage) -> Option<(&AtomicU8, &AtomicU64)> {
+    Some((
+        info.u8(VCPU_INFO_UPCALL_PENDING)?,
+        info.u64(VCPU_INFO_PENDING_SEL)?,
+    ))
+}
+
 #[inline(never)]
 pub(crate) fn call<C: Caller>(
     caller: &C,
@@ -170,21 +175,21 @@ fn register_info<C: Caller>(
         return Err(Errno::Busy);
     }
     let page = caller.ram_page(request.gfn)?;
+    let info = page
+        .part(offset, VCPU_INFO_SIZE)
+        .ok_or(Errno::NoSuchAddress)?;
     for word in (0..VCPU_INFO_SIZE).step_by(8) {
-        let old = state
-            .first_info
-            .get()
-            .and_then(|place| place.page.u64(place.offset.wrapping_add(word)))
-            .map_or(0, |word| word.load(SeqCst));
-        if let Some(new) = page.u64(offset.wrapping_add(word)) {
+        let old = state.first_info.get().map_or(0, |first| {
+            first.u64(word).map_or(0, |word| word.load(SeqCst))
+        });
+        if let Some(new) = info.u64(word) {
             new.store(old, SeqCst);
         }
     }
-    let place = InfoPlace { page, offset };
-    let Ok(place) = state.registered_info.set(place) else {
+    if !state.registered_info.set(info) {
         return Err(Errno::Busy);
-    };
-    if let Some((flag, selector)) = place.event_words() {
+    }
+    if let Some((flag, selector)) = event_words(&info) {
         selector.store(u64::MAX, SeqCst);
         flag.store(1, SeqCst);
     }

@@ -89,14 +89,7 @@ impl Vpl011 {
     pub fn new() -> Self {
         Self {
             flags: AtomicU32::new(FR_TXFE | FR_RXFE),
-            uart: SpinLock::new(Uart {
-                fifo: [0; FIFO],
-                first: 0,
-                length: 0,
-                imsc: 0,
-                ris: 0,
-                level: false,
-            }),
+            uart: SpinLock::new(Uart::RESET),
         }
     }
 
@@ -105,6 +98,13 @@ impl Vpl011 {
     #[must_use]
     pub fn read_at_once(&self, offset: u64) -> Option<u32> {
         (offset == FR).then(|| self.flags.load(Ordering::Acquire))
+    }
+
+    /// Resets it. Its interrupt's line is low then, and whoever it is wired to does not hear of that.
+    pub fn reset(&self) {
+        let mut uart = self.uart.lock();
+        *uart = Uart::RESET;
+        self.flags.store(FR_TXFE | FR_RXFE, Ordering::Release);
     }
 
     /// A guest reads `size` bytes at `offset` of the UART's page.
@@ -202,6 +202,15 @@ impl Vpl011 {
 }
 
 impl Uart {
+    const RESET: Self = Self {
+        fifo: [0; FIFO],
+        first: 0,
+        length: 0,
+        imsc: 0,
+        ris: 0,
+        level: false,
+    };
+
     fn push(&mut self, byte: u8) -> bool {
         if self.length >= FIFO {
             return false;

@@ -114,6 +114,17 @@ impl Connection {
         self.start_afresh();
     }
 
+    /// The same memory and the same page, for the domain's next life.
+    pub(crate) fn renew(&mut self) {
+        self.ring = Ring::default();
+        self.start_afresh();
+    }
+
+    /// Whether it has nothing to do.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(self.phase, Phase::Receiving)
+    }
+
     fn start_afresh(&mut self) {
         self.phase = Phase::Receiving;
         self.is_broken = false;

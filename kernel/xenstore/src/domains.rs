@@ -182,6 +182,39 @@ impl Store {
         Ok(())
     }
 
+    /// Adds a domain again that was removed, with the page and the memory that it had, and gives it a home.
+    ///
+    /// # Errors
+    /// [`AddError::Number`] if it was never added, or has not been removed.
+    pub fn add_again(&mut self, id: DomainId) -> Result<(), AddError> {
+        let domain = id.0;
+        let account = self
+            .account_mut(domain)
+            .filter(|account| domain != 0 && !account.present)
+            .ok_or(AddError::Number)?;
+        account.present = true;
+        account.leaving = Leaving::No;
+        account.connection.renew();
+        self.make_home(domain).map_err(|_| AddError::NoMemory)?;
+        if let Some(account) = self.account_mut(domain) {
+            account.connection.open();
+        }
+        Ok(())
+    }
+
+    /// Says to those who watch `@introduceDomain` that a domain is there. The hypervisor's own steps (domain 0) carry
+    /// it out. `false` if another request of the hypervisor's is under way.
+    pub fn introduce(&mut self) -> bool {
+        let is_free = self
+            .account(0)
+            .is_some_and(|account| account.connection.is_free());
+        let introduced = self.find(self.root, INTRODUCED, crate::path::hash(INTRODUCED));
+        if is_free && introduced.node.is_some() {
+            self.tell_from(0, introduced.node.unwrap_or(Ref::NONE), false);
+        }
+        is_free
+    }
+
     fn make_home(&mut self, domain: u16) -> Result<(), Errno> {
         let mut digits = [0; 20];
         let name = decimal(u64::from(domain), &mut digits);

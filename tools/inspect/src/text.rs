@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use abi::guest_layout as layout;
 use devtree::board::{Gic, Interrupt, StartMethod};
-use devtree::guest::{CpuSet, ModuleSource};
+use devtree::guest::{CpuSet, LifeConfig, ModuleSource, Restart};
 use devtree::guest_tree::{GuestGic, interrupt_cells};
 use devtree::kernel::Kernel;
 use devtree::plan::{self, GuestMachine, Plan};
@@ -277,6 +277,9 @@ impl Report<'_> {
         if let Some(line) = &config.bootargs {
             row(f, "command line", format_args!("{line:?}"))?;
         }
+        if config.life != LifeConfig::default() {
+            row(f, "life", life(&config.life))?;
+        }
         let defaults = self.defaults(guest, machine);
         if !defaults.is_empty() {
             row(f, "by default", list(defaults))?;
@@ -456,4 +459,22 @@ fn devices(f: &mut Formatter<'_>, machine: &GuestMachine) -> fmt::Result {
         true => row(f, "console", "console_io"),
         false => row(f, "console", list(consoles)),
     }
+}
+
+/// When a guest starts, and when it is started again.
+fn life(life: &LifeConfig) -> String {
+    let start = match life.manual_start {
+        true => "started by a command; ",
+        false => "",
+    };
+    let again = match life.restart {
+        Restart::Never => return format!("{start}never started again"),
+        Restart::OnCrash => "started again after a crash or a reboot",
+        Restart::Always => "started again after every end",
+    };
+    let limit = match life.limit {
+        0 => "without limit".to_owned(),
+        limit => format!("at most {limit} times in a row"),
+    };
+    format!("{start}{again}, {limit}, after {} ms", life.backoff)
 }

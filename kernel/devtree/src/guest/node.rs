@@ -11,8 +11,8 @@ use memory::PAGE_SIZE;
 
 use super::module::{self, Kind, Module};
 use super::{
-    Container, CpuSet, DomainConfig, Enhanced, GrantLimits, Limits, MAX_DOMAINS, MAX_SPIS,
-    ModuleNodes, affinity, fixed, links, shared,
+    Container, CpuSet, DomainConfig, Enhanced, GrantLimits, LifeConfig, Limits, MAX_DOMAINS,
+    MAX_SPIS, ModuleNodes, affinity, fixed, life, links, shared,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -216,6 +216,7 @@ impl Context<'_> {
             trap_unmapped: true,
             table_memory: None,
             console_focus: false,
+            life: LifeConfig::default(),
             peers: Vec::new(),
             channels: Vec::new(),
             kernel: super::ModuleSource::Image(String::new()),
@@ -298,6 +299,7 @@ impl Context<'_> {
             "domain-cpupool" | "llc-colors" | "v8r_el1_msa" | "vpmu" => {
                 self.refuse("", property.name, property, NOT_BUILT);
             }
+            _ if life::property(self, property, &mut domain.life) => {}
             _ => self.unknown("", property),
         }
     }

@@ -78,6 +78,7 @@ fn a_whole_guest() {
         trap_unmapped: false,
         table_memory: Some(3 << 20),
         console_focus: false,
+        life: LifeConfig::default(),
         peers: vec![],
         channels: vec![],
         kernel: ModuleSource::Memory(range(0x4800_0000, 0x1c3_f200)),

@@ -9,7 +9,7 @@
 
 use super::channel::{Binding, Channel, Service};
 use crate::contended::{self, Contended};
-use crate::vcpu::VcpuState;
+use crate::vcpu::{VcpuState, event_words};
 use crate::{Host, XenState};
 use abi::shared_info::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
 use abi::{Errno, Port, VcpuId};
@@ -58,7 +58,8 @@ impl XenState {
             return;
         };
         // A vCPU that has not said where its vcpu_info is hears of it when it does.
-        let Some((flag, selector)) = state.event_words() else {
+        let info = state.info();
+        let Some((flag, selector)) = info.as_ref().and_then(event_words) else {
             return;
         };
         let bit = 1_u64.wrapping_shl(port >> 6);

@@ -3,6 +3,7 @@
 use super::channel::Channel;
 use super::fifo::{Raised, control_offset};
 use crate::contended::{self, Contended};
+use crate::vcpu::event_words;
 use crate::{Caller, Host, XenState, host};
 use abi::event_channel as op;
 use abi::shared_info::{EVTCHN_WORDS, SHARED_INFO_EVTCHN_PENDING};
@@ -59,7 +60,8 @@ impl XenState {
             return;
         };
         // A vCPU that has not said where its vcpu_info is hears of it when it does.
-        let Some((flag, _)) = state.event_words() else {
+        let info = state.info();
+        let Some((flag, _)) = info.as_ref().and_then(event_words) else {
             return;
         };
         match contended::swap(flag, 1) {

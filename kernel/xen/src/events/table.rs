@@ -94,6 +94,28 @@ impl Events {
         })
     }
 
+    /// No port is in use, and nobody polls.
+    pub(crate) fn renew(&self) {
+        let mut table = self.allocation.lock();
+        for (index, word) in table.used.iter_mut().enumerate() {
+            let first = index.wrapping_mul(64);
+            // Ports that the domain may not use stay taken.
+            *word = match self.channels.len().saturating_sub(first) {
+                0 => u64::MAX,
+                left @ 1..64 => u64::MAX.wrapping_shl(left as u32),
+                _ => 0,
+            };
+            if first == 0 {
+                *word |= 1;
+            }
+        }
+        table.reset_cursor = 0;
+        for cell in &self.channels {
+            cell.store(Channel::FREE.0, Ordering::Release);
+        }
+        self.pollers.store(0, Ordering::SeqCst);
+    }
+
     /// Ports, port 0 included.
     pub(crate) fn ports(&self) -> u32 {
         self.channels.len() as u32

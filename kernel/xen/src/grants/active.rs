@@ -62,6 +62,8 @@ struct TableFrame {
 /// The table, as far as it has grown.
 pub(crate) struct Active {
     frames: Vec<TableFrame>,
+    /// Those that an earlier life of the domain had, the first one last. Both lists have room for all.
+    spare: Vec<TableFrame>,
     /// The domain has ended.
     closed: bool,
 }
@@ -128,9 +130,11 @@ impl Active {
     pub(super) fn new(first: SharedPage, most_frames: usize) -> Option<Self> {
         let mut active = Self {
             frames: Vec::new(),
+            spare: Vec::new(),
             closed: false,
         };
         active.frames.try_reserve_exact(most_frames).ok()?;
+        active.spare.try_reserve_exact(most_frames).ok()?;
         active.grow(first).ok()?;
         Some(active)
     }
@@ -143,7 +147,13 @@ impl Active {
         if self.frames.len() == self.frames.capacity() {
             return Err(Errno::NoMemory);
         }
-        let uses = state::boxed(op::ENTRIES_PER_FRAME, |_| Use::default());
+        let uses = match self.spare.pop() {
+            Some(mut frame) => {
+                frame.uses.fill(Use::default());
+                Some(frame.uses)
+            }
+            None => state::boxed(op::ENTRIES_PER_FRAME, |_| Use::default()),
+        };
         let uses = uses.ok_or(Errno::NoMemory)?;
         self.frames.push(TableFrame { shared, uses });
         Ok(())
@@ -274,7 +284,18 @@ impl Active {
     /// held.
     pub(super) fn close(&mut self) {
         self.closed = true;
-        self.frames = Vec::new();
+        while let Some(frame) = self.frames.pop() {
+            self.spare.push(frame);
+        }
+    }
+
+    /// The domain lives again, with a table of one frame, which is zeroed.
+    pub(super) fn renew(&mut self) {
+        if let Some(first) = self.spare.last().map(|frame| frame.shared) {
+            // There is one, so nothing is allocated.
+            let _ = self.grow(first);
+        }
+        self.closed = false;
     }
 
     /// Uses of all entries, for tests.

@@ -2,7 +2,7 @@
 //! own memory, or end, and the frame stays what it is until the map is gone.
 
 use super::active::Access;
-use super::maptrack::Map;
+use super::maptrack::{Found, Map};
 use super::{GrantTable, real_peer};
 use crate::{Caller, Host, Replaced, XenState};
 use abi::DomainId;
@@ -10,7 +10,10 @@ use abi::grant_table::{self as op, MapFlags};
 use memory::{Ipa, Pa};
 
 /// Maps undone in a step when a domain ends.
-const RELEASE_STEP: u32 = 64;
+const RELEASE_STEP: u32 = 32;
+/// The same for maps of its frames in another domain, and for places that are looked at.
+const BREAK_STEP: u32 = 8;
+const BREAK_SCAN: u32 = 256;
 
 /// `GNTTABOP_map_grant_ref`, one item.
 pub(super) fn map<C: Caller>(caller: &C, item: &mut op::MapGrantRef) {
@@ -74,6 +77,7 @@ fn map_frame<C: Caller>(
             write,
             frame,
             gfn,
+            is_broken: false,
         }),
         Err(status) => {
             let mut active = granter.grants.active.lock();
@@ -131,7 +135,8 @@ pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr
         return op::STATUS_BAD_HANDLE;
     };
     let gfn = Ipa::new(host_addr).frame_number();
-    let is_there = gfn == u64::from(map.gfn);
+    // The same frame elsewhere is another handle's: each is found where it was mapped when its domain ends.
+    let is_there = u64::from(map.gfn) == gfn;
     if new_addr != 0 || !is_there || caller.unmap_granted(gfn, map.frame).is_err() {
         own.maps.lock().fill(handle, map);
         return op::STATUS_GENERAL_ERROR;
@@ -143,6 +148,9 @@ pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr
 
 /// Ends the use of a grant whose frame is mapped no more. Its domain may have ended.
 fn forget<H: Host>(host: &H, map: &Map) {
+    if map.is_broken {
+        return;
+    }
     if let Some(granter) = host.granter(map.granter) {
         let mut active = granter.grants.active.lock();
         active.release(host, map.granter, map.reference, map.write);
@@ -167,12 +175,53 @@ impl GrantTable {
         }
         false
     }
+
+    /// Everything as at first, for a domain that lives again.
+    pub(crate) fn renew(&self) {
+        self.active.lock().renew();
+        self.maps.lock().renew();
+    }
+}
+
+/// How far [`XenState::break_maps`] has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// It goes on at this handle.
+    Next(u32),
+    /// All are broken.
+    All,
 }
 
 impl XenState {
     /// Nobody may use the grants of a domain that has ended any more.
     pub fn close_grants(&self) {
         self.grants.close();
+    }
+
+    /// Another domain has ended, and nobody may use its grants any more: an empty page takes the place of each of its
+    /// frames that this domain has mapped, so that who reads or writes there comes to no harm, and finds nothing. The
+    /// handle stays good. A step, from the handle on that the last one gave; 0 at first.
+    pub fn break_maps<H: Host>(&self, host: &H, granter: DomainId, from: u32) -> Broken {
+        let maps = &self.grants.maps;
+        let mut broken: u32 = 0;
+        let mut handle = from;
+        while handle.wrapping_sub(from) < BREAK_SCAN && broken < BREAK_STEP {
+            let found = maps.lock().break_at(handle, granter, |gfn, frame| {
+                host.replace_map(self.id(), gfn, frame)
+            });
+            match found {
+                Found::End => return Broken::All,
+                // A call is about to say what is there; it ends without waiting for anybody.
+                Found::Claimed => return Broken::Next(handle),
+                Found::Other => {}
+                Found::Map(map) => {
+                    forget(host, &map);
+                    broken = broken.saturating_add(1);
+                }
+            }
+            handle = handle.wrapping_add(1);
+        }
+        Broken::Next(handle)
     }
 
     /// Gives back what a domain that has ended had mapped of others, a step at a time: `true` when done. Its

@@ -20,6 +20,8 @@ enum State {
     /// Somebody is mapping or unmapping.
     Claimed,
     Mapped,
+    /// Its domain has ended: an empty page is there instead.
+    Broken,
 }
 
 /// A granted frame that is mapped.
@@ -29,8 +31,22 @@ pub(super) struct Map {
     pub(super) reference: GrantRef,
     pub(super) write: bool,
     pub(super) frame: Pa,
-    /// Guest frame number where it was put, in 32 bits: stage 2 has 40 bits of address.
+    /// Guest frame number at which it was mapped.
     pub(super) gfn: u32,
+    /// Its domain has ended: the frame is an empty page.
+    pub(super) is_broken: bool,
+}
+
+/// What is found where the maps of a domain's frames are looked for.
+pub(super) enum Found {
+    /// This one, which is broken now.
+    Map(Map),
+    /// Somebody is just mapping or unmapping there.
+    Claimed,
+    /// Something else, or nothing.
+    Other,
+    /// The end of all places.
+    End,
 }
 
 #[derive(Clone, Copy)]
@@ -44,9 +60,28 @@ struct Place {
     gfn: u32,
 }
 
+/// The places of page number `page`, all free, each with the next.
+fn fresh(page: u32, index: usize) -> Place {
+    let first = page.wrapping_mul(PER_PAGE as u32);
+    Place {
+        state: State::Free,
+        write: false,
+        granter: DomainId(0),
+        reference: GrantRef(0),
+        frame: match index.wrapping_add(1) {
+            PER_PAGE => NONE,
+            next => first.wrapping_add(next as u32),
+        },
+        gfn: 0,
+    }
+}
+
 /// What a domain has mapped.
 pub(crate) struct Maptrack {
+    /// Those that a life of the domain had more than this one stay for later, with all places free.
     pages: Vec<Box<[Place]>>,
+    /// How many of them there are now.
+    grown: usize,
     most_pages: usize,
     free: u32,
     /// Where the release of all of them goes on.
@@ -57,6 +92,7 @@ impl Maptrack {
     pub(super) fn new(most_frames: u32) -> Self {
         Self {
             pages: Vec::new(),
+            grown: 0,
             most_pages: most_frames as usize,
             free: NONE,
             cursor: 0,
@@ -82,24 +118,22 @@ impl Maptrack {
     }
 
     fn grow(&mut self) -> Option<()> {
-        if self.pages.len() >= self.most_pages {
+        if self.grown >= self.most_pages {
             return None;
         }
-        self.pages.try_reserve(1).ok()?;
-        let first = u32::try_from(self.pages.len().checked_mul(PER_PAGE)?).ok()?;
+        let number = u32::try_from(self.grown).ok()?;
+        let first = number.checked_mul(PER_PAGE as u32)?;
         first.checked_add(PER_PAGE as u32)?;
-        let page = state::boxed(PER_PAGE, |index| Place {
-            state: State::Free,
-            write: false,
-            granter: DomainId(0),
-            reference: GrantRef(0),
-            frame: match index.wrapping_add(1) {
-                PER_PAGE => NONE,
-                next => first.wrapping_add(next as u32),
-            },
-            gfn: 0,
-        })?;
-        self.pages.push(page);
+        if let Some(page) = self.pages.get_mut(self.grown) {
+            for (index, place) in page.iter_mut().enumerate() {
+                *place = fresh(number, index);
+            }
+        } else {
+            self.pages.try_reserve(1).ok()?;
+            let page = state::boxed(PER_PAGE, |index| fresh(number, index))?;
+            self.pages.push(page);
+        }
+        self.grown = self.grown.saturating_add(1);
         self.free = first;
         Some(())
     }
@@ -108,7 +142,10 @@ impl Maptrack {
     pub(super) fn fill(&mut self, handle: u32, map: Map) {
         if let Some(place) = self.place(handle) {
             *place = Place {
-                state: State::Mapped,
+                state: match map.is_broken {
+                    true => State::Broken,
+                    false => State::Mapped,
+                },
                 write: map.write,
                 granter: map.granter,
                 reference: map.reference,
@@ -121,23 +158,57 @@ impl Maptrack {
     /// What is mapped by a handle; the place is claimed, so that no other call finds it.
     pub(super) fn take(&mut self, handle: u32) -> Option<Map> {
         let place = self.place(handle)?;
-        if place.state != State::Mapped {
-            return None;
-        }
+        let is_broken = match place.state {
+            State::Free | State::Claimed => return None,
+            State::Mapped => false,
+            State::Broken => true,
+        };
+        let frame = Pa::from_frame_number(u64::from(place.frame))?;
         place.state = State::Claimed;
         Some(Map {
             granter: place.granter,
             reference: place.reference,
             write: place.write,
-            frame: Pa::from_frame_number(u64::from(place.frame))?,
+            frame,
             gfn: place.gfn,
+            is_broken,
         })
+    }
+
+    /// What is at `handle`, if it is a frame of this domain: `replace` is given its guest frame number and its frame,
+    /// and gives the frame that is there from now on, if it was there at all. All under the lock, so that who unmaps
+    /// it finds the one or the other.
+    pub(super) fn break_at(
+        &mut self,
+        handle: u32,
+        granter: DomainId,
+        replace: impl FnOnce(u64, Pa) -> Option<Pa>,
+    ) -> Found {
+        let Some(place) = self.place(handle) else {
+            return Found::End;
+        };
+        match place.state {
+            State::Claimed => return Found::Claimed,
+            State::Mapped if place.granter == granter => {}
+            State::Free | State::Mapped | State::Broken => return Found::Other,
+        }
+        let Some(map) = self.take(handle) else {
+            return Found::Other;
+        };
+        let empty = replace(u64::from(map.gfn), map.frame);
+        let broken = Map {
+            frame: empty.unwrap_or(Pa::new(0)),
+            is_broken: true,
+            ..map
+        };
+        self.fill(handle, broken);
+        Found::Map(map)
     }
 
     /// Whether something is mapped by a handle.
     pub(super) fn is_mapped(&mut self, handle: u32) -> bool {
         self.place(handle)
-            .is_some_and(|place| place.state == State::Mapped)
+            .is_some_and(|place| matches!(place.state, State::Mapped | State::Broken))
     }
 
     /// Frees a place that was claimed.
@@ -153,7 +224,7 @@ impl Maptrack {
     /// Whether a frame is mapped by a place of `page`; `None` if there is no such page.
     pub(super) fn page_maps(&self, page: usize, frame: Pa) -> Option<bool> {
         let number = frame.frame_number();
-        let places = self.pages.get(page)?;
+        let places = self.pages.get(..self.grown)?.get(page)?;
         Some(
             places
                 .iter()
@@ -161,19 +232,21 @@ impl Maptrack {
         )
     }
 
-    /// The next of all that is mapped, each once; `None` when all have been taken. The places are of no use
-    /// afterwards: the domain has ended.
+    /// The next of all that is mapped, each once; `None` when all have been taken. The domain has ended.
     pub(super) fn take_next(&mut self) -> Option<Map> {
-        while (self.cursor as usize) < self.pages.len().saturating_mul(PER_PAGE) {
+        while (self.cursor as usize) < self.grown.saturating_mul(PER_PAGE) {
             let handle = self.cursor;
             self.cursor = handle.wrapping_add(1);
             if let Some(map) = self.take(handle) {
+                self.give(handle);
                 return Some(map);
             }
         }
-        self.pages = Vec::new();
-        self.free = NONE;
-        self.most_pages = 0;
         None
+    }
+
+    /// The domain lives again, and has mapped nothing.
+    pub(super) fn renew(&mut self) {
+        (self.grown, self.cursor, self.free) = (0, 0, NONE);
     }
 }

@@ -19,6 +19,7 @@ use crate::{Caller, SharedPage, XenState, host};
 use abi::grant_table as op;
 use abi::{DomainId, Errno, PAGE_SIZE};
 use active::Active;
+pub use map::Broken;
 use maptrack::Maptrack;
 use memory::Pa;
 use sync::SpinLock;

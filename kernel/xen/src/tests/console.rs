@@ -105,9 +105,9 @@ fn drain(ring: &ConsoleRing) -> (Vec<u8>, crate::Drained) {
 fn a_sent_event_drains_the_ring_and_is_answered() {
     let machine = Machine::with(1, 1, |config| config.max_port = 1);
     let guest = machine.guest(1);
-    let (ring, port) = guest.state.console.as_ref().unwrap();
-    let _: &ConsoleRing = ring;
-    guest.event(event::SEND, *port).unwrap();
+    let port = guest.state.console_port().unwrap();
+    let _: &ConsoleRing = guest.state.console_ring().unwrap();
+    guest.event(event::SEND, port).unwrap();
     assert!(machine.take_upcalls().is_empty(), "nothing moved");
     assert_eq!(guest.state.console_input(&machine, b"ls\n"), 3);
     assert!(guest.bit(PENDING, port.0));

@@ -107,6 +107,7 @@ fn a_grant_is_mapped_and_unmapped() {
     assert_ne!(first.handle, second.handle);
     assert_eq!(two.physical.granted.borrow()[&(PLACE + 1)], (frame, false));
     assert_eq!(unmap(&two, first.handle, PLACE + 2), -1, "not there");
+    assert_eq!(unmap(&two, first.handle, PLACE + 1), -1, "the other's");
     assert_eq!(unmap(&two, first.handle, 0), 0, "nothing asked for");
     assert_eq!(unmap(&two, first.handle, PLACE), 0);
     assert_eq!(unmap(&two, first.handle, PLACE), -4);

@@ -17,6 +17,7 @@ mod multicall;
 mod policy;
 mod races;
 mod random;
+mod restart;
 mod sched;
 mod vcpu;
 mod version;

@@ -44,6 +44,9 @@ macro_rules! no_grants {
             Err(abi::Errno::Invalid)
         }
         fn release(&self, _: memory::Pa) {}
+        fn replace_map(&self, _: abi::DomainId, _: u64, _: memory::Pa) -> Option<memory::Pa> {
+            None
+        }
     };
 }
 pub(super) use no_grants;
@@ -223,7 +226,21 @@ impl Machine {
     }
 }
 
+/// The frame that takes the place of one whose domain has ended.
+pub(super) const EMPTY_FRAME: Pa = Pa::new(0xe_0000);
+
 impl Host for Machine {
+    fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
+        let (_, physical) = &self.domains[usize::from(domain.0) - 1];
+        let mut granted = physical.granted.borrow_mut();
+        let there = granted.get_mut(&gfn)?;
+        if there.0 != frame.get() {
+            return None;
+        }
+        there.0 = EMPTY_FRAME.get();
+        Some(EMPTY_FRAME)
+    }
+
     fn serve_store(&self, _: DomainId) -> bool {
         let left = self.store_steps.get().saturating_sub(1);
         self.store_steps.set(left);
@@ -416,6 +433,9 @@ impl GuestMemory for Guest<'_> {
 }
 
 impl Host for Guest<'_> {
+    fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
+        self.machine.replace_map(domain, gfn, frame)
+    }
     fn serve_store(&self, domain: DomainId) -> bool {
         self.machine.serve_store(domain)
     }

@@ -224,6 +224,37 @@ fn a_domain_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_domain_comes_back_with_the_page_that_it_had() {
+    let world = World::new(3);
+    let before = world.used(1);
+    let again = || world.store.borrow_mut().add_again(abi::DomainId(1));
+    assert_eq!(again(), Err(crate::AddError::Number), "it is there");
+    for path in ["@introduceDomain", "@releaseDomain"] {
+        world.own(SET_PERMS, &format!("{path}\0n0\0r3\0")).unwrap();
+        world.text(3, WATCH, &format!("{path}\0t\0")).unwrap();
+    }
+    world.events(3);
+    for life in 0..20 {
+        world.own(WRITE, "/local/domain/1/data\0").unwrap();
+        world.own(SET_PERMS, "/local/domain/1/data\0n1\0").unwrap();
+        world.write(1, "data/mine", "x").unwrap();
+        world.text(1, WATCH, "data\0w\0").unwrap();
+        world.text(1, TRANSACTION_START, "\0").unwrap();
+        world.write(1, "data/more", "y").unwrap();
+        world.remove(1);
+        assert_eq!(world.paths(3), ["@releaseDomain"], "life {life}");
+        world.clients[1].reset();
+        again().unwrap();
+        assert!(world.store.borrow_mut().introduce());
+        assert!(!world.store.borrow_mut().introduce(), "one at a time");
+        world.run(0);
+        assert_eq!(world.paths(3), ["@introduceDomain"], "life {life}");
+        assert_eq!(world.used(1), before);
+        assert_eq!(world.read(1, "data/mine"), Err("ENOENT".into()));
+    }
+}
+
+#[test]
 fn the_special_names_are_for_whom_they_are_given() {
     let world = World::new(2);
     assert_eq!(

@@ -221,6 +221,12 @@ impl Message {
 }
 
 impl Client {
+    /// Its page is zeroed, and what it had begun to read is forgotten.
+    pub(super) fn reset(&self) {
+        self.page.0.lock().unwrap().fill(0);
+        self.partial.borrow_mut().clear();
+    }
+
     fn new() -> Self {
         Self {
             page: Memory::new(),
