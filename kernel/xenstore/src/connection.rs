@@ -1,15 +1,16 @@
 //! One domain's conversation with the store: messages in from its ring, one request at a time, replies and
 //! events out to it. A message may be longer than the ring, so each is gathered, and given out, in pieces.
 
-use crate::arena::NIL;
+mod output;
+
 use crate::request::Done;
 use crate::ring::{BadIndex, Ring, SharedPage};
-use crate::store::{Account, Step, Store};
+use crate::store::{Step, Store};
 use crate::transaction::MOST_TRANSACTIONS;
 use crate::watch::Fan;
 use abi::xenstore::{
     CONNECTED, ERROR, ERROR_PROTOCOL, ERROR_RING_INDEX, FEATURE_ERROR, FEATURE_RECONNECTION,
-    Header, PAYLOAD_MAX, RECONNECT, RING_CONNECTION, RING_ERROR, RING_SERVER_FEATURES, WATCH_EVENT,
+    Header, PAYLOAD_MAX, RECONNECT, RING_CONNECTION, RING_ERROR, RING_SERVER_FEATURES,
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -460,68 +461,5 @@ impl Store {
             account.drop_event_after(keeps != 0);
         }
         false
-    }
-}
-
-impl Account {
-    /// Puts bytes of what is on its way into the ring; their number.
-    fn put(&mut self) -> Result<usize, BadIndex> {
-        let event = self.event();
-        let connection = &mut self.connection;
-        let Some(page) = &connection.page else {
-            return Ok(0);
-        };
-        let (header, text, sent, length) = match (connection.out, event) {
-            (Out::Reply(sent), _) => {
-                let length = connection.header().length as usize;
-                (connection.header, NIL, sent, length)
-            }
-            (Out::Event(sent), Some(event)) => {
-                let header = Header {
-                    kind: WATCH_EVENT,
-                    length: u32::from(event.length),
-                    ..Header::default()
-                };
-                (
-                    header_bytes(&header),
-                    event.text,
-                    sent,
-                    usize::from(event.length),
-                )
-            }
-            _ => return Ok(0),
-        };
-        let mut put = connection
-            .ring
-            .put(page, header.get(sent..).unwrap_or_default())?;
-        let skip = sent.saturating_add(put).saturating_sub(HEADER);
-        if sent.saturating_add(put) >= HEADER {
-            if text == NIL {
-                let rest = connection.payload.get(skip..length).unwrap_or_default();
-                put = put.saturating_add(connection.ring.put(page, rest)?);
-            } else {
-                for piece in self.arena.pieces(text, skip, length.saturating_sub(skip)) {
-                    let count = connection.ring.put(page, piece)?;
-                    put = put.saturating_add(count);
-                    if count < piece.len() {
-                        break;
-                    }
-                }
-            }
-        }
-        let sent = sent.saturating_add(put);
-        let is_whole = sent == HEADER.saturating_add(length);
-        match (connection.out, is_whole) {
-            (Out::Reply(_), false) => connection.out = Out::Reply(sent),
-            (Out::Event(_), false) => connection.out = Out::Event(sent),
-            (out, _) => {
-                connection.out = Out::Nothing;
-                connection.request_is_next = matches!(out, Out::Event(_));
-                if connection.request_is_next {
-                    self.drop_event();
-                }
-            }
-        }
-        Ok(put)
     }
 }
