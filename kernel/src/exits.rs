@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use abi::Errno;
 use arch::context::{Arguments, Registers};
 use arch::guest::{self, Intent};
 use arch::inject::{self, Exception};
@@ -15,7 +16,7 @@ use domain::exit::{
 use domain::lifecycle::ShutdownReason;
 use domain::psci;
 use log::warn;
-use xen::Outcome;
+use xen::{HotCall, Outcome};
 
 use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
@@ -89,8 +90,35 @@ fn unknown_call(cpu: &'static Cpu, vcpu: &'static Vcpu, esr: u64) -> Resume {
     schedule::leave(cpu, vcpu)
 }
 
+/// Those that come most have their way first: an event, and a turn given up.
 #[inline(never)]
 fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    match xen::hot_call(guest.get::<16>(), guest.get::<0>()) {
+        Some(HotCall::Yield) => {
+            guest.set::<0>(0);
+            schedule::yield_now(cpu, vcpu)
+        }
+        Some(HotCall::Send) => match xen::send_event(&Calling(vcpu), guest.get::<1>()) {
+            Ok(()) => {
+                guest.set::<0>(0);
+                schedule::leave(cpu, vcpu)
+            }
+            // There is more to do, with the same arguments.
+            Err(Errno::Restart) => {
+                vectors::repeat_hvc();
+                schedule::leave(cpu, vcpu)
+            }
+            Err(error) => {
+                guest.set::<0>(error.as_return() as u64);
+                schedule::leave(cpu, vcpu)
+            }
+        },
+        None => any_hypercall(cpu, vcpu, guest),
+    }
+}
+
+#[inline(never)]
+fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
     let mut arguments = [
         guest.get::<0>(),
         guest.get::<1>(),
@@ -172,8 +200,18 @@ pub(crate) fn synchronous(
     esr: u64,
 ) -> Resume {
     if trace::is_on() {
-        record_synchronous(esr);
+        return traced_synchronous(cpu, vcpu, guest, esr);
     }
+    serve_synchronous(cpu, vcpu, guest, esr)
+}
+
+#[inline(always)]
+fn serve_synchronous(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    esr: u64,
+) -> Resume {
     match exit::class(esr) {
         exit::CLASS_DATA_ABORT => data_abort(cpu, vcpu, guest, Abort::from_syndrome(esr as u32)),
         exit::CLASS_SYSTEM_REGISTER => {
@@ -186,7 +224,12 @@ pub(crate) fn synchronous(
 
 #[cold]
 #[inline(never)]
-fn record_synchronous(esr: u64) {
+fn traced_synchronous(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Registers,
+    esr: u64,
+) -> Resume {
     let (far, hpfar) = vectors::fault_address();
     trace::record!(
         "exit {=u64:#x} FAR {=u64:#x} HPFAR {=u64:#x}",
@@ -194,6 +237,7 @@ fn record_synchronous(esr: u64) {
         far,
         hpfar
     );
+    serve_synchronous(cpu, vcpu, guest, esr)
 }
 
 /// What does not come often.

@@ -110,7 +110,25 @@ fn vcpu_of(domain: DomainId, vcpu: VcpuId) -> Option<&'static Vcpu> {
     machine::find(domain)?.vcpu(vgic::VcpuId::new(vcpu.0)?)
 }
 
+/// Whether so many bytes, one at least, are in one page.
+#[inline]
+fn is_in_a_page(start: Va, length: usize) -> bool {
+    let room = (PAGE_SIZE - start.offset_in(PAGE_SIZE)) as usize;
+    (1..=room).contains(&length)
+}
+
 impl Calling {
+    /// The physical address of a guest virtual address.
+    #[inline]
+    fn piece(&self, at: Va, intent: Intent) -> Result<Pa, Errno> {
+        let pa = guest::translate(at, intent).ok_or(Errno::Fault)?;
+        if self.0.domain.owns(pa) {
+            Ok(pa)
+        } else {
+            Err(Errno::Fault)
+        }
+    }
+
     /// Visits the pieces of a range of guest virtual addresses, page by page: physical address, and which
     /// bytes of the range.
     #[inline]
@@ -126,11 +144,7 @@ impl Calling {
             let at = va.checked_add(done as u64).ok_or(Errno::Fault)?;
             let room = (PAGE_SIZE - at.offset_in(PAGE_SIZE)) as usize;
             let size = room.min(length - done);
-            let pa = guest::translate(at, intent).ok_or(Errno::Fault)?;
-            if !self.0.domain.owns(pa) {
-                return Err(Errno::Fault);
-            }
-            visit(pa, done..done + size);
+            visit(self.piece(at, intent)?, done..done + size);
             done += size;
         }
         Ok(())
@@ -141,6 +155,10 @@ impl GuestMemory for Calling {
     #[inline]
     fn read(&self, from: Va, buffer: &mut [u8]) -> Result<(), Errno> {
         let cached = guest::caches_on();
+        if cached && is_in_a_page(from, buffer.len()) {
+            memory_map::read(self.piece(from, Intent::Read)?, buffer);
+            return Ok(());
+        }
         self.pieces(from, buffer.len(), Intent::Read, |pa, part| {
             if let Some(part) = buffer.get_mut(part) {
                 if !cached {
@@ -169,6 +187,10 @@ impl GuestMemory for Calling {
 
     fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno> {
         let cached = guest::caches_on();
+        if cached && is_in_a_page(to, bytes.len()) {
+            memory_map::write_cached(self.piece(to, Intent::Write)?, bytes);
+            return Ok(());
+        }
         self.pieces(to, bytes.len(), Intent::Write, |pa, part| {
             if let Some(part) = bytes.get(part) {
                 memory_map::write_cached(pa, part);

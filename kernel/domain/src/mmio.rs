@@ -112,6 +112,8 @@ pub enum BusError {
     Overlap(Device),
     /// The range holds no byte.
     Empty,
+    /// The range is no number of words, or of 4 GiB and more.
+    Shape,
     /// [`MAX_DEVICES`] are there.
     Full,
 }
@@ -121,6 +123,7 @@ impl fmt::Display for BusError {
         match self {
             Self::Overlap(device) => write!(f, "overlaps {device:?}"),
             Self::Empty => f.write_str("empty range"),
+            Self::Shape => f.write_str("no range of words below 4 GiB"),
             Self::Full => f.write_str("too many devices"),
         }
     }
@@ -149,6 +152,12 @@ impl Bus {
     pub fn attach(&mut self, range: IpaRange, device: Device) -> Result<(), BusError> {
         if range.is_empty() {
             return Err(BusError::Empty);
+        }
+        if !range.start().is_aligned(4)
+            || !range.size().is_multiple_of(4)
+            || range.size() >> 32 != 0
+        {
+            return Err(BusError::Shape);
         }
         if let Some((_, other)) = self.devices.iter().find(|(taken, _)| taken.overlaps(range)) {
             return Err(BusError::Overlap(*other));
@@ -179,7 +188,7 @@ impl Bus {
         None
     }
 
-    /// [`find`](Self::find) for an access of four bytes.
+    /// [`find`](Self::find) for an access of four bytes: devices are made of whole words.
     #[inline(always)]
     #[must_use]
     pub fn find_word(&self, ipa: Ipa) -> Option<(Device, u32)> {
@@ -189,9 +198,7 @@ impl Bus {
         for (range, device) in &self.devices {
             let offset = ipa.get().wrapping_sub(range.start().get());
             if offset < range.size() {
-                let room = range.size().wrapping_sub(offset);
-                let offset = u32::try_from(offset).ok()?;
-                return (room >= 4).then_some((*device, offset));
+                return Some((*device, offset as u32));
             }
         }
         None
@@ -294,6 +301,9 @@ mod tests {
             bus.attach(range(0, 0), Device::Vpl011),
             Err(BusError::Empty)
         );
+        for odd in [range(2, 8), range(8, 6), range(0, 1 << 32)] {
+            assert_eq!(bus.attach(odd, Device::Vpl011), Err(BusError::Shape));
+        }
         for index in 0..MAX_DEVICES as u64 {
             bus.attach(range(index * 16, 16), Device::Vpl011).unwrap();
         }
@@ -306,13 +316,13 @@ mod tests {
     proptest! {
         #[test]
         fn ranges_never_overlap_and_stay_sorted(
-            ranges in prop::collection::vec((0_u64..64, 0_u64..16), 0..20),
+            ranges in prop::collection::vec((0_u64..16, 0_u64..4), 0..20),
             probe in 0_u64..96,
         ) {
             let mut bus = Bus::new();
             let mut taken: Vec<IpaRange> = Vec::new();
             for (start, size) in ranges {
-                let range = range(start, size);
+                let range = range(start * 4, size * 4);
                 let expected = if size == 0 {
                     false
                 } else {

@@ -9,7 +9,7 @@ use memory::Va;
 /// Bytes copied at once.
 const CHUNK: usize = 128;
 /// Bytes written before the call is restarted, so that a long write is no long stretch in EL2.
-const STEP: u32 = 512;
+const STEP: u32 = 128;
 
 #[inline(never)]
 pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, Errno> {

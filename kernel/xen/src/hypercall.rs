@@ -45,6 +45,29 @@ pub const fn at_once(nr: u64, x0: u64) -> Option<i64> {
     None
 }
 
+/// Calls that come so often that whoever takes hypercalls does well to look for them first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HotCall {
+    /// `SCHEDOP_yield`: [`Outcome::Yield`].
+    Yield,
+    /// `EVTCHNOP_send`, by [`crate::send_event`].
+    Send,
+}
+
+/// Whether a call is one of those.
+#[inline]
+#[must_use]
+pub const fn hot_call(nr: u64, x0: u64) -> Option<HotCall> {
+    let command = x0 as u32 as u64;
+    if nr == number::EVENT_CHANNEL_OP && command == abi::event_channel::SEND {
+        return Some(HotCall::Send);
+    }
+    if nr == number::SCHED_OP && command == abi::sched::YIELD {
+        return Some(HotCall::Yield);
+    }
+    None
+}
+
 /// Serves a hypercall of `caller`. x0 is not written here: the [`Outcome`] says what goes there.
 #[inline]
 pub fn hypercall<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {

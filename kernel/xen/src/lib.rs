@@ -60,11 +60,11 @@ mod vcpu;
 mod version;
 mod vpl011;
 
-pub use events::{FIFO_PAGES, Service, StaticChannel};
+pub use events::{FIFO_PAGES, Service, StaticChannel, send_event};
 pub use grants::Broken;
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced};
 pub use hvm::Parameters;
-pub use hypercall::{Arguments, Outcome, at_once, hypercall};
+pub use hypercall::{Arguments, HotCall, Outcome, at_once, hot_call, hypercall};
 pub use ring::{ConsoleRing, Drained};
 pub use state::{Config, ConsoleConfig, NewError, StoreConfig, XenState};
 pub use vcpu::Runstate;

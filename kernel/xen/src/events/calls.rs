@@ -7,12 +7,21 @@ use abi::event_channel as op;
 use abi::{DomainId, Errno, Port};
 use memory::Va;
 
+/// `EVTCHNOP_send`, whose argument is a port.
+///
+/// # Errors
+/// [`Errno::Restart`] if the event asked for more than was done: the call is to be made again. All others are the
+/// guest's own.
+#[inline]
+pub fn send_event<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
+    let port = caller.read_u32(Va::new(argument))?;
+    caller.state().send(caller, port)
+}
+
 #[inline(never)]
 pub(crate) fn call<C: Caller>(caller: &C, cmd: u32, argument: u64) -> Result<i64, Errno> {
     if u64::from(cmd) == op::SEND {
-        let port = caller.read_u32(Va::new(argument))?;
-        caller.state().send(caller, port)?;
-        return Ok(0);
+        return send_event(caller, argument).map(|()| 0);
     }
     other(caller, cmd, argument)
 }

@@ -19,6 +19,7 @@ mod fixed;
 mod table;
 
 pub(crate) use calls::call;
+pub use calls::send_event;
 pub use channel::Service;
 pub use fifo::PAGES as FIFO_PAGES;
 pub use fixed::StaticChannel;

@@ -97,7 +97,7 @@ fn drain(ring: &ConsoleRing) -> (Vec<u8>, crate::Drained) {
             drained.corrupted = corrupted;
             return (output, drained);
         }
-        assert!(drained.bytes >= 512, "more only when the step is full");
+        assert!(drained.bytes >= 128, "more only when the step is full");
     }
 }
 
