@@ -53,6 +53,15 @@ mod sched;
 mod state;
 #[cfg(any(test, fuzzing))]
 #[path = "tests/support.rs"]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_macros,
+        unused_imports,
+        reason = "fuzzing uses less of it than the tests"
+    )
+)]
 mod support;
 #[cfg(test)]
 mod tests;

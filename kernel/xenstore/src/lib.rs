@@ -48,6 +48,10 @@ mod ring;
 mod store;
 #[cfg(any(test, fuzzing))]
 #[path = "tests/support.rs"]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "fuzzing uses less of it than the tests")
+)]
 mod support;
 #[cfg(test)]
 mod tests;
