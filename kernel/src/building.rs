@@ -332,6 +332,9 @@ fn map_others(domain: &'static Domain) -> Result<(), Error> {
     if let Some((at, registers)) = domain.recipe.cpu_interface {
         held.stage2.map(at, registers, Stage2Kind::Device)?;
     }
+    for (pages, at) in &domain.recipe.plan.assignment.registers {
+        held.stage2.map(*at, *pages, Stage2Kind::Device)?;
+    }
     shared::map(domain.recipe.config, &mut held.stage2).ok_or(Error::SharedMemory)??;
     let magic = domain.recipe.plan.machine.magic.frame_number();
     let pages = [(held.console_page, magic), (held.store_page, magic + 1)];

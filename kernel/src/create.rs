@@ -18,6 +18,7 @@ use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
 
+use crate::assigned::Lines;
 use crate::console;
 use crate::cpus::{self, Cpu};
 use crate::hypercalls::Machine;
@@ -42,6 +43,8 @@ enum Error {
     Xen(xen::NewError),
     /// Its memory could not be filled.
     Build(building::Error),
+    /// An interrupt of its devices is not there, or not ours.
+    Interrupt(platform::gic::Error),
 }
 
 impl fmt::Display for Error {
@@ -53,6 +56,7 @@ impl fmt::Display for Error {
             Self::Vgic(error) => error.fmt(f),
             Self::Xen(error) => error.fmt(f),
             Self::Build(error) => error.fmt(f),
+            Self::Interrupt(error) => write!(f, "devices: {error}"),
         }
     }
 }
@@ -135,7 +139,9 @@ pub(crate) fn build_all(
     shared::start(configs);
     console::reserve(configs.len());
     for (number, config) in configs.iter().enumerate() {
-        match builder.build(number, config) {
+        let built = builder.build(number, config);
+        builder.planner.take_problems().iter().for_each(tell);
+        match built {
             Ok(domain) => domains.push(domain),
             Err(Error::Plan(error)) => tell(&plan::problem(config, &error)),
             Err(error) => error!("/chosen/{}: {error}; guest left out", config.name),
@@ -340,7 +346,7 @@ impl Builder<'_> {
             trap_unmapped: config.trap_unmapped,
             direct_map: config.direct_map,
             registers: registers::for_guests(self.virtual_gic.version),
-            bus: devices::bus(machine),
+            bus: devices::bus(machine, !plan.assignment.interrupts.is_empty()),
             holdings: Holdings {
                 stage2,
                 highest_gfn: 0,
@@ -357,6 +363,9 @@ impl Builder<'_> {
                 false => frames.fixed(),
             },
             policy: policy_of(config),
+            lines: Lines::new(&plan.assignment.interrupts)
+                .ok_or(Error::Heap)?
+                .map_err(Error::Interrupt)?,
             recipe: Recipe {
                 config,
                 channels,

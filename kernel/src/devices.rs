@@ -12,6 +12,7 @@ use log::warn;
 use vgic::{AccessError, IntId, Notify, Region, Width};
 use xen::{Vpl011, Wires};
 
+use crate::assigned;
 use crate::console;
 use crate::machine::{Domain, Vcpu};
 use crate::schedule;
@@ -59,8 +60,8 @@ impl Wires for UartWires {
     }
 }
 
-/// The devices of a guest. None overlap, and there is room for all.
-pub(crate) fn bus(machine: &GuestMachine) -> Bus {
+/// The devices of a guest. None overlap, and there is room for all. `linked`: it has interrupts of the board.
+pub(crate) fn bus(machine: &GuestMachine, linked: bool) -> Bus {
     let mut bus = Bus::new();
     let mut attach = |range, device| {
         if let Err(error) = bus.attach(range, device) {
@@ -79,6 +80,10 @@ pub(crate) fn bus(machine: &GuestMachine) -> Bus {
     }
     if let Some((registers, _)) = machine.uart {
         attach(registers, Device::Vpl011);
+    }
+    if linked {
+        // The board is told of what is written to it: see `gic`.
+        bus.set_aside(Device::Distributor);
     }
     bus
 }
@@ -191,7 +196,11 @@ fn gic(
     if access.write {
         let value = access.stored(registers.get(access.register));
         vgic.write(here, region, offset, width, value, &others)
-            .map_err(refused)
+            .map_err(refused)?;
+        if region == Region::Distributor && !vcpu.domain.lines.is_empty() {
+            assigned::forward(vcpu.domain, offset);
+        }
+        Ok(())
     } else {
         let raw = vgic
             .read(here, region, offset, width, &others)

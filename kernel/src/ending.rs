@@ -14,7 +14,7 @@ use crate::building::Build;
 use crate::hypercalls::Machine;
 use crate::jobs::{Job, Progress};
 use crate::machine::{self, Domain};
-use crate::{console, frames, lifecycle, memory_map, store, timer};
+use crate::{assigned, console, frames, lifecycle, memory_map, store, timer};
 
 /// Frames that the domain kept for the hypervisor, released in a step.
 const KEPT_STEP: usize = 32;
@@ -64,6 +64,7 @@ pub(crate) fn step(domain: &'static Domain, end: End) -> Progress {
     match end {
         End::Alarms => {
             domain.vcpus().iter().for_each(timer::forget_all);
+            assigned::end(domain);
             more(End::Events)
         }
         End::Events => match domain.xen.disconnect_all(&Machine) {

@@ -14,7 +14,7 @@ use vgic::{ListRegisters, Maintenance, Version};
 
 use crate::cpus::{self, Cpu};
 use crate::machine::Vcpu;
-use crate::{console, failure, schedule};
+use crate::{assigned, console, failure, schedule};
 
 /// "Look at your queue": somebody wakes a vCPU, or changed what its list registers should hold.
 const LOOK: u32 = 0;
@@ -45,7 +45,7 @@ pub(crate) struct Virtual {
     pub(crate) cpu_interface: Option<::memory::PaRange>,
 }
 
-fn gic() -> Option<&'static Gic> {
+pub(crate) fn gic() -> Option<&'static Gic> {
     GIC.get()
 }
 
@@ -270,15 +270,18 @@ fn dispatch(
         gic.deactivate(acknowledged);
         return;
     }
-    other(gic, cpu, number);
-    gic.deactivate(acknowledged);
+    if other(gic, cpu, number) {
+        gic.deactivate(acknowledged);
+    }
 }
 
 /// When an interrupt of our own is to come for an emulator that forgets one which the guest has ended while its line
 /// was high: it makes it look again. As long as the line is high, since the guest may end it at any time.
 pub(crate) fn reminder() -> Option<u64> {
     let soon = || platform::timer::now() + platform::timer::frequency() / FORGETFUL_DIVISOR;
-    (gic()?.forgets_after_virtual_end() && is_timer_high()).then(soon)
+    let (gic, cpu) = (gic()?, cpus::this_cpu()?.index);
+    let forgets = gic.forgets_after_virtual_end();
+    (forgets && (is_timer_high() || assigned::is_under_way(gic, cpu))).then(soon)
 }
 
 /// Whether the line of the virtual timer of the vCPU that is loaded is high.
@@ -305,8 +308,9 @@ fn inject_timer(vcpu: &'static Vcpu, number: u32) {
     schedule::notify_all(vcpu.domain, notify);
 }
 
+/// An interrupt that is not the virtual timer's. `false` if a guest is to end it.
 #[cold]
-fn other(gic: &Gic, cpu: &'static Cpu, number: u32) {
+fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
     match number {
         LOOK => cpu.look.store(true, Ordering::Relaxed),
         STOP if failure::has_failed() => arch::cpu::park(),
@@ -322,6 +326,12 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) {
             }
         }
         _ if number == UART.load(Ordering::Relaxed) => console::interrupt(),
+        _ if assigned::arrived(gic, cpu, number) => {
+            if let Some(soon) = reminder() {
+                platform::timer::arm_no_later(soon);
+            }
+            return false;
+        }
         _ => {
             // An interrupt that nobody asked for: silence it rather than take it for ever.
             debug!("CPU {}: unexpected interrupt {number}", cpu.index);
@@ -330,6 +340,7 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) {
             }
         }
     }
+    true
 }
 
 /// The list registers of the CPU that executes.

@@ -16,7 +16,7 @@ use crate::ending::End;
 use crate::hypercalls;
 use crate::jobs::{self, Job};
 use crate::machine::{self, Domain, Vcpu};
-use crate::{console, cpus, memory_map, power, schedule, statistics, store, timer};
+use crate::{assigned, console, cpus, memory_map, power, schedule, statistics, store, timer};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -34,6 +34,7 @@ pub(crate) fn now() -> u64 {
 
 /// A domain that was built runs from now on.
 pub(crate) fn begin(domain: &Domain, life: &mut Life) {
+    assigned::start(domain);
     life.built(now());
     let ticks = arch::time::counter().saturating_sub(domain.ended_at.load(Ordering::Relaxed));
     domain.build_ticks.store(ticks, Ordering::Relaxed);

@@ -27,6 +27,7 @@ use sync::{Once, SpinLock};
 use vgic::{VcpuId, Vgic};
 use xen::{StaticChannel, XenState};
 
+use crate::assigned::Lines;
 use crate::console::Source;
 use crate::cpus::Cpu;
 use crate::devices::Uart;
@@ -134,6 +135,8 @@ pub(crate) struct Domain {
     pub(crate) direct_map: bool,
     /// Its emulated devices.
     pub(crate) bus: Bus,
+    /// Interrupts of the board's devices that it has.
+    pub(crate) lines: Lines,
     /// What its trapped registers hold.
     pub(crate) registers: SystemRegisters,
     vcpus: Once<Box<[Vcpu]>>,
@@ -182,6 +185,7 @@ pub(crate) struct Parts {
     pub(crate) console: Source,
     pub(crate) trap_unmapped: bool,
     pub(crate) direct_map: bool,
+    pub(crate) lines: Lines,
     pub(crate) bus: Bus,
     pub(crate) registers: SystemRegisters,
     pub(crate) holdings: Holdings,
@@ -215,6 +219,7 @@ impl Domain {
             console_waits: AtomicBool::new(false),
             trap_unmapped: parts.trap_unmapped,
             direct_map: parts.direct_map,
+            lines: parts.lines,
             bus: parts.bus,
             registers: parts.registers,
             vcpus: Once::new(),

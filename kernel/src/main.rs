@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod assigned;
 mod building;
 mod console;
 mod cpus;
@@ -111,7 +112,7 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
                 None
             }
         });
-    let planner = Planner::new(&board, bundle);
+    let mut planner = Planner::new(&board, bundle);
     // Domains are built from their descriptions again and again.
     let configs: &'static [DomainConfig] = planner
         .describe(tree, &memory_map::taken(), &mut |problem| {

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::images;
+use crate::{host_tree, images};
 
 /// One domain node of `/chosen`.
 #[derive(Clone, Debug)]
@@ -14,6 +14,7 @@ pub struct Guest {
     cpus: u32,
     kernel: PathBuf,
     ramdisk: Option<PathBuf>,
+    devices: Option<PathBuf>,
     boot_arguments: String,
     vpl011: bool,
     enhanced: Option<String>,
@@ -30,6 +31,7 @@ impl Guest {
             cpus: 1,
             kernel: kernel.as_ref().to_path_buf(),
             ramdisk: None,
+            devices: None,
             boot_arguments: String::new(),
             vpl011: false,
             enhanced: Some("no-xenstore".to_owned()),
@@ -94,6 +96,13 @@ impl Guest {
         self
     }
 
+    /// A partial tree of the devices that it gets, as source: what stands in the tree's root.
+    #[must_use]
+    pub fn devices(mut self, source: &str) -> Self {
+        self.devices = Some(host_tree::partial(&self.name, source));
+        self
+    }
+
     /// The kernel's command line.
     #[must_use]
     pub fn boot_arguments(mut self, line: &str) -> Self {
@@ -129,9 +138,10 @@ impl Guest {
         self
     }
 
-    /// The files that the guest is made of: kernel, then RAM disk.
+    /// The files that the guest is made of: kernel, RAM disk, partial tree.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(self.kernel.as_path()).chain(self.ramdisk.as_deref())
+        let others = [&self.ramdisk, &self.devices].into_iter().flatten();
+        std::iter::once(self.kernel.as_path()).chain(others.map(PathBuf::as_path))
     }
 
     /// The domain node. `source` says where a file is: a property in device tree source, and a
@@ -175,6 +185,15 @@ impl Guest {
             let _ = writeln!(
                 text,
                 "        compatible = \"multiboot,ramdisk\", \"multiboot,module\";"
+            );
+            let _ = writeln!(text, "        {property}\n    }};");
+        }
+        if let Some(path) = &self.devices {
+            let (property, suffix) = source(path);
+            let _ = writeln!(text, "    devices{suffix} {{");
+            let _ = writeln!(
+                text,
+                "        compatible = \"multiboot,device-tree\", \"multiboot,module\";"
             );
             let _ = writeln!(text, "        {property}\n    }};");
         }

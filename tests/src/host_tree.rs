@@ -4,6 +4,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::paths::scratch;
 
 use crate::guest::Guest;
 
@@ -68,6 +71,21 @@ pub(crate) fn merge(from: &Path, source: &str, to: &Path) {
         panic!("cannot write {}: {error}", merged.display());
     }
     dtc(&["-I", "dts", "-O", "dtb"], &merged, to);
+}
+
+/// Compiles a partial tree whose root holds `source`.
+pub(crate) fn partial(name: &str, source: &str) -> PathBuf {
+    let text = format!("/dts-v1/; / {{ #address-cells = <2>; #size-cells = <2>; {source} }};");
+    // Tests run side by side, and guests of two may have one name.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let stem = format!("{name}-{process}-{number}.devices");
+    let from = scratch().join(format!("{stem}.dts"));
+    if let Err(error) = std::fs::write(&from, text) {
+        panic!("cannot write {}: {error}", from.display());
+    }
+    let to = scratch().join(format!("{stem}.dtb"));
+    dtc(&["-I", "dts", "-O", "dtb"], &from, &to)
 }
 
 fn dtc(how: &[&str], from: &Path, to: &Path) -> PathBuf {

@@ -75,6 +75,12 @@ pub fn linux_initramfs() -> PathBuf {
     linux("initramfs.cpio.gz")
 }
 
+/// The same with the kernel's modules for disks, in `/modules`.
+#[must_use]
+pub fn linux_initramfs_with_disks() -> PathBuf {
+    linux("initramfs-disks.cpio.gz")
+}
+
 /// The Pi 4's device tree, from Debian's kernel package.
 #[must_use]
 pub fn pi4_tree() -> PathBuf {

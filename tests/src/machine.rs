@@ -42,6 +42,7 @@ pub struct Machine {
     chosen: String,
     tree: Option<PathBuf>,
     arguments: Vec<String>,
+    devices: Vec<String>,
     load_address: Option<u64>,
     el2: bool,
     icount: bool,
@@ -69,6 +70,7 @@ impl Machine {
             chosen: String::new(),
             tree: None,
             arguments: Vec::new(),
+            devices: Vec::new(),
             load_address: None,
             el2: true,
             icount: false,
@@ -159,6 +161,14 @@ impl Machine {
         self
     }
 
+    /// More words of QEMU's, with spaces between: devices to add. They change no tree.
+    #[must_use]
+    pub fn device(mut self, words: &str) -> Self {
+        self.devices
+            .extend(words.split_whitespace().map(str::to_owned));
+        self
+    }
+
     /// Puts the image at this address instead of where QEMU's loader would (`virt` only). A few
     /// instructions in front of it do what a boot loader does.
     #[must_use]
@@ -217,6 +227,7 @@ impl Machine {
         } else {
             command.arg("none");
         }
+        command.args(&self.devices);
         if self.board == Board::RaspberryPi4 && !self.first_uart {
             command.args(["-serial", "null"]);
         }

@@ -4,6 +4,7 @@ mod balloon;
 mod channels;
 mod clocks;
 mod controller;
+mod devices;
 mod encodings;
 mod entry;
 mod events;
@@ -148,6 +149,7 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("reach", XEN, channels::reach),
     Test::new("channel-fixed", XEN, channels::fixed),
     Test::new("channel-peers", XEN, channels::peers),
+    Test::new("rtc", BARE, devices::rtc),
     Test::new("direct-map", XEN, places::direct),
     Test::new("shared-memory", BARE, places::shared),
 ];

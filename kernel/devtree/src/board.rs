@@ -10,6 +10,8 @@ use memory::{Pa, PaRange};
 
 use crate::{Error, Led, Tree, Uart};
 
+pub(crate) use devices::GicNode;
+
 /// CPUs that are used; further ones are counted and left alone.
 pub const MAX_CPUS: usize = 8;
 /// Ranges of RAM.

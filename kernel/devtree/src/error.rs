@@ -54,6 +54,8 @@ pub enum Error {
     StaticMemory,
     /// A shared memory lies where the guest has something else; its number in the description.
     SharedPlace(usize),
+    /// It may not have the devices that it asks for; why was told.
+    Devices,
     /// No CPU that a vCPU may run on is up.
     NoCpu,
 }
@@ -91,6 +93,7 @@ impl fmt::Display for Error {
             Self::NoPlace(what) => write!(f, "direct-map: no room for {what}"),
             Self::StaticMemory => f.write_str("xen,static-mem: not free"),
             Self::SharedPlace(_) => f.write_str("xen,shared-mem: something else is there"),
+            Self::Devices => f.write_str("devices that it cannot have"),
             Self::NoCpu => f.write_str("hard-affinity: no CPU of it is up"),
         }
     }

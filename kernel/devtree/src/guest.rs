@@ -64,6 +64,8 @@ pub struct ModuleNodes {
     pub kernel: String,
     /// The initial RAM disk's; empty if there is none.
     pub ramdisk: String,
+    /// The partial tree's; empty if there is none.
+    pub device_tree: String,
 }
 
 /// How much of Xen's paravirtual interfaces the guest is told of (`xen,enhanced`).
@@ -167,6 +169,8 @@ pub struct DomainConfig {
     pub tree_offset: Option<u64>,
     /// The initial RAM disk.
     pub ramdisk: Option<ModuleSource>,
+    /// A partial tree: which devices of the board it gets.
+    pub device_tree: Option<ModuleSource>,
     /// Names of the modules' nodes, for messages.
     pub nodes: ModuleNodes,
     /// The command line (`bootargs` of the kernel's module).
@@ -191,13 +195,18 @@ impl DomainConfig {
         placement::banks(self.memory).unwrap_or_default()
     }
 
+    /// Its files.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &ModuleSource> {
+        let others = [&self.ramdisk, &self.device_tree].into_iter().flatten();
+        core::iter::once(&self.kernel).chain(others)
+    }
+
     /// The board's memory that it has by its place, and what it is: nobody else may have it.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (PaRange, &'static str)> {
         let fixed = self.static_memory.iter();
         let fixed = fixed.map(|range| (*range, "static memory"));
         let shared = self.shared.iter().filter_map(|shared| shared.host);
-        let modules = [Some(&self.kernel), self.ramdisk.as_ref()];
-        let modules = modules.into_iter().flatten();
+        let modules = self.modules();
         let modules = modules.filter_map(|source| match source {
             ModuleSource::Memory(range) => Some((*range, "a module")),
             ModuleSource::Image(_) => None,

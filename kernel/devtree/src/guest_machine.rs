@@ -8,10 +8,10 @@ use memory::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE};
 
 use crate::board::Gic;
 use crate::guest::{DomainConfig, Enhanced};
-use crate::guest_tree::{GuestGic, GuestTree, Hypervisor};
+use crate::guest_tree::{self, GuestGic, GuestTree, Hypervisor};
 use crate::placement::{self, Banks, Extended, Placement};
 use crate::plan::XEN_VERSION;
-use crate::{Board, Error};
+use crate::{Assignment, Board, Error};
 
 /// SPIs of a guest whose description says nothing: one bank, in which the UART's is the first.
 const DEFAULT_SPIS: u32 = 32;
@@ -143,6 +143,18 @@ impl GuestMachine {
         Ok(())
     }
 
+    /// Makes room for the devices that it is given.
+    pub(crate) fn assign(&mut self, assignment: &Assignment) {
+        let seen = assignment.registers.iter();
+        let seen = seen.filter_map(|(pages, at)| IpaRange::new(*at, pages.size()));
+        let seen: Vec<IpaRange> = seen.collect();
+        let regions = core::mem::take(&mut self.extended_regions);
+        self.extended_regions = placement::cut(regions.into_iter(), &seen);
+        let highest = assignment.interrupts.iter().map(|one| one.intid).max();
+        let spis = highest.map_or(0, |highest| highest.saturating_sub(31));
+        self.spis = self.spis.max(spis);
+    }
+
     /// Where the guest's machine has something: RAM, devices, the hypervisor's windows.
     pub(crate) fn occupied(&self) -> Vec<IpaRange> {
         let mut ranges: Vec<IpaRange> = self.banks.iter().copied().collect();
@@ -191,6 +203,8 @@ impl GuestMachine {
             }),
             initrd: place.initrd,
             bootargs: config.bootargs.as_deref(),
+            gic_phandle: guest_tree::GIC,
+            partial: None,
         }
     }
 }

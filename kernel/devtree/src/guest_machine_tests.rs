@@ -13,7 +13,7 @@ const GIC_V3: &[u8] = include_bytes!("../tests/data/virt-gicv3.dtb");
 
 fn with(tree: &[u8], change: impl FnOnce(&mut DomainConfig)) -> Result<GuestMachine, Error> {
     let board = Board::from_tree(tree).unwrap();
-    let planner = Planner::new(&board, Some(Fit::new(BUNDLE).unwrap()));
+    let mut planner = Planner::new(&board, Some(Fit::new(BUNDLE).unwrap()));
     let tree = Tree::new(tree).unwrap();
     let mut config = planner.describe(tree, &[], &mut |_| {}).remove(0);
     let piece = |start, size| PaRange::new(Pa::new(start), size).unwrap();

@@ -7,15 +7,20 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use memory::IpaRange;
-use vm_fdt::FdtWriter;
+use vm_fdt::{FdtWriter, FdtWriterNode};
 
-use crate::Error;
 use crate::guest::SharedMemory;
 use crate::placement::TREE_SIZE;
+use crate::tree::{Children, Node};
+use crate::{Error, Tree, assign};
 
-/// The phandle of the interrupt controller, as on Xen.
-const GIC: u32 = 65000;
+/// Nesting that is copied.
+const MAX_DEPTH: usize = 16;
+
+/// The phandle of the interrupt controller, as on Xen, unless a partial tree has another for it.
+pub const GIC: u32 = 65000;
 /// Level-triggered, active low, for all CPUs.
 const PRIVATE_LEVEL: u32 = 0xf08;
 /// Level-triggered, active high.
@@ -78,6 +83,10 @@ pub struct GuestTree<'a> {
     pub initrd: Option<IpaRange>,
     /// The guest's command line.
     pub bootargs: Option<&'a str>,
+    /// The interrupt controller's phandle: [`GIC`], or what a partial tree says.
+    pub gic_phandle: u32,
+    /// The partial tree whose `/passthrough` and `/aliases` it gets.
+    pub partial: Option<Tree<'a>>,
 }
 
 type Result<T> = core::result::Result<T, vm_fdt::Error>;
@@ -101,7 +110,7 @@ impl GuestTree<'_> {
         tree.property_u32("#size-cells", 2)?;
         tree.property_string("model", "Viaduct guest")?;
         tree.property_string_list("compatible", strings(&["viaduct,guest", "xen,xenvm"]))?;
-        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_u32("interrupt-parent", self.gic_phandle)?;
         self.chosen(&mut tree)?;
         self.cpus(&mut tree)?;
         self.memory(&mut tree)?;
@@ -111,6 +120,12 @@ impl GuestTree<'_> {
         psci(&mut tree)?;
         self.uart(&mut tree)?;
         self.hypervisor(&mut tree)?;
+        if let Some(top) = self
+            .partial
+            .and_then(|partial| partial.find("/passthrough"))
+        {
+            copy(&mut tree, &top)?;
+        }
         tree.end_node(root)?;
         tree.finish()
     }
@@ -134,12 +149,20 @@ impl GuestTree<'_> {
             tree.property_string("stdout-path", path)?;
         }
         tree.end_node(node)?;
-        if let Some(path) = &uart_path {
-            let node = tree.begin_node("aliases")?;
-            tree.property_string("serial0", path)?;
-            tree.end_node(node)?;
+        let theirs = self.partial.and_then(|partial| partial.find("/aliases"));
+        if uart_path.is_none() && theirs.is_none() {
+            return Ok(());
         }
-        Ok(())
+        let node = tree.begin_node("aliases")?;
+        if let Some(path) = &uart_path {
+            tree.property_string("serial0", path)?;
+        }
+        for alias in theirs.iter().flat_map(Node::properties) {
+            if uart_path.is_none() || alias.name != "serial0" {
+                tree.property(alias.name, alias.value)?;
+            }
+        }
+        tree.end_node(node)
     }
 
     fn cpus(&self, tree: &mut FdtWriter) -> Result<()> {
@@ -219,8 +242,8 @@ impl GuestTree<'_> {
             tree.property_u32("#redistributor-regions", 1)?;
         }
         tree.property_array_u64("reg", &cells(&registers))?;
-        tree.property_u32("linux,phandle", GIC)?;
-        tree.property_phandle(GIC)?;
+        tree.property_u32("linux,phandle", self.gic_phandle)?;
+        tree.property_phandle(self.gic_phandle)?;
         tree.end_node(node)
     }
 
@@ -228,7 +251,7 @@ impl GuestTree<'_> {
         let interrupts = self.timers.map(interrupt_cells);
         let node = tree.begin_node("timer")?;
         tree.property_string("compatible", "arm,armv8-timer")?;
-        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_u32("interrupt-parent", self.gic_phandle)?;
         tree.property_array_u32("interrupts", interrupts.as_flattened())?;
         if let Some(frequency) = self.timer_frequency {
             tree.property_u32("clock-frequency", frequency)?;
@@ -244,7 +267,7 @@ impl GuestTree<'_> {
         // Without "arm,primecell": Linux's bus of that name would read identification registers.
         tree.property_string_list("compatible", strings(&["arm,sbsa-uart", "arm,pl011"]))?;
         tree.property_array_u64("reg", &cells(&[registers]))?;
-        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_u32("interrupt-parent", self.gic_phandle)?;
         tree.property_array_u32("interrupts", &interrupt_cells(intid))?;
         tree.property_u32("current-speed", 115_200)?;
         tree.end_node(node)
@@ -262,7 +285,7 @@ impl GuestTree<'_> {
         let exact = format!("xen,xen-{major}.{minor}");
         tree.property_string_list("compatible", strings(&[&exact, "xen,xen"]))?;
         tree.property_array_u64("reg", &cells(&registers))?;
-        tree.property_u32("interrupt-parent", GIC)?;
+        tree.property_u32("interrupt-parent", self.gic_phandle)?;
         tree.property_array_u32("interrupts", &interrupt_cells(hypervisor.upcall))?;
         tree.end_node(node)
     }
@@ -288,6 +311,36 @@ fn psci(tree: &mut FdtWriter) -> Result<()> {
     tree.property_u32("cpu_off", 0x8400_0002)?;
     tree.property_u32("cpu_on", 0xc400_0003)?;
     tree.end_node(node)
+}
+
+/// Copies a node and all below it, but for what is the hypervisor's.
+fn copy(tree: &mut FdtWriter, top: &Node<'_>) -> Result<()> {
+    let mut open: ArrayVec<(FdtWriterNode, Children<'_>), MAX_DEPTH> = ArrayVec::new();
+    let mut next = Some(*top);
+    loop {
+        match next {
+            Some(node) => {
+                let writer = tree.begin_node(&node.name().to_string())?;
+                for property in node.properties() {
+                    if !assign::is_for_us(property.name) {
+                        tree.property(property.name, property.value)?;
+                    }
+                }
+                let entry = (writer, node.children());
+                let pushed = open.try_push(entry);
+                pushed.map_err(|_| vm_fdt::Error::NodeDepthTooLarge)?;
+            }
+            None => {
+                let Some((writer, _)) = open.pop() else { break };
+                tree.end_node(writer)?;
+            }
+        }
+        let Some((_, children)) = open.last_mut() else {
+            break;
+        };
+        next = children.next();
+    }
+    Ok(())
 }
 
 fn cells(ranges: &[IpaRange]) -> Vec<u64> {

@@ -26,6 +26,8 @@ fn description() -> GuestTree<'static> {
         hypervisor: None,
         initrd: None,
         bootargs: None,
+        gic_phandle: GIC,
+        partial: None,
     }
 }
 

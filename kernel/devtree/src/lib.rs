@@ -24,6 +24,7 @@
 
 extern crate alloc;
 
+mod assign;
 pub mod board;
 mod check;
 mod device;
@@ -39,6 +40,7 @@ pub mod guest;
 mod guest_machine;
 pub mod guest_tree;
 pub mod gzip;
+mod host;
 pub mod kernel;
 mod led;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub mod tree;
 mod uart;
 mod walk;
 
+pub use assign::Assignment;
 pub use board::Board;
 pub use error::Error;
 pub use led::{Led, led};

@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 use abi::DomainId;
 use memory::PaRange;
 
+use crate::assign::{self, Assigned, Reader};
 use crate::board::Gic;
 use crate::fit::Fit;
 use crate::guest::{self, Container, CpuSet, DomainConfig, Limits, ModuleSource, SharedMemory};
 use crate::gzip;
+use crate::host::Host;
 use crate::kernel::{self, Kernel};
 use crate::placement::{self, Placement};
-use crate::{Board, Error, Problem, Severity, Tree};
+use crate::{Assignment, Board, Error, Problem, Severity, Tree};
 
 pub use crate::guest_machine::GuestMachine;
 
@@ -27,6 +29,14 @@ pub struct Planner<'b, 't> {
     bundle: Option<Fit<'t>>,
     /// Images of the bundle whose hashes were found right.
     checked: Vec<String>,
+    /// The host's tree, once it has been read.
+    tree: Option<Tree<'t>>,
+    /// The same, to look devices up in, once a guest wants some.
+    host: Option<Host<'t>>,
+    /// What of the board guests have been given.
+    assigned: Assigned,
+    /// What was found wrong, or is to be known, about devices.
+    problems: Vec<Problem>,
 }
 
 /// A guest, ready to be made.
@@ -46,6 +56,8 @@ pub struct Plan<'t> {
     pub place: Placement,
     /// The tree that it gets.
     pub tree: Vec<u8>,
+    /// What of the board it has for itself.
+    pub assignment: Assignment,
 }
 
 impl<'b, 't> Planner<'b, 't> {
@@ -55,17 +67,22 @@ impl<'b, 't> Planner<'b, 't> {
             board,
             bundle,
             checked: Vec::new(),
+            tree: None,
+            host: None,
+            assigned: Assigned::default(),
+            problems: Vec::new(),
         }
     }
 
     /// Reads all descriptions, those of the host's tree first. `taken` is what no module may touch. What is
     /// wrong goes to `report`.
     pub fn describe(
-        &self,
+        &mut self,
         tree: Tree<'t>,
         taken: &[PaRange],
         report: &mut dyn FnMut(Problem),
     ) -> Vec<DomainConfig> {
+        self.tree = Some(tree);
         let is_v3 = matches!(self.board.gic, Gic::V3 { .. });
         let (vcpus, vcpus_because) = Limits::vcpu_bound(is_v3, guest::MAX_VCPUS_GIC_V3);
         let limits = Limits {
@@ -104,7 +121,9 @@ impl<'b, 't> Planner<'b, 't> {
             })?,
             None => &[],
         };
-        let machine = GuestMachine::new(self.board, config)?;
+        let mut machine = GuestMachine::new(self.board, config)?;
+        let (partial, assignment) = self.devices(config, &machine, memory)?;
+        machine.assign(&assignment);
         let ramdisk_size = ramdisk.len() as u64;
         let place = placement::place(&kernel, &machine.banks, ramdisk_size, config.tree_offset);
         let place = match (place, &kernel) {
@@ -114,7 +133,12 @@ impl<'b, 't> Planner<'b, 't> {
             }
             (place, _) => place?,
         };
-        let tree = machine.tree(self.board, config, &place).write()?;
+        let mut tree = machine.tree(self.board, config, &place);
+        if let Some(partial) = partial {
+            tree.gic_phandle = assign::gic_phandle(&partial).unwrap_or(tree.gic_phandle);
+            tree.partial = Some(partial);
+        }
+        let tree = tree.write()?;
         Ok(Plan {
             id: id(number),
             machine,
@@ -123,7 +147,48 @@ impl<'b, 't> Planner<'b, 't> {
             ramdisk,
             place,
             tree,
+            assignment,
         })
+    }
+
+    /// What is to be told of the devices of the guest that was planned last.
+    pub fn take_problems(&mut self) -> Vec<Problem> {
+        core::mem::take(&mut self.problems)
+    }
+
+    /// The partial tree of a guest, if it has one, and what of the board it is given by it.
+    fn devices(
+        &mut self,
+        config: &DomainConfig,
+        machine: &GuestMachine,
+        memory: &dyn Fn(PaRange) -> &'t [u8],
+    ) -> Result<(Option<Tree<'t>>, Assignment), Error> {
+        let Some(source) = &config.device_tree else {
+            return Ok((None, Assignment::default()));
+        };
+        let partial = Tree::new(self.file(source, memory)?)?;
+        if self.host.is_none() {
+            self.host = self.tree.and_then(Host::new);
+        }
+        let mut occupied = machine.occupied();
+        occupied.extend(config.shared.iter().map(|shared| shared.guest));
+        let module = format!("/chosen/{}/{}", config.name, config.nodes.device_tree);
+        let mut reader = Reader {
+            board: self.board,
+            host: self.host.as_ref().ok_or(Error::Devices)?,
+            assigned: &self.assigned,
+            occupied: &occupied,
+            module: &module,
+            problems: &mut self.problems,
+            sound: true,
+        };
+        let assignment = reader.read(&partial);
+        if !reader.sound {
+            return Err(Error::Devices);
+        }
+        reader.name_neighbours(&assignment);
+        self.assigned.add(&config.name, &assignment);
+        Ok((Some(partial), assignment))
     }
 
     fn file(
@@ -216,6 +281,11 @@ pub fn problem(config: &DomainConfig, error: &Error) -> Problem {
                 expected,
             )
         }
+        Error::Devices => {
+            let node = format!("{guest}/{}", config.nodes.device_tree);
+            let found = "devices that it cannot have".to_string();
+            (node, "", found, "such as nobody else has".to_string())
+        }
         Error::SharedPlace(number) => {
             let shared = config.shared.get(number);
             let node = shared.map_or("", |shared| &shared.node);
@@ -253,8 +323,8 @@ pub fn modules(configs: &[DomainConfig]) -> Vec<PaRange> {
     };
     configs
         .iter()
-        .flat_map(|config| [of(&config.kernel), config.ramdisk.as_ref().and_then(of)])
-        .flatten()
+        .flat_map(DomainConfig::modules)
+        .filter_map(of)
         .collect()
 }
 

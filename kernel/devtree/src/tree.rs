@@ -20,6 +20,12 @@ pub struct Tree<'a> {
     reservations: usize,
 }
 
+impl fmt::Debug for Tree<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tree of {} bytes", self.bytes.len())
+    }
+}
+
 impl<'a> Tree<'a> {
     /// Checks the tree at the start of `bytes`; bytes after its end are left alone.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {

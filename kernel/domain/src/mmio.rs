@@ -133,6 +133,8 @@ impl fmt::Display for BusError {
 #[derive(Clone, Debug, Default)]
 pub struct Bus {
     devices: ArrayVec<(IpaRange, Device), MAX_DEVICES>,
+    /// One that [`find_word`](Self::find_word) does not find.
+    aside: Option<(IpaRange, Device)>,
 }
 
 impl Bus {
@@ -141,6 +143,7 @@ impl Bus {
     pub const fn new() -> Self {
         Self {
             devices: ArrayVec::new_const(),
+            aside: None,
         }
     }
 
@@ -185,7 +188,23 @@ impl Bus {
                 return (access.width.bytes() <= room).then_some((*device, offset));
             }
         }
-        None
+        self.find_aside(access)
+    }
+
+    #[cold]
+    fn find_aside(&self, access: &Access) -> Option<(Device, u64)> {
+        let (range, device) = self.aside.filter(|(range, _)| range.contains(access.ipa))?;
+        let offset = access.ipa.get().wrapping_sub(range.start().get());
+        let room = range.size().wrapping_sub(offset);
+        (access.width.bytes() <= room).then_some((device, offset))
+    }
+
+    /// Puts a device, one that was attached, where only [`find`](Self::find) finds it: each of its accesses goes the long
+    /// way.
+    pub fn set_aside(&mut self, device: Device) {
+        if let Some(index) = self.devices.iter().position(|(_, other)| *other == device) {
+            self.aside = Some(self.devices.remove(index));
+        }
     }
 
     /// [`find`](Self::find) for an access of four bytes: devices are made of whole words.
@@ -207,7 +226,8 @@ impl Bus {
     /// Whether a device has part of `range`: where RAM or a mapping must not go.
     #[must_use]
     pub fn overlaps(&self, range: IpaRange) -> bool {
-        self.devices.iter().any(|(taken, _)| taken.overlaps(range))
+        let all = self.devices.iter().chain(&self.aside);
+        all.into_iter().any(|(taken, _)| taken.overlaps(range))
     }
 }
 

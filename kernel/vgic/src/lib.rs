@@ -56,4 +56,4 @@ pub use identity::{IntId, Notify, VcpuId, Version};
 pub use list::{Here, Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance};
 pub use registers::{Region, Width};
 pub use remote::Others;
-pub use vgic::{Error, Vgic};
+pub use vgic::{Error, SharedSettings, Vgic};

@@ -36,6 +36,17 @@ impl fmt::Display for Error {
     }
 }
 
+/// What a guest says of a shared interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SharedSettings {
+    /// GICD_ISENABLER.
+    pub enabled: bool,
+    /// GICD_ICFGR: a rising edge makes it pending; else its level.
+    pub edge: bool,
+    /// The vCPU that gets it, by GICD_ITARGETSR or GICD_IROUTER; `None` if these name none.
+    pub target: Option<VcpuId>,
+}
+
 /// The interrupt controller of one domain.
 ///
 /// All calls are safe from any CPU. Those that take a [`Here`] use the list registers of the CPU that
@@ -172,6 +183,24 @@ impl Vgic {
         };
         let result = operation(&mut work);
         (result, work.notify)
+    }
+
+    /// What the guest says of a shared interrupt; `None` if it has no such. For one that is linked to a physical
+    /// interrupt, which is to be told the same.
+    #[must_use]
+    pub fn shared_settings(&self, intid: IntId) -> Option<SharedSettings> {
+        if intid.is_private() {
+            return None;
+        }
+        let (settings, _) = self.work(None, |work| {
+            let shared = work.state.shared.get(intid.shared_bank())?;
+            Some(SharedSettings {
+                enabled: shared.bank.enabled & intid.mask() != 0,
+                edge: shared.bank.edge & intid.mask() != 0,
+                target: shared.target(intid.lane()),
+            })
+        });
+        settings
     }
 
     /// Brings the list registers up to date before the vCPU runs on: what ended is taken out, what

@@ -144,6 +144,7 @@ impl<'t> Report<'t> {
                 &pool,
                 &mut cpus,
             ));
+            problems.extend(planner.take_problems());
         }
         let built: Vec<_> = guests
             .iter()

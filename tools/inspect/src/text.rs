@@ -249,6 +249,16 @@ impl Report<'_> {
                 format_args!("in the board's {}", list(&config.static_memory)),
             )?;
         }
+        if let Fate::Built(plan) = &guest.fate {
+            for (pages, at) in &plan.assignment.registers {
+                row(f, "registers", format_args!("{at}: the board's {pages}"))?;
+            }
+            let intids = plan.assignment.interrupts.iter().map(|one| kind(one.intid));
+            let intids: Vec<_> = intids.collect();
+            if !intids.is_empty() {
+                row(f, "given", list(intids))?;
+            }
+        }
         for shared in &config.shared {
             let place = shared
                 .host
@@ -360,6 +370,9 @@ impl Report<'_> {
             .filter_map(|problem| problem.node.strip_prefix("/chosen/")?.split('/').next())
             .collect();
         described.dedup();
+        // What was planned has its own line.
+        let planned = |name: &&str| self.guests.iter().all(|guest| guest.config.name != **name);
+        described.retain(planned);
         let built = self.guests.iter().filter(|guest| guest.is_left_out());
         described
             .into_iter()

@@ -10,7 +10,7 @@ use crate::walk::{Visit, Walk, Wiring};
 const EDGES: u32 = 0b0011;
 
 /// A GIC node, as found on the way: its interrupts can be read once its phandle is known.
-pub(super) struct GicNode<'a> {
+pub(crate) struct GicNode<'a> {
     wiring: Wiring<'a>,
     phandle: Option<u32>,
     version_3: bool,
@@ -20,7 +20,7 @@ pub(super) struct GicNode<'a> {
 
 impl<'a> GicNode<'a> {
     /// The GIC that a node just visited describes; `None` if it makes no sense.
-    pub(super) fn read(walk: &Walk<'a>, visit: &Visit<'a>, version_3: bool) -> Option<Self> {
+    pub(crate) fn read(walk: &Walk<'a>, visit: &Visit<'a>, version_3: bool) -> Option<Self> {
         let cells = visit.node.u32("#interrupt-cells").unwrap_or(3);
         let cells = usize::try_from(cells)
             .ok()
@@ -46,7 +46,7 @@ impl<'a> GicNode<'a> {
     }
 
     /// Interrupt number `index` of a node, if it goes to this GIC.
-    pub(super) fn interrupt(&self, wiring: &Wiring<'_>, index: usize) -> Option<Interrupt> {
+    pub(crate) fn interrupt(&self, wiring: &Wiring<'_>, index: usize) -> Option<Interrupt> {
         if let Some(extended) = wiring.extended {
             // Entries for other controllers have a size that only those know: stop there.
             let entry = (self.cells + 1).checked_mul(4)?;

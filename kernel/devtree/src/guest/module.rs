@@ -22,6 +22,8 @@ const TREE_ALIGNMENT: u64 = 8;
 pub(super) enum Kind {
     Kernel,
     Ramdisk,
+    /// Which devices of the board the guest gets.
+    DeviceTree,
 }
 
 impl Kind {
@@ -32,6 +34,8 @@ impl Kind {
             Some(Self::Kernel)
         } else if node.is_compatible(&["multiboot,ramdisk", "xen,linux-initrd"]) {
             Some(Self::Ramdisk)
+        } else if node.is_compatible(&["multiboot,device-tree"]) {
+            Some(Self::DeviceTree)
         } else {
             None
         }
@@ -43,6 +47,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Kernel => "kernel",
             Self::Ramdisk => "RAM disk",
+            Self::DeviceTree => "partial tree",
         })
     }
 }
@@ -77,8 +82,7 @@ impl Context<'_> {
                 .property("compatible")
                 .map(|list| list.to_string())
                 .unwrap_or_default();
-            let expected =
-                "\"multiboot,kernel\" or \"multiboot,ramdisk\": others are not supported";
+            let expected = "\"multiboot,kernel\", \"multiboot,ramdisk\" or \"multiboot,device-tree\": others are not supported";
             self.refuse(name, "compatible", found, expected);
             return None;
         };
@@ -265,9 +269,12 @@ impl Context<'_> {
                 return;
             }
         }
-        let own = [kernel.as_ref(), domain.ramdisk.as_ref()]
-            .into_iter()
-            .flatten();
+        let own = [
+            kernel.as_ref(),
+            domain.ramdisk.as_ref(),
+            domain.device_tree.as_ref(),
+        ];
+        let own = own.into_iter().flatten();
         for source in own {
             if let ModuleSource::Memory(other) = source
                 && other.overlaps(range)
@@ -278,12 +285,14 @@ impl Context<'_> {
             }
         }
         for guest in others {
-            let (same, different) = match module.kind {
-                Kind::Kernel => (Some(&guest.kernel), guest.ramdisk.as_ref()),
-                Kind::Ramdisk => (guest.ramdisk.as_ref(), Some(&guest.kernel)),
+            let same = match module.kind {
+                Kind::Kernel => Some(&guest.kernel),
+                Kind::Ramdisk => guest.ramdisk.as_ref(),
+                Kind::DeviceTree => guest.device_tree.as_ref(),
             };
-            for (source, may_share) in [(same, true), (different, false)] {
-                if let Some(ModuleSource::Memory(other)) = source
+            for source in guest.modules() {
+                let may_share = same.is_some_and(|same| core::ptr::eq(same, source));
+                if let ModuleSource::Memory(other) = source
                     && other.overlaps(range)
                     && !(may_share && *other == range)
                 {

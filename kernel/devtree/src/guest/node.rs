@@ -223,6 +223,7 @@ impl Context<'_> {
             load_offset: None,
             tree_offset: None,
             ramdisk: None,
+            device_tree: None,
             nodes: ModuleNodes::default(),
             bootargs: None,
             static_memory: Vec::new(),
@@ -422,6 +423,7 @@ impl Context<'_> {
             let (slot, name) = match module.kind {
                 Kind::Kernel => (&mut kernel, &mut domain.nodes.kernel),
                 Kind::Ramdisk => (&mut domain.ramdisk, &mut domain.nodes.ramdisk),
+                Kind::DeviceTree => (&mut domain.device_tree, &mut domain.nodes.device_tree),
             };
             if slot.is_some() {
                 let found = format!("a second {}", module.kind);

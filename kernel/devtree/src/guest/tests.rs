@@ -87,11 +87,13 @@ fn a_whole_guest() {
         nodes: ModuleNodes {
             kernel: "linux".into(),
             ramdisk: "disk".into(),
+            device_tree: String::new(),
         },
         ramdisk: Some(ModuleSource::Memory(range(0x4c00_0000, 0x30_1000))),
         static_memory: vec![],
         direct_map: false,
         shared: vec![],
+        device_tree: None,
         bootargs: Some("console=ttyAMA0 rdinit=/init".into()),
     };
     assert_eq!(domains, [expected]);

@@ -321,7 +321,7 @@ fn what_is_wrong_is_wrong_by_both() {
             "k2 { compatible = \"multiboot,ramdisk\"; reg = <0 0x50000000 0 0x1000>; size = <1>; };",
         ),
         child(
-            "k2 { compatible = \"multiboot,device-tree\", \"multiboot,module\"; reg = <0 0x50000000 0 0x1000>; };",
+            "k2 { compatible = \"multiboot,device-tree\", \"multiboot,module\"; reg = <0 0x50000000 0 0x1000>; bootargs = \"a\"; };",
         ),
         child("k2 { compatible = \"multiboot,ramdisk\"; xen,uefi-binary = \"a\"; };"),
         child(
