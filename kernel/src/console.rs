@@ -3,19 +3,23 @@
 //! Before the UART's interrupt works everything is written polled; afterwards lines go into a bounded
 //! ring that the UART drains as it can, so that a guest's output never holds EL2 up.
 
+mod input;
+
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use arrayvec::ArrayVec;
 use devtree::{Board, UartKind};
 use log::{LevelFilter, Log, Metadata, Record};
 use platform::uart::{Kind, Uart};
-use shell::{Console, Input, Switch};
+use shell::{Console, LogLine, Output, Switch};
 use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
-use crate::{cpus, interrupts, jobs};
+use crate::{cpus, interrupts, jobs, operator};
 
+pub(crate) use input::{has_typed, room, take_input, take_typed};
 pub(crate) use shell::SourceId as Source;
 
 /// Bytes of output that may wait for the UART, of each source.
@@ -25,8 +29,10 @@ const BURST: usize = 64;
 /// Input that waits for a guest at most, in bytes: a pasted line, as an emulated UART takes 32 bytes
 /// at a time. What comes on top is lost, as on any UART: the key that switches must get through.
 const WAITING: usize = 1024;
-/// Bytes of it that are offered at once.
-const INPUT: usize = 64;
+/// Keys that wait for the shell at most, beside those that it has taken.
+const WAITING_FOR_SHELL: usize = 128;
+/// Bytes of its last lines that are kept of each source.
+const SCROLLBACK: usize = 16 << 10;
 
 struct State {
     uart: Option<Uart>,
@@ -37,6 +43,10 @@ struct State {
     input: [u8; WAITING],
     waiting: usize,
     owner: Option<Source>,
+    /// The shell, once there is one.
+    shell: Option<Source>,
+    /// Keys for it that it has not taken.
+    typed: ArrayVec<u8, WAITING_FOR_SHELL>,
 }
 
 static STATE: SpinLock<State> = SpinLock::new(State {
@@ -46,11 +56,9 @@ static STATE: SpinLock<State> = SpinLock::new(State {
     input: [0; WAITING],
     waiting: 0,
     owner: None,
+    shell: None,
+    typed: ArrayVec::new_const(),
 });
-
-/// Held while input that waits is offered and taken off, so that no two CPUs offer the same. Taken before the
-/// lock of a guest's UART or ring, and before `STATE`.
-static DELIVERY: SpinLock<()> = SpinLock::new(());
 
 static INPUT_TO_GUEST: AtomicBool = AtomicBool::new(true);
 
@@ -95,8 +103,17 @@ pub(crate) fn start(switch_key: Option<&str>) {
         _ => Switch::default(),
     };
     INPUT_TO_GUEST.store(switch.to_guest_at_boot, Ordering::Relaxed);
-    match Console::new("viaduct", SHARE, switch) {
-        Ok(console) => STATE.lock().console = Some(console),
+    let made = Console::new("viaduct", SHARE, switch).and_then(|mut console| {
+        console.keep(Source::HYPERVISOR, SCROLLBACK)?;
+        let shell = console.add_shell(SHARE)?;
+        Ok((console, shell))
+    });
+    match made {
+        Ok((console, shell)) => {
+            let mut state = STATE.lock();
+            state.console = Some(console);
+            state.shell = Some(shell);
+        }
         Err(error) => log::error!("console: {error}"),
     }
     if let Some(Err(error)) = parsed {
@@ -135,7 +152,14 @@ pub(crate) fn reserve(guests: usize) {
 /// hypervisor's, which nobody sees either.
 pub(crate) fn add(name: &str) -> Option<Source> {
     match &mut STATE.lock().console {
-        Some(console) => console.add(name, SHARE).ok(),
+        Some(console) => {
+            let source = console.add(name, SHARE).ok()?;
+            if console.keep(source, SCROLLBACK).is_err() {
+                console.remove(source);
+                return None;
+            }
+            Some(source)
+        }
         None => Some(Source::HYPERVISOR),
     }
 }
@@ -213,6 +237,16 @@ pub(crate) fn serve_waiting() {
             }
         }
     }
+    operator::serve();
+}
+
+/// Somebody beside the domains' rings waits for room, or does no longer.
+pub(crate) fn count_waiting(more: bool) {
+    if more {
+        STALLED.fetch_add(1, Ordering::Relaxed);
+    } else {
+        STALLED.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// More is left in a domain's ring than one step takes: an interrupt of our own asks for another look.
@@ -265,115 +299,12 @@ pub(crate) fn interrupt() {
             state.drain();
         }
         for byte in bytes.iter().take(count) {
-            take(*byte);
+            input::take(*byte);
         }
         if count < BURST {
             break;
         }
     }
-}
-
-/// One byte of input: to the guest that has it, or a part of the key that switches.
-fn take(byte: u8) {
-    let to = {
-        let mut state = STATE.lock();
-        let Some(console) = &mut state.console else {
-            return;
-        };
-        let input = console.input(byte);
-        match input {
-            Input::None => {}
-            Input::Switched(source) => {
-                state.owner = Some(source);
-                state.waiting = 0;
-            }
-            Input::To(source, bytes) => {
-                state.owner = Some(source);
-                for byte in bytes.iter() {
-                    let at = state.waiting;
-                    if let Some(slot) = state.input.get_mut(at) {
-                        *slot = *byte;
-                        state.waiting += 1;
-                    }
-                }
-            }
-        }
-        state.drain();
-        state.owner
-    };
-    if let Some(domain) = to.and_then(of) {
-        deliver(domain);
-    }
-}
-
-fn of(source: Source) -> Option<&'static Domain> {
-    machine::domains()
-        .iter()
-        .find(|domain| domain.console == source)
-        .copied()
-}
-
-/// Offers the input that waits to the guest: by the way on which it last spoke, its UART or its ring. The
-/// rest stays for when there is room, or for `console_io`.
-fn deliver(domain: &'static Domain) {
-    if !domain.is_running() {
-        return;
-    }
-    let _turn = DELIVERY.lock();
-    let mut bytes = [0; INPUT];
-    let count = peek(domain, &mut bytes);
-    let Some(input) = bytes.get(..count).filter(|input| !input.is_empty()) else {
-        return;
-    };
-    let by_uart = domain.speaks_by_uart.load(Ordering::Relaxed);
-    let taken = match &domain.uart {
-        Some(uart) if by_uart || domain.xen.console_ring().is_none() => uart.receive(domain, input),
-        _ => domain.xen.console_input(&Machine, input),
-    };
-    discard(domain, taken);
-}
-
-/// There may be room for input again.
-pub(crate) fn room(domain: &'static Domain) {
-    if STATE.lock().waiting != 0 {
-        deliver(domain);
-    }
-}
-
-fn peek(domain: &Domain, into: &mut [u8; INPUT]) -> usize {
-    let state = STATE.lock();
-    if state.owner != Some(domain.console) {
-        return 0;
-    }
-    let count = state.waiting.min(INPUT);
-    if let (Some(target), Some(from)) = (into.get_mut(..count), state.input.get(..count)) {
-        target.copy_from_slice(from);
-    }
-    count
-}
-
-fn discard(domain: &Domain, count: usize) {
-    let mut state = STATE.lock();
-    if state.owner == Some(domain.console) {
-        let waiting = state.waiting;
-        let count = count.min(waiting);
-        if let Some(input) = state.input.get_mut(..waiting) {
-            input.copy_within(count.., 0);
-        }
-        state.waiting -= count;
-    }
-}
-
-/// Takes input for `console_io`.
-pub(crate) fn take_input(domain: &Domain, into: &mut [u8]) -> usize {
-    let _turn = DELIVERY.lock();
-    let mut bytes = [0; INPUT];
-    let count = peek(domain, &mut bytes).min(into.len());
-    if let (Some(target), Some(from)) = (into.get_mut(..count), bytes.get(..count)) {
-        target.copy_from_slice(from);
-    }
-    discard(domain, count);
-    count
 }
 
 impl State {
@@ -415,6 +346,50 @@ impl State {
         {
             cpu.look.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether what the shell writes finds much room.
+pub(crate) fn shell_has_room() -> bool {
+    let state = STATE.lock();
+    match (&state.console, state.shell) {
+        (Some(console), Some(shell)) => console.has_room(shell),
+        _ => true,
+    }
+}
+
+/// A line of what a source wrote, and the position of the next.
+pub(crate) fn log(source: Source, position: u64) -> Option<(LogLine, u64)> {
+    STATE.lock().console.as_ref()?.log(source, position)
+}
+
+/// Position behind the last line of it.
+pub(crate) fn log_end(source: Source) -> u64 {
+    let state = STATE.lock();
+    state
+        .console
+        .as_ref()
+        .map_or(0, |console| console.log_end(source))
+}
+
+/// The shell's place on the console.
+pub(crate) struct ShellOutput;
+
+impl Output for ShellOutput {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        let mut state = STATE.lock();
+        if let Some(console) = &mut state.console {
+            console.line(line);
+        }
+        state.drain();
+    }
+
+    fn edit(&mut self, line: &[u8]) {
+        let mut state = STATE.lock();
+        if let Some(console) = &mut state.console {
+            Output::edit(console, line);
+        }
+        state.drain();
     }
 }
 

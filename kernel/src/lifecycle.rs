@@ -85,7 +85,6 @@ pub(crate) fn start(domain: &'static Domain) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// It ends or begins just now.
-#[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn restart(domain: &'static Domain) -> Result<(), Refusal> {
     if domain.is_running() {
         begin_end(domain, Cause::Restarted);
@@ -98,7 +97,6 @@ pub(crate) fn restart(domain: &'static Domain) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// It does not run.
-#[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn pause(domain: &'static Domain) -> Result<(), Refusal> {
     let mut life = domain.life.lock();
     life.pause()?;
@@ -117,7 +115,6 @@ pub(crate) fn pause(domain: &'static Domain) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// It is not paused.
-#[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn resume(domain: &'static Domain) -> Result<(), Refusal> {
     let mut life = domain.life.lock();
     life.resume()?;
@@ -140,7 +137,6 @@ pub(crate) fn resume(domain: &'static Domain) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// It does not run, or has no xenstore.
-#[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn ask_to_shut_down(
     domain: &'static Domain,
     then: Then,
@@ -171,7 +167,6 @@ pub(crate) fn shutdown_is_late(domain: &'static Domain) {
 ///
 /// # Errors
 /// It does not live.
-#[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn destroy(domain: &'static Domain) -> Result<(), Refusal> {
     let mut life = domain.life.lock();
     let waits = matches!(life.state(), State::Delayed { .. });

@@ -25,6 +25,7 @@ mod load;
 mod machine;
 mod memory_map;
 mod migration;
+mod operator;
 mod power;
 mod registers;
 mod schedule;
@@ -128,6 +129,7 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
         warn!("console input: {error}");
     }
     console::start_interrupts(&board);
+    operator::start();
     if machine::domains().is_empty() {
         lifecycle::last_stop();
         if board.console.is_none() {

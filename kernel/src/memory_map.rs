@@ -67,6 +67,12 @@ pub(crate) fn own_usage() -> u64 {
     image.saturating_add(HEAP.usage().1 as u64)
 }
 
+/// Bytes of the heap, and of it in use.
+pub(crate) fn heap_usage() -> (u64, u64) {
+    let (total, used) = HEAP.usage();
+    (total as u64, used as u64)
+}
+
 /// Makes sure that the heap has room: before a domain is created, and when there was none for what a guest
 /// does within its bounds.
 pub(crate) fn grow_heap() -> Option<()> {

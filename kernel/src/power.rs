@@ -42,6 +42,26 @@ pub(crate) fn off() -> ! {
     }
 }
 
+/// Switches the board off; returns if there is no way to.
+pub(crate) fn try_off() {
+    if can() {
+        off();
+    }
+}
+
+/// Starts the board again; returns if there is no way to.
+pub(crate) fn try_reboot() {
+    if can() {
+        reboot();
+    }
+}
+
+fn can() -> bool {
+    POWER
+        .get()
+        .is_some_and(|power| !matches!(power, Power::None))
+}
+
 /// Starts the board again.
 pub(crate) fn reboot() -> ! {
     console::flush();

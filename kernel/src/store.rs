@@ -8,12 +8,15 @@
 use alloc::boxed::Box;
 
 use ::memory::{PAGE_SIZE, Pages, SharedMemory};
-use abi::xenstore::{MKDIR, PAYLOAD_MAX, RING_EVENT_CHANNEL, SET_PERMS, WRITE};
+use abi::xenstore::{
+    DIRECTORY, MKDIR, PAYLOAD_MAX, READ, RING_EVENT_CHANNEL, RM, SET_PERMS, WRITE,
+};
 use abi::{DomainId, Port};
 use arch::cache;
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
+use shell::{Refused, StoreRequest};
 use sync::{Once, SpinLock};
 use xen::Host;
 use xenstore::{AddError, Page, Quota, Step, Store};
@@ -99,6 +102,66 @@ fn ask(kind: u32, payload: &[u8]) -> bool {
         serve_own();
     }
     asked
+}
+
+/// Steps under one lock that a request of the operator's may take; and those that what is under way may take before.
+const STEPS: u32 = 64;
+
+/// Asks for the operator's shell: the reply, as much of it as fits, and its length.
+pub(crate) fn query(request: StoreRequest<'_>, reply: &mut [u8]) -> Result<usize, Refused> {
+    let store = STORE
+        .get()
+        .ok_or_else(|| Refused::because(&"there is no store"))?;
+    let (kind, path, value) = match request {
+        StoreRequest::Directory(path) => (DIRECTORY, path, ""),
+        StoreRequest::Read(path) => (READ, path, ""),
+        StoreRequest::Write(path, value) => (WRITE, path, value),
+        StoreRequest::Remove(path) => (RM, path, ""),
+    };
+    let mut payload = ArrayVec::<u8, 700>::new();
+    for piece in [path.as_bytes(), b"\0", value.as_bytes()] {
+        let fits = payload.try_extend_from_slice(piece);
+        fits.map_err(|_| Refused::because(&"that is too long"))?;
+    }
+    for _ in 0..STEPS {
+        if !serve_own() {
+            break;
+        }
+    }
+    // The lock is held from the question to the answer, so that it is this one's. Who is told, is told afterwards.
+    let (answered, step) = {
+        let mut store = store.lock();
+        if !store.ask(kind, &payload) {
+            return Err(Refused::by_store(b"EBUSY"));
+        }
+        let mut step = store.step(DomainId(0));
+        for _ in 0..STEPS {
+            if store.answer() != Err(b"EBUSY") || step.notify().next().is_some() || !step.more {
+                break;
+            }
+            step = store.step(DomainId(0));
+        }
+        let answered = match store.answer() {
+            Ok(bytes) => {
+                let count = bytes.len().min(reply.len());
+                if let (Some(into), Some(from)) = (reply.get_mut(..count), bytes.get(..count)) {
+                    into.copy_from_slice(from);
+                }
+                Ok(count)
+            }
+            Err(name) => Err(Refused::by_store(name)),
+        };
+        (answered, step)
+    };
+    if after(&Machine, step) {
+        while serve_own() {}
+    }
+    answered
+}
+
+/// Blocks of the store that a guest uses, of all that it may.
+pub(crate) fn usage(domain: DomainId) -> Option<(u16, u16)> {
+    STORE.get()?.lock().usage(domain)
 }
 
 /// Writes a node below a guest's home, and tells who watches it.

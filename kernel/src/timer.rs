@@ -10,7 +10,7 @@ use vgic::IntId;
 
 use crate::cpus::Cpu;
 use crate::machine::{Domain, Vcpu};
-use crate::{hypercalls, interrupts, lifecycle, schedule};
+use crate::{hypercalls, interrupts, lifecycle, operator, schedule};
 
 /// `CNTx_CTL`: enabled, not masked.
 const ENABLE_AND_MASK: u64 = 0b11;
@@ -22,7 +22,11 @@ const NEVER: u64 = u64::MAX;
 /// Sets EL2's timer of this CPU for the end of the slice, or for the first vCPU that wants to wake.
 pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
     let first = cpu.timers.lock().queue.earliest();
-    let slice_end = interrupts::reminder().into_iter().chain(slice_end).min();
+    let slice_end = interrupts::reminder()
+        .into_iter()
+        .chain(slice_end)
+        .chain(operator::alarm())
+        .min();
     match (first, slice_end) {
         (None, None) => platform::timer::disarm(),
         (first, slice_end) => {

@@ -257,6 +257,34 @@ impl Console {
         printed
     }
 
+    /// Types a command at the hypervisor's prompt, which must have the input, waits for the next prompt, and returns the
+    /// lines between: not those of guests, which come at any time.
+    #[track_caller]
+    pub fn operate(&mut self, command: &str, within: Duration) -> Vec<String> {
+        self.send(&format!("{command}\r"));
+        self.operated(command, within)
+    }
+
+    /// The same when the keys have been typed that make this command.
+    #[track_caller]
+    pub fn operated(&mut self, command: &str, within: Duration) -> Vec<String> {
+        let echo = format!("{}{command}", lines::PROMPT);
+        self.wait_for(&format!("{echo:?}"), within, true, |line| line == echo);
+        let from = self.cursor;
+        self.wait_for("the next prompt", within, false, |line| {
+            line.starts_with(lines::PROMPT)
+        });
+        // Where the prompt is the next command will be.
+        self.cursor -= 1;
+        let received = self.shared.lock();
+        let between = received.transcript.since(from);
+        between
+            .take_while(|(at, _)| *at < self.cursor)
+            .map(|(_, line)| line)
+            .filter(|line| !lines::is_under_a_name(line))
+            .collect()
+    }
+
     /// Waits for QEMU to end by itself, and returns its exit code.
     #[track_caller]
     pub fn expect_exit(&mut self, within: Duration) -> i32 {

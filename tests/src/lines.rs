@@ -28,6 +28,18 @@ pub const EXIT_ON_FAILURE: &str = "on-panic=exit";
 /// The exit code then.
 pub const FAILURE_CODE: i32 = 101;
 
+/// The prompt of the hypervisor's shell.
+pub const PROMPT: &str = "viaduct> ";
+/// The input has gone to the shell.
+pub const INPUT_TO_SHELL: &str = "*** input goes to the shell ";
+
+/// Whether a line stands under a name: a guest's, or the hypervisor's.
+#[must_use]
+pub fn is_under_a_name(line: &str) -> bool {
+    line.split_once("| ")
+        .is_some_and(|(name, _)| !name.is_empty() && !name.contains(' '))
+}
+
 /// The prefix of a guest's lines.
 #[must_use]
 pub fn of(guest: &str) -> String {

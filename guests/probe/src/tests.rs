@@ -137,6 +137,7 @@ pub(crate) const ALL: &[Test] = &[
 /// `all`.
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
+    Test::new("echo", BARE, input::echo),
     Test::new("grant-give", XEN, sharing::give),
     Test::new("grant-use", XEN, sharing::use_grants),
     Test::new("keep", XEN, lives::keep),

@@ -1,5 +1,5 @@
-//! The multiplexer: composes what the screen is to show, in the order in which it was written, and
-//! knows what will be on the screen's last line when all of it is out.
+//! The multiplexer: who writes, who has the input, and what goes to the UART next. What the screen is to show is
+//! composed in `screen`.
 
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -10,42 +10,13 @@ use arrayvec::{ArrayString, ArrayVec};
 use crate::Error;
 use crate::conswitch::{Pressed, Presses, Switch};
 use crate::queue::{HEADER, Queue};
-use crate::source::{Account, Assembled, MAX_NAME, Skip, Source, SourceId};
+use crate::screen::{NEW_LINE, Part, Screen};
+use crate::scrollback::{LogLine, Scrollback};
+use crate::source::{Account, MAX_NAME, Skip, Source, SourceId};
 
 /// The least share of the queue: more than twice what one line can take, with the unfinished line of
 /// another drawn again after it.
 const MIN_SHARE: usize = 4096;
-
-/// Columns that every terminal has. An unfinished line that may be longer cannot be taken off the
-/// screen, since it may stand on two rows.
-const COLUMNS: usize = 80;
-
-const NEW_LINE: &[u8] = b"\r\n";
-/// Back to the start of the line, and erase it (ECMA-48 8.3.41, EL).
-const ERASE: &[u8] = b"\r\x1b[K";
-/// Colours and the like back to normal (8.3.117, SGR).
-const PLAIN: &[u8] = b"\x1b[0m";
-
-/// What will be on the last line of the screen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Screen {
-    /// Nothing.
-    Clean,
-    /// The unfinished line of the source that has the input.
-    Open,
-    /// The same, perhaps on more than one row.
-    Long,
-    /// The beginning of a line whose end was lost.
-    Torn,
-}
-
-/// A part of what is put into the queue.
-#[derive(Clone, Copy)]
-enum Part<'a> {
-    Bytes(&'a [u8]),
-    Prefix(SourceId),
-    Line(SourceId),
-}
 
 /// Bytes from the keyboard for a source: what was pressed, after presses of the switch key that turned
 /// out not to switch.
@@ -73,11 +44,13 @@ pub enum Input {
 
 /// The console.
 pub struct Console {
-    queue: Queue,
-    sources: Vec<Source>,
-    accounts: Vec<Account>,
-    focus: SourceId,
-    screen: Screen,
+    pub(crate) queue: Queue,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) focus: SourceId,
+    pub(crate) screen: Screen,
+    /// Who has the input when nobody else has: the shell, or the hypervisor if there is none.
+    home: SourceId,
     switch: Switch,
     presses: Presses,
 }
@@ -96,6 +69,7 @@ impl Console {
             accounts: Vec::new(),
             focus: SourceId::HYPERVISOR,
             screen: Screen::Clean,
+            home: SourceId::HYPERVISOR,
             switch,
             presses: Presses::default(),
         };
@@ -133,6 +107,53 @@ impl Console {
         Ok(SourceId(index))
     }
 
+    /// Adds the shell: a source whose lines stand under no name, which no guest's do. From now on it has the input
+    /// where the hypervisor had it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; the console is as before.
+    pub fn add_shell(&mut self, share: usize) -> Result<SourceId, Error> {
+        let shell = self.add("", share)?;
+        if self.focus == self.home {
+            self.focus = shell;
+        }
+        self.home = shell;
+        Ok(shell)
+    }
+
+    /// The shell, or the hypervisor if there is none.
+    #[must_use]
+    pub fn home(&self) -> SourceId {
+        self.home
+    }
+
+    /// Reserves memory for what a source writes from now on to be read back by [`log`](Self::log): its last lines, so
+    /// many bytes of them. What was kept before is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoMemory`].
+    pub fn keep(&mut self, id: SourceId, bytes: usize) -> Result<(), Error> {
+        if let Some(source) = self.sources.get_mut(id.index()) {
+            source.kept = Scrollback::new(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The line of a source's log at a position (0: the oldest), and the position of the next line; `None` behind the
+    /// last. A line that is gone is passed over. Also of a source that was removed, until its place is another's.
+    #[must_use]
+    pub fn log(&self, id: SourceId, position: u64) -> Option<(LogLine, u64)> {
+        self.source(id)?.kept.read(position)
+    }
+
+    /// Position behind the last line of a source's log.
+    #[must_use]
+    pub fn log_end(&self, id: SourceId) -> u64 {
+        self.source(id).map_or(0, |source| source.kept.end())
+    }
+
     /// Takes the memory for what so many sources with such a share write at once: taken one by one, ever
     /// larger pieces would leave ever larger holes.
     ///
@@ -148,12 +169,12 @@ impl Console {
     /// Removes a source other than the hypervisor. What it has written is still shown, an unfinished
     /// line too. If it had the input, the hypervisor gets it.
     pub fn remove(&mut self, id: SourceId) {
-        if id == SourceId::HYPERVISOR || !self.is_live(id) {
+        if id == SourceId::HYPERVISOR || id == self.home || !self.is_live(id) {
             return;
         }
         self.finish_line(id);
         if self.focus == id {
-            self.give_input(SourceId::HYPERVISOR);
+            self.give_input(self.home);
         }
         if let Some(source) = self.sources.get_mut(id.index()) {
             source.removed = true;
@@ -184,10 +205,11 @@ impl Console {
             return;
         }
         for &byte in bytes {
-            let skip = self
-                .sources
-                .get_mut(id.index())
-                .map_or(Skip::No, |source| source.skip(byte));
+            let Some(source) = self.sources.get_mut(id.index()) else {
+                return;
+            };
+            source.kept.record(byte);
+            let skip = source.skip(byte);
             match skip {
                 Skip::No if id == self.focus => self.show(byte),
                 Skip::No => self.assemble(id, byte),
@@ -273,6 +295,7 @@ impl Console {
         let name = self.source(id).map_or(&b""[..], Source::name);
         let name = match str::from_utf8(name) {
             Ok(name) if !name.is_empty() => name,
+            _ if id != SourceId::HYPERVISOR && id == self.home => "the shell",
             _ => "the hypervisor",
         };
         // It fits, by the sizes.
@@ -303,206 +326,27 @@ impl Console {
         }
     }
 
-    /// The next source in turn that is there; the hypervisor is one of them.
+    /// The next source in turn that is there; the shell is one of them, or the hypervisor if there is none.
     fn next_stop(&self) -> SourceId {
         let count = self.sources.len();
         let after = (1..=count).map(|step| (self.focus.index() + step) % count.max(1));
         after
             .map(|index| SourceId(index as u16))
-            .find(|&id| self.is_live(id))
-            .unwrap_or(SourceId::HYPERVISOR)
+            .find(|&id| self.is_live(id) && (id != SourceId::HYPERVISOR || id == self.home))
+            .unwrap_or(self.home)
     }
 
-    fn source(&self, id: SourceId) -> Option<&Source> {
+    pub(crate) fn source(&self, id: SourceId) -> Option<&Source> {
         self.sources.get(id.index())
     }
 
-    fn is_live(&self, id: SourceId) -> bool {
+    pub(crate) fn is_live(&self, id: SourceId) -> bool {
         self.source(id).is_some_and(|source| !source.removed)
     }
 
     /// Whether a source has an unfinished line.
-    fn is_begun(&self, id: SourceId) -> bool {
+    pub(crate) fn is_begun(&self, id: SourceId) -> bool {
         self.source(id)
             .is_some_and(|source| !source.line.is_empty())
-    }
-
-    /// A byte of the source that has the input: shown at once.
-    fn show(&mut self, byte: u8) {
-        let id = self.focus;
-        let Some(source) = self.sources.get_mut(id.index()) else {
-            return;
-        };
-        if byte == b'\r' {
-            source.returned = true;
-            return;
-        }
-        let none = Part::Bytes(b"");
-        let prefix = Part::Prefix(id);
-        // Back at the start of the line: what follows overwrites, behind the name.
-        let again = core::mem::take(&mut source.returned)
-            && byte != b'\n'
-            && (self.screen == Screen::Long || !source.line.is_empty());
-        let (tear, name, line) = match self.screen {
-            Screen::Clean => (none, prefix, Part::Line(id)),
-            Screen::Torn => (Part::Bytes(NEW_LINE), prefix, none),
-            Screen::Open | Screen::Long => (none, none, none),
-        };
-        let (back, name_again) = if again {
-            (Part::Bytes(b"\r"), prefix)
-        } else {
-            (none, none)
-        };
-        let written = [byte];
-        let last = Part::Bytes(if byte == b'\n' { NEW_LINE } else { &written });
-        let shown = self.put(id, &[tear, name, line, back, name_again, last]);
-
-        let Some(source) = self.sources.get_mut(id.index()) else {
-            return;
-        };
-        match (shown, byte) {
-            (true, b'\n') => {
-                source.line.clear();
-                self.screen = Screen::Clean;
-            }
-            (true, _) => {
-                if !source.note_shown(byte, again) {
-                    self.screen = Screen::Long;
-                }
-                if self.screen != Screen::Long {
-                    self.screen = self.drawn();
-                }
-            }
-            (false, b'\n') if self.screen == Screen::Clean => source.lose_line(),
-            // All of the line is there but its end, which the next one will make up for.
-            (false, b'\n') => {
-                source.line.clear();
-                self.screen = Screen::Torn;
-            }
-            (false, _) => source.start_skipping(),
-        }
-    }
-
-    /// A byte of a source that does not have the input: shown when its line is complete.
-    fn assemble(&mut self, id: SourceId, byte: u8) {
-        let Some(source) = self.sources.get_mut(id.index()) else {
-            return;
-        };
-        let next = match source.assemble(byte) {
-            Assembled::Going => return,
-            Assembled::Complete => None,
-            Assembled::Full(byte) => Some(byte),
-        };
-        let shown = self.put_line(id, Part::Line(id));
-        if let Some(source) = self.sources.get_mut(id.index()) {
-            if !shown {
-                source.lost = source.lost.saturating_add(1);
-            }
-            source.line.clear();
-            source.line.extend(next);
-        }
-    }
-
-    /// Says how many lines of a source were lost, as soon as there is room.
-    fn tell_of_loss(&mut self, id: SourceId) {
-        let lost = match self.source(id) {
-            Some(source) if !source.is_skipping() => source.lost,
-            _ => 0,
-        };
-        if lost == 0 || !self.has_room(id) {
-            return;
-        }
-        let mut text: ArrayString<40> = ArrayString::new();
-        // It fits, by the sizes.
-        let _ = write!(
-            text,
-            "[{lost} line{} lost]",
-            if lost == 1 { "" } else { "s" }
-        );
-        if self.put_line(id, Part::Bytes(text.as_bytes()))
-            && let Some(source) = self.sources.get_mut(id.index())
-        {
-            source.lost = 0;
-        }
-    }
-
-    /// What makes the last line of the screen empty.
-    fn closing(&self) -> &'static [u8] {
-        match self.screen {
-            Screen::Clean => b"",
-            Screen::Open => ERASE,
-            Screen::Long | Screen::Torn => NEW_LINE,
-        }
-    }
-
-    /// What undoes the colours of the unfinished line on the screen.
-    fn plain(&self) -> &'static [u8] {
-        match self.source(self.focus) {
-            Some(source) if self.screen != Screen::Clean && source.line.contains(&0x1b) => PLAIN,
-            _ => b"",
-        }
-    }
-
-    /// The screen when the unfinished line of the source that has the input has been drawn.
-    fn drawn(&self) -> Screen {
-        let columns = self
-            .source(self.focus)
-            .map_or(0, |source| source.prefix().len() + source.line.len());
-        if columns < COLUMNS {
-            Screen::Open
-        } else {
-            Screen::Long
-        }
-    }
-
-    /// Puts a whole line of a source into the queue, and the unfinished line of the source that has the
-    /// input below it again; all or nothing.
-    fn put_line(&mut self, id: SourceId, text: Part<'_>) -> bool {
-        let focus = self.focus;
-        let mut parts: ArrayVec<Part<'_>, 7> = ArrayVec::new();
-        parts.extend([
-            Part::Bytes(self.closing()),
-            Part::Bytes(self.plain()),
-            Part::Prefix(id),
-            text,
-            Part::Bytes(NEW_LINE),
-        ]);
-        let redraw = self.is_begun(focus);
-        if redraw {
-            parts.extend([Part::Prefix(focus), Part::Line(focus)]);
-        }
-        let shown = self.put(id, &parts);
-        if shown {
-            self.screen = if redraw { self.drawn() } else { Screen::Clean };
-        }
-        shown
-    }
-
-    /// Puts the parts into the queue if the share of `id` has room for all of them.
-    fn put(&mut self, id: SourceId, parts: &[Part<'_>]) -> bool {
-        let Self {
-            queue,
-            sources,
-            accounts,
-            ..
-        } = self;
-        let Some(account) = accounts.get_mut(id.index()) else {
-            return false;
-        };
-        let mut slices: ArrayVec<&[u8], 7> = ArrayVec::new();
-        for part in parts.iter().take(7) {
-            slices.push(match *part {
-                Part::Bytes(bytes) => bytes,
-                Part::Prefix(of) => sources.get(of.index()).map_or(&[], Source::prefix),
-                Part::Line(of) => sources.get(of.index()).map_or(&[], |source| &source.line),
-            });
-        }
-        let length = slices.iter().map(|slice| slice.len()).sum();
-        if !account.admits(queue.cost(id.0, length)) {
-            return false;
-        }
-        let cost = queue.push(id.0, &slices);
-        account.used += cost;
-        cost != 0
     }
 }

@@ -14,6 +14,10 @@
 //!   of the UART; who writes faster than the UART takes loses whole lines of its own, and a line says
 //!   how many.
 //! * The switch key pressed three times (Xen's `conswitch`) gives the input to the next source.
+//! * What each source wrote last is kept, and can be read back ([`Console::log`]).
+//!
+//! One of the sources is the [`Shell`]: the operator's command line. It sees the machine through [`System`], which it
+//! owns and the image implements, and works in steps of a line.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -28,17 +32,35 @@
 
 extern crate alloc;
 
+mod command;
+mod complete;
 mod console;
 mod conswitch;
+mod editor;
 mod filter;
+mod format;
+mod jobs;
 mod queue;
+mod screen;
+mod scrollback;
+mod shell;
+#[cfg(test)]
+mod shell_tests;
 mod source;
+mod system;
 #[cfg(test)]
 mod tests;
 
 pub use console::{Console, Input, Keys};
 pub use conswitch::{BadSwitch, Switch};
+pub use scrollback::LogLine;
+pub use shell::{Next, Shell};
 pub use source::{MAX_LINE, MAX_NAME, SourceId};
+
+pub use system::{
+    Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, Label, LogOf,
+    MAX_REPLY, Memory, Output, Port, Power, Refused, StoreRequest, System, Vcpu, VcpuState, cut,
+};
 
 use core::fmt;
 

@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 
 use crate::Error;
 use crate::filter::{Filter, Kept};
+use crate::scrollback::Scrollback;
 
 /// Bytes of a line, without name and end. A longer one is cut and goes on as another line.
 pub const MAX_LINE: usize = 512;
@@ -41,6 +42,8 @@ pub(crate) struct Source {
     skipped: usize,
     /// Lines lost that no line has told of yet.
     pub(crate) lost: u32,
+    /// What it wrote last, to be read back.
+    pub(crate) kept: Scrollback,
     /// It has been removed: nothing more comes from it.
     pub(crate) removed: bool,
 }
@@ -121,6 +124,7 @@ impl Source {
             returned: false,
             skipped: 0,
             lost: 0,
+            kept: Scrollback::default(),
             removed: false,
         })
     }

@@ -83,6 +83,15 @@ impl XenState {
             .is_some_and(|word| word.load(SeqCst) & 1_u64.wrapping_shl(port) != 0)
     }
 
+    /// Whether a port is masked; `None` by the FIFO ABI.
+    pub(crate) fn is_masked(&self, port: u32) -> Option<bool> {
+        if self.events.uses_fifo.load(Relaxed) {
+            return None;
+        }
+        let word = self.word(SHARED_INFO_EVTCHN_MASK, port)?;
+        Some(word.load(SeqCst) & 1_u64.wrapping_shl(port) != 0)
+    }
+
     pub(crate) fn clear_pending(&self, port: u32) {
         if self.events.uses_fifo.load(Relaxed) {
             return self.events.fifo.lock().clear_pending(port);

@@ -20,6 +20,7 @@ mod table;
 
 pub(crate) use calls::call;
 pub use calls::send_event;
+pub(crate) use channel::Binding;
 pub use channel::Service;
 pub use fifo::PAGES as FIFO_PAGES;
 pub use fixed::StaticChannel;

@@ -298,6 +298,20 @@ impl Active {
         self.closed = false;
     }
 
+    /// Entries that the table has.
+    pub(crate) fn entries(&self) -> u32 {
+        self.frames.len().saturating_mul(op::ENTRIES_PER_FRAME) as u32
+    }
+
+    /// How an entry is in use, if it is: frame, user, readers, writers.
+    pub(crate) fn in_use(&self, reference: u32) -> Option<(u64, DomainId, u32, u32)> {
+        let frame = self.frames.get(reference as usize >> 9)?;
+        let index = reference as usize & op::ENTRIES_PER_FRAME.wrapping_sub(1);
+        let uses = frame.uses.get(index).filter(|uses| uses.is_used())?;
+        let (readers, writers) = (u32::from(uses.readers), u32::from(uses.writers));
+        Some((u64::from(uses.frame), uses.user, readers, writers))
+    }
+
     /// Uses of all entries, for tests.
     #[cfg(test)]
     pub(crate) fn uses(&self) -> u32 {

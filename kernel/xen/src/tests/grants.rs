@@ -444,3 +444,29 @@ fn an_entry_that_changes_all_the_time() {
     assert_eq!(flags(&one, 8) & !4, 1);
     assert_eq!(one.state.grants.active.lock().uses(), 0);
 }
+
+/// What an operator sees of it.
+#[test]
+fn grants_in_use_are_met_once_by_who_looks() {
+    let machine = Machine::new(2, 1);
+    let (granter, user) = (machine.guest(1), machine.guest(2));
+    let look = || {
+        let (mut place, mut found) = (0, Vec::new());
+        while let Some((grant, next)) = granter.state.inspect_grant(place) {
+            assert!(next > place);
+            place = next;
+            found.extend(grant);
+        }
+        found
+    };
+    grant(&granter, 300, 1, 2, RAM_GFN);
+    assert_eq!(look(), []);
+    let mapped = map(&user, 1, 300, READ_ONLY, PLACE).unwrap();
+    let [found] = look()[..] else {
+        panic!("{:?}", look());
+    };
+    assert_eq!((found.reference, found.user), (300, DomainId(2)));
+    assert_eq!((found.readers, found.writers), (1, 0));
+    assert_eq!(unmap(&user, mapped.handle, PLACE), 0);
+    assert_eq!(look(), []);
+}

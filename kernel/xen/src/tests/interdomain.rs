@@ -222,3 +222,29 @@ impl Host for Silent<'_> {
         true
     }
 }
+
+/// What an operator sees of it, however the ports lie.
+#[test]
+fn ports_are_met_once_by_who_looks() {
+    use crate::PortBinding;
+    let machine = Machine::new(2, 1);
+    let offered = open(&machine, 1, DomainId(2)).unwrap();
+    let bound = bind(&machine, 2, DomainId(1), offered).unwrap();
+    let _waiting = open(&machine, 1, DomainId(2)).unwrap();
+    send(&machine, 2, bound);
+    let (mut place, mut found) = (0, Vec::new());
+    while let Some((port, next)) = machine.guest(1).state.inspect_port(place) {
+        assert!(next > place);
+        place = next;
+        found.extend(port);
+    }
+    let mine: Vec<_> = found
+        .iter()
+        .filter(|port| !matches!(port.binding, PortBinding::Service(_)))
+        .map(|port| (port.port, port.binding, port.pending))
+        .collect();
+    assert_eq!(mine.len(), 2);
+    let peer = PortBinding::Interdomain(DomainId(2), bound.0);
+    assert_eq!(mine[0], (offered.0, peer, true));
+    assert_eq!(mine[1].1, PortBinding::Unbound(DomainId(2)));
+}

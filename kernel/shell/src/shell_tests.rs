@@ -1,0 +1,555 @@
+//! Sessions with the shell, on a machine of this file's own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use arrayvec::ArrayString;
+use proptest::prelude::*;
+
+use crate::{
+    Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
+    Memory, Next, Output, Port, Power, Refused, Shell, StoreRequest, System, Vcpu, VcpuState,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A machine of three guests, and what was done to it.
+#[derive(Default)]
+struct Small {
+    now: u64,
+    store: BTreeMap<String, String>,
+    done: Vec<String>,
+}
+
+const NAMES: [&str; 3] = ["linux", "hello-1", "hello-2"];
+
+fn walk<T: Copy>(items: &[(u32, T)], place: u32) -> Option<(Option<T>, u32)> {
+    // Two places a look, so that some looks find nothing.
+    let end = items.last().map_or(0, |(number, _)| number + 1);
+    if place >= end {
+        return None;
+    }
+    let found = items
+        .iter()
+        .find(|(number, _)| (place..place + 2).contains(number));
+    Some(found.map_or((None, place + 2), |(number, item)| {
+        (Some(*item), number + 1)
+    }))
+}
+
+impl System for Small {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn cpus(&self) -> usize {
+        2
+    }
+
+    fn cpu(&self, index: usize) -> Option<(usize, u64)> {
+        (index < 2).then_some((index, self.now / 2))
+    }
+
+    fn guests(&self) -> usize {
+        NAMES.len()
+    }
+
+    fn name(&self, guest: GuestIndex) -> Option<(u16, &str)> {
+        NAMES.get(guest).map(|name| (guest as u16 + 1, *name))
+    }
+
+    fn guest(&self, guest: GuestIndex) -> Option<Guest<'_>> {
+        let (id, name) = self.name(guest)?;
+        let over = guest == 2;
+        Some(Guest {
+            id,
+            name,
+            state: if over {
+                GuestState::Stopped
+            } else {
+                GuestState::Running
+            },
+            vcpus: 2,
+            memory: if over { 0 } else { 16 << 20 },
+            age: if over { 0 } else { self.now },
+            ran: self.now / 4,
+            restarts: 1,
+            last_stop: over.then(|| ArrayString::from("crash").unwrap()),
+        })
+    }
+
+    fn details(&self, guest: GuestIndex) -> Option<Details> {
+        (guest < NAMES.len()).then_some(Details {
+            gic: 3,
+            uart: false,
+            console_ring: true,
+            store: Some((40, 512)),
+            pages: (4096, 4096),
+        })
+    }
+
+    fn vcpu(&self, guest: GuestIndex, vcpu: u32) -> Option<Vcpu> {
+        (guest < NAMES.len() && vcpu < 2).then_some(Vcpu {
+            state: VcpuState::Blocked,
+            cpu: 1,
+            affinity: 0b10,
+            ran: 3 * SECOND / 2,
+            waited: SECOND / 10,
+            exits: 1234,
+            interrupts: 99,
+            moves: 3,
+        })
+    }
+
+    fn interrupt(&self, _: GuestIndex, place: u32) -> Option<(Option<Interrupt>, u32)> {
+        let interrupt = |intid, pending| Interrupt {
+            intid,
+            vcpu: Some(0),
+            priority: 0xa0,
+            edge: intid < 16,
+            enabled: true,
+            pending,
+            active: false,
+            listed: false,
+        };
+        walk(&[(0, interrupt(0, false)), (5, interrupt(27, true))], place)
+    }
+
+    fn port(&self, _: GuestIndex, place: u32) -> Option<(Option<Port>, u32)> {
+        let port = |port, bound| Port {
+            port,
+            bound,
+            vcpu: 0,
+            pending: Some(port == 1),
+            masked: None,
+        };
+        let ports = [
+            (1, port(1, Bound::Console)),
+            (2, port(2, Bound::Interdomain(2, 7))),
+            (9, port(9, Bound::Virq(0))),
+        ];
+        walk(&ports, place)
+    }
+
+    fn grant(&self, _: GuestIndex, place: u32) -> Option<(Option<Grant>, u32)> {
+        let grant = Grant {
+            reference: 8,
+            frame: 0x4_0123,
+            user: 2,
+            readers: 0,
+            writers: 1,
+        };
+        walk(&[(8, grant)], place)
+    }
+
+    fn memory(&self) -> Memory {
+        Memory {
+            pool: 1 << 30,
+            free: 998 << 20,
+            image: 600 << 10,
+            heap_used: 300 << 10,
+            heap: 2 << 20,
+        }
+    }
+
+    fn store(&mut self, request: StoreRequest<'_>, reply: &mut [u8]) -> Result<usize, Refused> {
+        let text = match request {
+            StoreRequest::Directory(path) => {
+                let below = format!("{}/", path.trim_end_matches('/'));
+                let names = self.store.keys().filter_map(|key| key.strip_prefix(&below));
+                names
+                    .filter(|name| !name.contains('/'))
+                    .fold(String::new(), |all, name| all + name + "\0")
+            }
+            StoreRequest::Read(path) => {
+                let value = self.store.get(path);
+                value.cloned().ok_or(Refused::by_store(b"ENOENT"))?
+            }
+            StoreRequest::Write(path, value) => {
+                self.store.insert(path.to_owned(), value.to_owned());
+                String::new()
+            }
+            StoreRequest::Remove(path) => {
+                self.store.retain(|key, _| !key.starts_with(path));
+                String::new()
+            }
+        };
+        let count = text.len().min(reply.len());
+        reply[..count].copy_from_slice(&text.as_bytes()[..count]);
+        Ok(count)
+    }
+
+    fn log(&self, of: LogOf, position: u64) -> Option<(LogLine, u64)> {
+        let text = format!("{of:?} line {position}");
+        let line = text.bytes().collect();
+        (position < 3).then_some((line, position + 1))
+    }
+
+    fn log_end(&self, _: LogOf) -> u64 {
+        3
+    }
+
+    fn act(&mut self, guest: GuestIndex, action: Action) -> Result<(), Refused> {
+        self.done.push(format!("{action:?} of {guest}"));
+        if guest == 2 {
+            return Err(Refused::because(&"it is stopped"));
+        }
+        Ok(())
+    }
+
+    fn give_input(&mut self, guest: GuestIndex) -> Result<(), Refused> {
+        if guest == 2 {
+            return Err(Refused::because(&"it does not run"));
+        }
+        self.done.push(format!("input to {guest}"));
+        Ok(())
+    }
+
+    fn power(&mut self, power: Power) {
+        self.done.push(format!("{power:?}"));
+    }
+}
+
+/// What is on the screen.
+#[derive(Default)]
+struct Screen {
+    lines: Vec<String>,
+    last: String,
+    most_at_once: usize,
+    since: usize,
+}
+
+impl Output for Screen {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        let mut text = String::new();
+        write!(text, "{line}").unwrap();
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        self.lines.push(text);
+        self.last.clear();
+        self.since += 1;
+        self.most_at_once = self.most_at_once.max(self.since);
+    }
+
+    fn edit(&mut self, line: &[u8]) {
+        self.last = String::from_utf8(line.to_vec()).unwrap();
+    }
+}
+
+struct Session {
+    shell: Shell,
+    system: Small,
+    screen: Screen,
+}
+
+impl Session {
+    fn new() -> Self {
+        let mut session = Self {
+            shell: Shell::new(2 + NAMES.len()).unwrap(),
+            system: Small {
+                now: 10 * SECOND,
+                ..Small::default()
+            },
+            screen: Screen::default(),
+        };
+        session.run();
+        session
+    }
+
+    /// Until a key is wanted; time passes while the shell waits.
+    fn run(&mut self) {
+        for _ in 0..100_000 {
+            self.screen.since = 0;
+            match self.shell.step(&mut self.system, &mut self.screen) {
+                Next::Idle => return,
+                Next::Now => {}
+                Next::At(time) => self.system.now = time,
+            }
+        }
+        panic!("it never rests");
+    }
+
+    /// Types, and what is written because of it.
+    fn types(&mut self, keys: &str) -> Vec<String> {
+        let before = self.screen.lines.len();
+        for key in keys.bytes() {
+            self.shell.key(key);
+            self.run();
+        }
+        self.screen.lines[before..].to_vec()
+    }
+
+    fn command(&mut self, line: &str) -> Vec<String> {
+        let mut lines = self.types(&format!("{line}\r"));
+        assert_eq!(lines.remove(0), format!("viaduct> {line}"));
+        lines
+    }
+}
+
+#[test]
+fn the_prompt_is_there_before_and_after() {
+    let mut session = Session::new();
+    assert_eq!(session.screen.last, "viaduct> ");
+    session.types("li");
+    assert_eq!(session.screen.last, "viaduct> li");
+    assert_eq!(session.types("\x7f\x7f\x7f\r"), ["viaduct> "]);
+    session.types("junk\x03");
+    assert_eq!(session.screen.lines.last().unwrap(), "viaduct> junk^C");
+    assert_eq!(session.screen.last, "viaduct> ");
+}
+
+#[test]
+fn tables() {
+    let mut session = Session::new();
+    assert_eq!(
+        session.command("list"),
+        [
+            " ID NAME                 STATE       VCPUS  CPU %    MEMORY RESTARTS LAST STOP",
+            "  1 linux                running         2   25.0    16 MiB        1 -",
+            "  2 hello-1              running         2   25.0    16 MiB        1 -",
+            "  3 hello-2              stopped         2      -     0 KiB        1 crash",
+        ]
+    );
+    assert_eq!(
+        session.command("vcpus hello-1"),
+        [
+            "NAME         VCPU STATE   CPU AFFINITY      RAN   WAITED    EXITS  INTRS MOVES",
+            "hello-1         0 blocked   1 1           1.5 s    0.1 s     1234     99     3",
+            "hello-1         1 blocked   1 1           1.5 s    0.1 s     1234     99     3",
+        ]
+    );
+    assert_eq!(session.command("vcpus").len(), 7);
+    assert_eq!(
+        session.command("irqs 1")[1..],
+        ["   27    0 level      160 enabled, pending"]
+    );
+    assert_eq!(
+        session.command("events linux")[1..],
+        [
+            "    1    0 yes     ?      console",
+            "    2    0 no      ?      domain 2, port 7",
+            "    9    0 no      ?      VIRQ 0",
+        ]
+    );
+    assert_eq!(
+        session.command("grants linux")[1..],
+        ["    8    0x40123    2       0       1"]
+    );
+    assert_eq!(session.command("info linux").len(), 6);
+    assert_eq!(
+        session.command("mem"),
+        [
+            "for guests       1024 MiB, 998 MiB free",
+            "hypervisor        600 KiB image, 2 MiB heap, 300 KiB of that in use",
+            "linux              16 MiB",
+            "hello-1            16 MiB",
+        ]
+    );
+    assert!(session.screen.lines.iter().all(|line| line.len() <= 80));
+}
+
+#[test]
+fn top_measures_what_was_done_meanwhile() {
+    let mut session = Session::new();
+    let lines = session.command("top 2");
+    let round = [
+        "NAME              STATE        CPU %",
+        "CPU 0             idle          50.0",
+        "CPU 1             idle          50.0",
+        "linux             running       25.0",
+        "hello-1           running       25.0",
+    ];
+    assert_eq!(lines, [round, round].concat());
+    assert_eq!(session.system.now, 12 * SECOND);
+    // Without a number it goes on until a key.
+    for key in b"top\r" {
+        session.shell.key(*key);
+    }
+    for _ in 0..1000 {
+        if let Next::At(time) = session.shell.step(&mut session.system, &mut session.screen) {
+            session.system.now = time;
+        }
+    }
+    session.shell.key(b'q');
+    session.run();
+    assert_eq!(session.screen.last, "viaduct> ");
+}
+
+#[test]
+fn the_store_is_read_and_written() {
+    let mut session = Session::new();
+    assert!(session.command("store write /a/b two  words ").is_empty());
+    assert!(session.command("store write /a/c").is_empty());
+    assert_eq!(session.command("store read /a/b"), ["two  words"]);
+    assert_eq!(
+        session.command("store ls /a"),
+        ["b = \"two  words\"", "c = \"\""]
+    );
+    assert_eq!(
+        session.command("store read /x"),
+        ["/x: there is no such node"]
+    );
+    assert!(session.command("store rm /a").is_empty());
+    assert!(session.command("store ls /a").is_empty());
+    // What a guest wrote does nothing to the terminal.
+    let wild = "\x1b[2Jx".to_owned();
+    session.system.store.insert("/w".to_owned(), wild);
+    assert_eq!(session.command("store read /w"), ["\\x1b[2Jx"]);
+}
+
+#[test]
+fn deeds() {
+    let mut session = Session::new();
+    assert!(session.command("console linux").is_empty());
+    assert_eq!(session.command("console 3"), ["it does not run"]);
+    session.command("reboot");
+    assert_eq!(
+        session.command("poweroff"),
+        ["there is no way to switch this board off"]
+    );
+    assert_eq!(session.system.done, ["input to 0", "Reboot", "Off"]);
+    assert_eq!(
+        session.command("log hello-1"),
+        [0, 1, 2].map(|number| format!("| Guest(1) line {number}"))
+    );
+    assert_eq!(session.command("log").len(), 3);
+}
+
+#[test]
+fn lives_are_changed() {
+    let mut session = Session::new();
+    for (line, done) in [
+        ("pause linux", "Pause of 0"),
+        ("resume 1", "Resume of 0"),
+        ("shutdown hello-1", "Shutdown(30) of 1"),
+        ("shutdown hello-1 5", "Shutdown(5) of 1"),
+        ("destroy linux", "Destroy of 0"),
+        ("restart linux", "Restart of 0"),
+        ("create 2", "Create of 1"),
+    ] {
+        assert!(session.command(line).is_empty());
+        assert_eq!(session.system.done.last().unwrap(), done);
+    }
+    assert_eq!(session.command("pause hello-2"), ["it is stopped"]);
+    assert_eq!(
+        session.command("shutdown linux soon"),
+        ["usage: shutdown GUEST [SECONDS]"]
+    );
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let mut session = Session::new();
+    for (line, answer) in [
+        ("lst", "no such command: lst (help lists them)"),
+        ("info", "usage: info GUEST"),
+        ("info nobody", "no such guest: nobody (list shows them)"),
+        ("list all", "usage: list"),
+        ("top 0", "usage: top [ROUNDS]"),
+        (
+            "store",
+            "usage: store ls PATH | read PATH | write PATH VALUE | rm PATH",
+        ),
+        ("help nonsense", "usage: help [COMMAND]"),
+    ] {
+        assert_eq!(session.command(line), [answer]);
+    }
+    assert_eq!(session.command("help info")[0], "usage: info GUEST");
+}
+
+#[test]
+fn every_command_is_in_the_help() {
+    let mut session = Session::new();
+    let lines = session.command("help");
+    for entry in &crate::command::COMMANDS {
+        let line = lines
+            .iter()
+            .find(|line| line.split(' ').next() == Some(entry.name));
+        assert!(line.is_some_and(|line| line.len() < 90), "{}", entry.name);
+        assert!(entry.usage.starts_with(entry.name));
+    }
+}
+
+#[test]
+fn words_are_completed() {
+    let mut session = Session::new();
+    for (keys, line) in [
+        ("inf\t", "info "),
+        ("info l\t", "info linux "),
+        ("info h\t", "info hello-"),
+        ("store w\t", "store write "),
+        ("help gr\t", "help grants "),
+        ("info linux x\t", "info linux x"),
+        ("nonsense \t", "nonsense "),
+        ("info x\x01\t", "info x\x1b[6D"),
+    ] {
+        session.types(keys);
+        assert_eq!(session.screen.last, format!("viaduct> {line}"));
+        session.types("\x05\x15");
+    }
+    assert_eq!(
+        session.types("info hello-\t"),
+        ["viaduct> info hello-", "hello-1  hello-2"]
+    );
+    assert_eq!(session.screen.last, "viaduct> info hello-");
+}
+
+#[test]
+fn keys_wait_while_a_command_works() {
+    let mut session = Session::new();
+    for key in b"mem\rlist\r" {
+        session.shell.key(*key);
+    }
+    session.run();
+    let lines = &session.screen.lines;
+    let at = |text: &str| lines.iter().position(|line| line == text).unwrap();
+    assert!(at("viaduct> mem") < at("hello-1            16 MiB"));
+    assert!(at("hello-1            16 MiB") < at("viaduct> list"));
+    // Ctrl-C ends it, and what waited goes.
+    let before = session.screen.lines.len();
+    for key in b"list\r" {
+        session.shell.key(*key);
+        session.shell.step(&mut session.system, &mut session.screen);
+    }
+    session.shell.step(&mut session.system, &mut session.screen);
+    for key in b"mem\r\x03" {
+        session.shell.key(*key);
+    }
+    session.run();
+    assert_eq!(session.screen.lines.len(), before + 2);
+    assert_eq!(session.screen.last, "viaduct> ");
+}
+
+#[test]
+fn no_step_writes_much() {
+    let mut session = Session::new();
+    for command in [
+        "help",
+        "list",
+        "info linux",
+        "vcpus",
+        "mem",
+        "help help",
+        "log",
+    ] {
+        session.command(command);
+    }
+    session.types("\t\thello\r");
+    assert!(session.screen.most_at_once <= 2);
+}
+
+proptest! {
+    #[test]
+    fn any_keys_do_no_harm(keys in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut session = Session::new();
+        for key in keys {
+            session.shell.key(key);
+            // Top goes on for ever.
+            for _ in 0..40 {
+                if session.shell.step(&mut session.system, &mut session.screen) == Next::Idle {
+                    break;
+                }
+            }
+            prop_assert!(session.screen.last.len() < 96);
+        }
+    }
+}
