@@ -42,8 +42,8 @@ pub(crate) struct Cpu {
     pub(crate) queue: SpinLock<RunQueue<&'static Vcpu>>,
     /// CPUs that those who wait in the queue may run on (`domain::migration`).
     pub(crate) wanted: AtomicU64,
-    /// vCPUs that began here.
-    pub(crate) natives: AtomicUsize,
+    /// What is promised of it to real-time vCPUs, in millionths. Written by `tuning` alone.
+    pub(crate) promised: AtomicU32,
     /// Ticks that it slept because nobody could run.
     pub(crate) idle_ticks: Count,
     /// When vCPUs whose home it is want to be woken.
@@ -85,9 +85,9 @@ impl Cpu {
             guard,
             loaded: AtomicPtr::new(core::ptr::null_mut()),
             look: AtomicBool::new(false),
-            queue: SpinLock::new(RunQueue::new(slice_ticks(arch::time::frequency()))),
+            queue: SpinLock::new(RunQueue::new(index, slice_ticks(arch::time::frequency()))),
             wanted: AtomicU64::new(0),
-            natives: AtomicUsize::new(0),
+            promised: AtomicU32::new(0),
             idle_ticks: Count::new(),
             timers: SpinLock::new(Timers {
                 queue: TimerQueue::new(),

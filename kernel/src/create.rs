@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::Ordering;
 
 use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Pages, SharedMemory, Stage2};
 use abi::{DomainId, Port};
@@ -11,21 +10,22 @@ use arch::{cache, tlb};
 use devtree::guest::{self, DomainConfig, Enhanced};
 use devtree::guest_tree::GuestGic;
 use devtree::plan::{self, GuestMachine, Plan, Planner};
+use devtree::seats::Seats;
 use devtree::{Problem, Severity};
 use domain::life::{Policy, Restart};
-use domain::migration::bit;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
 
 use crate::assigned::Lines;
 use crate::console;
-use crate::cpus::{self, Cpu};
+use crate::cpus;
 use crate::hypercalls::Machine;
 use crate::interrupts::{self, Virtual};
 use crate::machine::{self, Domain, Holdings, MAX_SHARED_PAGES, Parts, Recipe, Vcpu};
+use crate::tuning::Settings;
 use crate::{
-    building, devices, lifecycle, memory_map, migration, registers, schedule, shared, store,
+    building, devices, lifecycle, memory_map, migration, registers, schedule, shared, store, tuning,
 };
 
 /// Why a guest could not be built.
@@ -133,6 +133,10 @@ pub(crate) fn build_all(
         virtual_gic,
         planner,
         configs,
+        seats: Seats::new(
+            cpus::all().iter().map(|cpu| cpu.index),
+            interrupts::no_slices(),
+        ),
     };
     let mut domains: Vec<&'static Domain> = Vec::new();
     memory_map::grow_heap_by(console::room_for(configs.len()));
@@ -175,6 +179,8 @@ struct Builder<'b> {
     virtual_gic: Virtual,
     planner: Planner<'b, 'static>,
     configs: &'static [DomainConfig],
+    /// Where vCPUs begin.
+    seats: Seats,
 }
 
 impl Builder<'_> {
@@ -216,7 +222,7 @@ impl Builder<'_> {
 
     /// Makes the guest's objects, fills its memory, and makes it ready to run.
     fn assemble(
-        &self,
+        &mut self,
         number: usize,
         config: &'static DomainConfig,
         plan: Box<Plan<'static>>,
@@ -256,16 +262,17 @@ impl Builder<'_> {
 
     /// A guest without memory of its own, with vCPUs that are off.
     fn make(
-        &self,
+        &mut self,
         number: usize,
         config: &'static DomainConfig,
         plan: Box<Plan<'static>>,
     ) -> Result<&'static Domain, Error> {
         let domain = self.describe(number, config, plan)?;
-        let vcpus = Self::vcpus(domain, config)?;
+        let vcpus = self.vcpus(domain, config)?;
         domain.set_vcpus(vcpus);
         for vcpu in domain.vcpus() {
-            let places = migration::add(vcpu).map_err(|_| Error::Heap)?;
+            let parameters = vcpu.settings.lock().parameters(vcpu.home().index);
+            let places = migration::add(vcpu, parameters).map_err(|_| Error::Heap)?;
             vcpu.places.call_once(|| places);
         }
         Ok(domain)
@@ -375,28 +382,29 @@ impl Builder<'_> {
         }))))
     }
 
-    /// Gives each vCPU a first CPU: of its affinity the one that has the fewest.
-    fn vcpus(domain: &'static Domain, config: &DomainConfig) -> Result<Box<[Vcpu]>, Error> {
+    /// Gives each vCPU a first CPU.
+    fn vcpus(
+        &mut self,
+        domain: &'static Domain,
+        config: &DomainConfig,
+    ) -> Result<Box<[Vcpu]>, Error> {
+        let homes = self.seats.take(config)?;
         let mut vcpus = Vec::new();
         vcpus
             .try_reserve_exact(config.vcpus as usize)
             .map_err(|_| Error::Heap)?;
-        for number in 0..config.vcpus {
-            let allowed = config.affinity.get(number as usize).copied();
-            let natives = |cpu: &Cpu| cpu.natives.load(Ordering::Relaxed);
-            let cpus = cpus::all()
-                .iter()
-                .map(|cpu| (*cpu, cpu.index, natives(cpu)));
-            let home: &'static Cpu = plan::home(allowed, cpus)?;
-            home.natives.fetch_add(1, Ordering::Relaxed);
-            let id = VcpuId::new(number).ok_or(devtree::Error::NoCpu)?;
-            // The null scheduler's CPUs do not share, and its vCPUs do not move.
-            let affinity = if interrupts::no_slices() {
-                bit(home.index)
-            } else {
-                allowed.map_or(u64::MAX, |set| set.bits())
-            };
-            vcpus.push(Vcpu::new(domain, id, home, affinity));
+        for (number, home) in homes.into_iter().enumerate() {
+            let id = VcpuId::new(number as u32).ok_or(devtree::Error::NoCpu)?;
+            let home = cpus::with_index(home).ok_or(devtree::Error::NoCpu)?;
+            let settings = Settings::of(config, number);
+            tuning::promise(home, settings.reservation);
+            vcpus.push(Vcpu::new(
+                domain,
+                id,
+                home,
+                settings.affinity_on(home.index),
+                settings,
+            ));
         }
         Ok(vcpus.into_boxed_slice())
     }

@@ -420,8 +420,10 @@ pub(crate) fn give_timer(vcpu: &'static Vcpu) {
 }
 
 /// Reads the virtual CPU interface of the vCPU that leaves.
-pub(crate) fn save_interface() -> VirtualState {
-    gic().map_or_else(VirtualState::default, Gic::save_virtual)
+pub(crate) fn save_interface(state: &mut VirtualState) {
+    if let Some(gic) = gic() {
+        gic.save_virtual(state);
+    }
 }
 
 /// Writes the virtual CPU interface of the vCPU that comes.

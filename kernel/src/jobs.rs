@@ -105,6 +105,6 @@ fn put_back(cpu: &Cpu, vcpu: &'static Vcpu, stays: impl FnOnce(&RunState) -> boo
     if !stays(&vcpu.run)
         && let Some(place) = vcpu.place(cpu.index)
     {
-        queue.block(place.slot);
+        queue.block(place.slot, arch::time::counter());
     }
 }

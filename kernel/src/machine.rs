@@ -34,6 +34,7 @@ use crate::devices::Uart;
 use crate::jobs::Job;
 use crate::memory_map;
 use crate::migration::{Place, Places};
+use crate::tuning::Settings;
 
 /// Where a vCPU starts, set by PSCI and consumed by the CPU that loads it next.
 #[derive(Clone, Copy)]
@@ -54,8 +55,10 @@ pub(crate) struct Vcpu {
     pub(crate) counters: Counters,
     /// The CPU in whose queues it is, or that has it loaded. Changed under the lock of that CPU's timer queue.
     home: AtomicPtr<Cpu>,
-    /// A bit for each CPU that it may run on.
-    pub(crate) affinity: u64,
+    /// A bit for each CPU that it may run on. Written by `tuning` alone.
+    pub(crate) affinity: AtomicU64,
+    /// How it is scheduled, as it was asked for.
+    pub(crate) settings: SpinLock<Settings>,
     /// Its places in the CPUs' queues.
     pub(crate) places: Once<Places>,
     /// Whether it is on, runs, waits or sleeps.
@@ -311,6 +314,7 @@ impl Vcpu {
         id: VcpuId,
         home: &'static Cpu,
         affinity: u64,
+        settings: Settings,
     ) -> Self {
         Self {
             context: Context::new(),
@@ -319,7 +323,8 @@ impl Vcpu {
             attention: domain.vgic.attention_word(id).unwrap_or(&NO_ATTENTION),
             counters: Counters::new(),
             home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
-            affinity,
+            affinity: AtomicU64::new(affinity),
+            settings: SpinLock::new(settings),
             places: Once::new(),
             run: RunState::new(),
             loaded: AtomicBool::new(false),

@@ -37,6 +37,7 @@ mod statistics;
 mod store;
 mod timer;
 mod trace;
+mod tuning;
 
 use core::fmt::Write;
 

@@ -1,6 +1,6 @@
 //! The machine as `domain::migration` sees it: which CPU a vCPU belongs to, and its places in the CPUs' queues.
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::entry::MAX_CPUS;
 use domain::migration::{Cpus, Load};
@@ -25,7 +25,7 @@ pub(crate) struct Place {
 }
 
 /// Gives a vCPU its places. It cannot run until it is woken.
-pub(crate) fn add(vcpu: &'static Vcpu) -> Result<Places, AddError> {
+pub(crate) fn add(vcpu: &'static Vcpu, parameters: Parameters) -> Result<Places, AddError> {
     let mut places = [None; MAX_CPUS];
     for cpu in cpus::all() {
         let mut timers = cpu.timers.lock();
@@ -36,7 +36,7 @@ pub(crate) fn add(vcpu: &'static Vcpu) -> Result<Places, AddError> {
             .map_err(|_| AddError::NoMemory)?;
         timers.vcpus.push(vcpu);
         drop(timers);
-        let slot = cpu.queue.lock().add(vcpu, Parameters::default())?;
+        let slot = cpu.queue.lock().add(vcpu, parameters)?;
         if let Some(place) = places.get_mut(cpu.index) {
             *place = Some(Place { slot, alarm });
         }
@@ -76,7 +76,7 @@ impl Cpus for All {
     }
 
     fn affinity(&self, vcpu: &'static Vcpu) -> u64 {
-        vcpu.affinity
+        vcpu.affinity.load(Ordering::Relaxed)
     }
 
     fn home(&self, vcpu: &'static Vcpu) -> usize {
@@ -88,6 +88,10 @@ impl Cpus for All {
             vcpu.counters.moved();
             timer::set_home(vcpu, cpu);
         }
+    }
+
+    fn now(&self) -> u64 {
+        arch::time::counter()
     }
 
     fn is_loaded(&self, vcpu: &'static Vcpu) -> bool {

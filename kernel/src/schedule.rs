@@ -117,6 +117,9 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
                     let alone = migration::is_alone(&All, cpu.index, choice.alone && !native);
                     context::trap_waiting(!alone && !native);
                     migration::offer(&All, cpu.index, idled);
+                    if choice.crowded {
+                        migration::balance(&All, cpu.index);
+                    }
                     return resume;
                 }
             }
@@ -144,6 +147,8 @@ struct Choice {
     /// When the next look is due, if others wait.
     slice_end: Option<u64>,
     alone: bool,
+    /// Some might run sooner elsewhere.
+    crowded: bool,
     /// It ran already, and has not slept since.
     went_on: bool,
 }
@@ -161,7 +166,7 @@ fn choose(cpu: &'static Cpu) -> Choice {
         && let Some(place) = loaded.place(cpu.index)
     {
         // It was held back while it ran.
-        queue.block(place.slot);
+        queue.block(place.slot, now);
     }
     loop {
         let pick = queue.pick(now);
@@ -170,13 +175,12 @@ fn choose(cpu: &'static Cpu) -> Choice {
             Some((vcpu, None)) => {
                 // Held back, and not yet taken out by who did it.
                 if let Some(place) = vcpu.place(cpu.index) {
-                    queue.block(place.slot);
+                    queue.block(place.slot, now);
                 }
             }
             started => {
                 let next = pick.next;
-                let ready = |vcpu: &&Vcpu| vcpu.run.power() == Power::Ready;
-                migration::settle(&All, cpu.index, &queue, cpu.loaded().filter(ready));
+                migration::settle(&All, cpu.index, &queue);
                 return Choice {
                     went_on: match (running, next) {
                         (Some(before), Some(next)) => core::ptr::eq(before, next),
@@ -188,6 +192,7 @@ fn choose(cpu: &'static Cpu) -> Choice {
                         .unwrap_or(For::Guest),
                     slice_end: pick.slice_end,
                     alone: queue.is_alone(),
+                    crowded: pick.crowded,
                 };
             }
         }
@@ -302,7 +307,7 @@ fn save(vcpu: &'static Vcpu) -> bool {
     }
     publish(vcpu);
     let notify = vcpu.domain.vgic.save(here(vcpu));
-    *vcpu.interface.lock() = interrupts::save_interface();
+    interrupts::save_interface(&mut vcpu.interface.lock());
     let active = interrupts::is_timer_active();
     vcpu.timer_active.store(active, Ordering::Relaxed);
     timer::arm_virtual(vcpu, active);
@@ -361,7 +366,7 @@ fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
         Block::Blocked => {
             account(vcpu, Runstate::Blocked);
             if let Some(place) = vcpu.place(cpu.index) {
-                queue.block(place.slot);
+                queue.block(place.slot, arch::time::counter());
             }
             true
         }
@@ -372,7 +377,7 @@ fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
 /// The guest lets others run.
 pub(crate) fn yield_now(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     let mut queue = cpu.queue.lock();
-    if queue.is_alone() {
+    if queue.nobody_waits() {
         drop(queue);
         return leave(cpu, vcpu);
     }
@@ -446,7 +451,8 @@ pub(crate) fn let_go(vcpu: &'static Vcpu) {
 fn unqueue(vcpu: &'static Vcpu) {
     let home = vcpu.home();
     if let Some(place) = vcpu.place(home.index) {
-        home.queue.lock().block(place.slot);
+        let now = arch::time::counter();
+        home.queue.lock().block(place.slot, now);
     }
 }
 

@@ -2,6 +2,7 @@
 //! within the few instructions that it takes.
 
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 use abi::vcpu::{RUNSTATE_OFFLINE, RunstateInfo};
 use domain::counters::{ExitReason, Figures};
@@ -63,7 +64,7 @@ pub(crate) fn of_vcpu(vcpu: &'static Vcpu) -> VcpuFigures {
         power: vcpu.run.power(),
         held: vcpu.run.is_held(),
         cpu: vcpu.home().index,
-        affinity: vcpu.affinity,
+        affinity: vcpu.affinity.load(Ordering::Relaxed),
         times: times(vcpu),
         counted: vcpu.counters.read(),
         injections: vcpu.domain.vgic.arrivals(vcpu.id),

@@ -22,6 +22,7 @@ mod places;
 mod power;
 mod programs;
 mod remote;
+mod shares;
 mod sharing;
 pub(crate) mod smp;
 pub(crate) mod store;
@@ -147,6 +148,8 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("count", XEN, crate::count::run),
     Test::new("latency", BARE, crate::latency::run),
     Test::new("moves", XEN, moving::moves),
+    Test::new("share", XEN, shares::share),
+    Test::new("deadlines", XEN, shares::deadlines),
     Test::new("reach", XEN, channels::reach),
     Test::new("channel-fixed", XEN, channels::fixed),
     Test::new("channel-peers", XEN, channels::peers),

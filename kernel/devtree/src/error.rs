@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::guest::Reservation;
+
 /// Why a tree, a bundle or a kernel cannot be used. Mistakes in one guest's description are not here:
 /// they are [`Problem`](crate::Problem)s.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +60,20 @@ pub enum Error {
     Devices,
     /// No CPU that a vCPU may run on is up.
     NoCpu,
+    /// With `sched=null`: each CPU that a vCPU may run on has one already.
+    NoFreeCpu {
+        /// Its number.
+        vcpu: u32,
+    },
+    /// No CPU that a real-time vCPU may run on has so much time left.
+    NoTime {
+        /// Its number.
+        vcpu: u32,
+        /// What it asks for.
+        reservation: Reservation,
+        /// What is left of the CPU that has most, in millionths.
+        free: u32,
+    },
 }
 
 impl fmt::Display for Error {
@@ -95,6 +111,16 @@ impl fmt::Display for Error {
             Self::SharedPlace(_) => f.write_str("xen,shared-mem: something else is there"),
             Self::Devices => f.write_str("devices that it cannot have"),
             Self::NoCpu => f.write_str("hard-affinity: no CPU of it is up"),
+            Self::NoFreeCpu { vcpu } => {
+                write!(f, "vCPU {vcpu}, and every CPU that it may run on has one")
+            }
+            Self::NoTime {
+                vcpu, reservation, ..
+            } => write!(
+                f,
+                "{} of {} us for vCPU {vcpu}",
+                reservation.budget, reservation.period
+            ),
         }
     }
 }

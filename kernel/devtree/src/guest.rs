@@ -15,6 +15,7 @@ mod module;
 #[cfg(test)]
 mod module_tests;
 mod node;
+mod scheduling;
 mod shared;
 #[cfg(test)]
 mod shared_tests;
@@ -33,6 +34,7 @@ use crate::{Problem, Tree};
 pub use life::{LifeConfig, Restart};
 pub(crate) use links::check_names;
 pub use links::{ChannelEnd, are_peers};
+pub use scheduling::{Reservation, Scheduling};
 pub use shared::SharedMemory;
 
 /// Guests of one boot: as many as there are 8-bit VMIDs besides the hypervisor's.
@@ -139,6 +141,8 @@ pub struct DomainConfig {
     pub vcpus: u32,
     /// CPUs that each vCPU may run on, as many entries as vCPUs (`xen,vcpu` nodes' `hard-affinity`).
     pub affinity: Vec<CpuSet>,
+    /// How each vCPU is scheduled, as many entries as vCPUs.
+    pub scheduling: Vec<Scheduling>,
     /// It has an emulated UART (`vpl011`).
     pub vpl011: bool,
     /// Shared interrupts, where the tree asks for a number (`nr_spis`).

@@ -6,6 +6,7 @@
 //! * [`fit`]: the bundle, a FIT image; [`kernel`]: what a guest's kernel file is, [`gzip`] when it is packed.
 //! * [`placement`] and [`guest_tree`]: where things go in guest RAM, and the tree that the guest gets.
 //! * [`plan`]: all that together, for each guest: what the image carries out and the checker prints.
+//! * [`seats`]: which CPU each vCPU begins on, and what of the CPUs is promised to real-time vCPUs.
 //! * [`free`] and [`own_memory`]: the physical memory that nobody has taken yet, and what the hypervisor takes.
 //!
 //! Trees and bundles come from outside: whatever bytes they hold, nothing here panics, runs for longer
@@ -52,6 +53,7 @@ pub mod plan;
 mod problem;
 #[cfg(test)]
 mod random;
+pub mod seats;
 pub mod tree;
 mod uart;
 mod walk;

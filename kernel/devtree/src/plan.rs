@@ -11,7 +11,7 @@ use memory::PaRange;
 use crate::assign::{self, Assigned, Reader};
 use crate::board::Gic;
 use crate::fit::Fit;
-use crate::guest::{self, Container, CpuSet, DomainConfig, Limits, ModuleSource, SharedMemory};
+use crate::guest::{self, Container, DomainConfig, Limits, ModuleSource, SharedMemory};
 use crate::gzip;
 use crate::host::Host;
 use crate::kernel::{self, Kernel};
@@ -307,6 +307,17 @@ pub fn problem(config: &DomainConfig, error: &Error) -> Problem {
             let found = format!("{} KiB", config.memory >> 10);
             (guest, "memory", found, format!("room for {what}"))
         }
+        Error::NoFreeCpu { .. } => {
+            let expected = "no more vCPUs than CPUs, with sched=null".to_string();
+            (guest, "cpus", error.to_string(), expected)
+        }
+        Error::NoTime {
+            reservation, free, ..
+        } => {
+            let most = u64::from(free) * u64::from(reservation.period) / 1_000_000;
+            let expected = format!("at most {most} us, as no CPU that it may run on has more left");
+            (guest, "viaduct,budget-us", error.to_string(), expected)
+        }
         _ => {
             let expected = "a guest that can be built".to_string();
             (guest, "", error.to_string(), expected)
@@ -353,18 +364,6 @@ pub fn static_memory(configs: &[DomainConfig]) -> Vec<PaRange> {
     ranges.copied().collect()
 }
 
-/// The CPU that a vCPU starts on: of those that are up and that it may run on, the first of those with the fewest
-/// vCPUs. `cpus` gives each one's number in the tree and its vCPUs so far.
-pub fn home<C>(
-    allowed: Option<CpuSet>,
-    cpus: impl Iterator<Item = (C, usize, usize)>,
-) -> Result<C, Error> {
-    cpus.filter(|(_, number, _)| allowed.is_none_or(|set| set.contains(*number as u32)))
-        .min_by_key(|(_, _, vcpus)| *vcpus)
-        .map(|(cpu, _, _)| cpu)
-        .ok_or(Error::NoCpu)
-}
-
 /// The guest that has the console's input at first: the first that asks for it if it was built, else the first
 /// that was.
 pub fn focus(configs: &[DomainConfig], built: &[DomainId]) -> Option<DomainId> {
@@ -376,4 +375,4 @@ pub fn focus(configs: &[DomainConfig], built: &[DomainId]) -> Option<DomainId> {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(crate) mod tests;

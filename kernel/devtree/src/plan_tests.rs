@@ -24,6 +24,11 @@ fn with_bundle(tree: &[u8], then: impl FnOnce(&mut Planner<'_, '_>, &[DomainConf
     then(&mut planner, &configs);
 }
 
+/// The descriptions of the bundle, for other tests.
+pub(crate) fn described(then: impl FnOnce(&[DomainConfig])) {
+    with_bundle(GIC_V3, |_, configs| then(configs));
+}
+
 #[test]
 fn a_machine_has_the_boards_gic() {
     for (tree, is_v3) in [(GIC_V2, false), (GIC_V3, true)] {
@@ -133,16 +138,6 @@ fn a_damaged_file_is_no_plan() {
     let plan = planner.plan(0, &configs[0], &|range| nothing_in_memory(range));
     assert_eq!(plan.unwrap_err(), Error::HashMismatch("crc32"));
     assert!(planner.checked.is_empty());
-}
-
-#[test]
-fn a_vcpu_goes_where_the_fewest_are() {
-    let cpus = || [('a', 0, 2), ('b', 1, 1), ('c', 3, 1)].into_iter();
-    assert_eq!(home(None, cpus()), Ok('b'));
-    assert_eq!(home(Some(CpuSet::from_bits(0b1001)), cpus()), Ok('c'));
-    assert_eq!(home(Some(CpuSet::from_bits(1)), cpus()), Ok('a'));
-    // CPU 2 is not up.
-    assert_eq!(home(Some(CpuSet::from_bits(4)), cpus()), Err(Error::NoCpu));
 }
 
 #[test]

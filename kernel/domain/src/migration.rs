@@ -9,12 +9,14 @@
 //!   queue does that first, and then looks for a CPU that idles. Whatever the order, one sees the other.
 //! * A vCPU whose registers are still in its home is not moved. That CPU stores them when it loads another,
 //!   and then offers who waits there ([`offer`]).
+//! * A CPU on which some have waited for a slice gives the one that has had least to a CPU whose vCPUs have had more
+//!   ([`balance`]).
 //! * A CPU whose only vCPU sleeps by a WFI that is not trapped would never be seen to idle: it is told when somebody
 //!   waits that it could run, and traps from then on ([`is_alone`]).
 //!
 //! No two queues' locks are held at once. `tests/loom.rs` tries the orders, `migration_tests.rs` the promise.
 
-use crate::sched::{RunQueue, Slot};
+use crate::sched::{RunQueue, Slot, VirtualTime};
 
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicU64, Ordering, fence};
@@ -126,6 +128,9 @@ pub trait Cpus {
     /// It belongs to another one now, its alarms too.
     fn set_home(&self, vcpu: Self::Vcpu, cpu: usize);
 
+    /// The system counter.
+    fn now(&self) -> u64;
+
     /// Whether some of its state is still in its home's registers.
     fn is_loaded(&self, vcpu: Self::Vcpu) -> bool;
 
@@ -142,16 +147,29 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
     let home = cpus.home(vcpu);
     let affinity = cpus.affinity(vcpu);
     let idle = &cpus.load().idle;
-    let mut found = idle.remove(home).then_some(home);
-    if found.is_none()
-        && !cpus.is_loaded(vcpu)
-        && let Some(other) = idle.take(affinity)
-    {
-        cpus.set_home(vcpu, other);
-        found = Some(other);
+    let is_loaded = cpus.is_loaded(vcpu);
+    // What is loaded cannot leave, though it may not run there any more: it goes when another is loaded.
+    let stays = is_loaded || affinity & bit(home) != 0;
+    let mut found = (stays && idle.remove(home)).then_some(home);
+    if found.is_none() && !is_loaded {
+        found = idle.take(affinity);
     }
-    let cpu = found.unwrap_or(home);
-    let must_look = insert(cpus, vcpu, cpu, true);
+    let cpu = match found {
+        Some(cpu) => cpu,
+        None if stays => home,
+        None => any_of(cpus, affinity).unwrap_or(home),
+    };
+    let time = (cpu != home).then(|| time_of(cpus, vcpu, home));
+    if time.is_some() {
+        cpus.set_home(vcpu, cpu);
+    }
+    let must_look = insert(cpus, vcpu, cpu, |queue, slot| {
+        cpus.is_ready(vcpu);
+        match time {
+            Some(time) => queue.receive(slot, time, cpus.now()),
+            None => queue.wake(slot, cpus.now()),
+        }
+    });
     if must_look || found.is_some() {
         cpus.look(cpu);
     }
@@ -160,7 +178,20 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
     }
     // It waits, if no CPU has gone idle since.
     fence(Ordering::SeqCst);
-    find_room(cpus, vcpu, home);
+    find_room(cpus, vcpu, cpu);
+}
+
+/// How much a vCPU has had that is in no queue, and belongs to a CPU.
+fn time_of<C: Cpus>(cpus: &C, vcpu: C::Vcpu, home: usize) -> VirtualTime {
+    let time = cpus.queue(home, |queue| {
+        cpus.slot(vcpu, home).map(|slot| queue.time_of(slot))
+    });
+    time.flatten().unwrap_or_default()
+}
+
+/// The first CPU of a set that there is.
+fn any_of<C: Cpus>(cpus: &C, set: u64) -> Option<usize> {
+    (0..cpus.count()).find(|&cpu| set & bit(cpu) != 0 && cpus.wanted(cpu).is_some())
 }
 
 /// A vCPU waits on a CPU: one that idles is to take it, or else those are to notice that they do whose only vCPU may
@@ -177,35 +208,26 @@ fn find_room<C: Cpus>(cpus: &C, vcpu: C::Vcpu, on: usize) {
     }
 }
 
-/// Into the queue of a CPU; whether that has to look.
-fn insert<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize, woken: bool) -> bool {
-    cpus.queue(cpu, |queue| {
-        if woken {
-            cpus.is_ready(vcpu);
-        }
-        if let Some(wanted) = cpus.wanted(cpu) {
-            wanted.fetch_or(cpus.affinity(vcpu), Ordering::Relaxed);
-        }
-        cpus.slot(vcpu, cpu).is_some_and(|slot| queue.wake(slot))
-    })
-    .unwrap_or(false)
+/// Into the queue of a CPU, as `arrive` does it under the lock; whether that CPU has to look.
+fn insert<C: Cpus>(
+    cpus: &C,
+    vcpu: C::Vcpu,
+    cpu: usize,
+    arrive: impl FnOnce(&mut RunQueue<C::Vcpu>, Slot) -> bool,
+) -> bool {
+    let must_look = cpus.queue(cpu, |queue| {
+        let must_look = cpus.slot(vcpu, cpu).is_some_and(|slot| arrive(queue, slot));
+        settle(cpus, cpu, queue);
+        must_look
+    });
+    must_look.unwrap_or(false)
 }
 
 /// Says, under the lock of a CPU's queue, for whom those who wait in it might be. To be called when the queue was
-/// changed; `preempted` may have been put at its end.
-pub fn settle<C: Cpus>(
-    cpus: &C,
-    cpu: usize,
-    queue: &RunQueue<C::Vcpu>,
-    preempted: Option<C::Vcpu>,
-) {
-    let Some(wanted) = cpus.wanted(cpu) else {
-        return;
-    };
-    if queue.is_alone() {
-        wanted.store(0, Ordering::Relaxed);
-    } else if let Some(vcpu) = preempted {
-        wanted.fetch_or(cpus.affinity(vcpu), Ordering::Relaxed);
+/// changed.
+pub fn settle<C: Cpus>(cpus: &C, cpu: usize, queue: &RunQueue<C::Vcpu>) {
+    if let Some(wanted) = cpus.wanted(cpu) {
+        wanted.store(queue.wanted(), Ordering::Relaxed);
     }
 }
 
@@ -219,21 +241,81 @@ pub fn steal<C: Cpus>(cpus: &C, cpu: usize) -> bool {
             continue;
         }
         let taken = cpus.queue(other, |queue| {
-            let (slot, vcpu) = queue
-                .waiting()
-                .find(|&(_, vcpu)| cpus.affinity(vcpu) & bit(cpu) != 0 && !cpus.is_loaded(vcpu))?;
-            queue.block(slot);
-            settle(cpus, other, queue, None);
-            Some(vcpu)
+            let (slot, vcpu) = queue.first_for(bit(cpu), |vcpu| !cpus.is_loaded(vcpu))?;
+            let time = queue.take(slot, cpus.now())?;
+            settle(cpus, other, queue);
+            Some((vcpu, time))
         });
-        if let Some(vcpu) = taken.flatten() {
+        if let Some((vcpu, time)) = taken.flatten() {
             cpus.load().idle.remove(cpu);
-            cpus.set_home(vcpu, cpu);
-            insert(cpus, vcpu, cpu, false);
+            bring(cpus, vcpu, cpu, time);
             return true;
         }
     }
     false
+}
+
+/// Puts a vCPU, which the caller has taken out of another CPU's queue, into this one's.
+fn bring<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize, time: VirtualTime) -> bool {
+    cpus.set_home(vcpu, cpu);
+    insert(cpus, vcpu, cpu, |queue, slot| {
+        queue.receive(slot, time, cpus.now())
+    })
+}
+
+/// Some have waited on a CPU for a slice or longer: who has had least of them goes where those who run have had more,
+/// by a slice at least. So all that may run on the same CPUs get their shares of them together, not each of one CPU. To be
+/// called when [`Pick::crowded`](crate::sched::Pick::crowded) says so.
+pub fn balance<C: Cpus>(cpus: &C, cpu: usize) {
+    if cpus.count() < 2 {
+        return;
+    }
+    let is_free = |vcpu| !cpus.is_loaded(vcpu);
+    let found = cpus.queue(cpu, |queue| {
+        let stranger = queue.stranger(is_free);
+        let (slot, vcpu) = stranger.or_else(|| queue.first_for(!bit(cpu), is_free))?;
+        let (time, slice) = (queue.time_of(slot), queue.slice());
+        Some((slot, vcpu, time, stranger.is_none().then_some(slice)))
+    });
+    let Some((slot, vcpu, time, least_gain)) = found.flatten() else {
+        return;
+    };
+    let now = cpus.now();
+    let elsewhere = cpus.affinity(vcpu) & !bit(cpu);
+    let mut best: Option<(usize, VirtualTime)> = None;
+    for other in (0..cpus.count()).filter(|&other| elsewhere & bit(other) != 0) {
+        let least = cpus.queue(other, |queue| {
+            queue.catch_up(time);
+            queue.least_time(now)
+        });
+        if let Some(least) = least.flatten()
+            && best.is_none_or(|(_, most)| most.is_behind(least, 1))
+        {
+            best = Some((other, least));
+        }
+    }
+    let to = match (best, least_gain) {
+        (Some((other, least)), Some(gain)) => time.is_behind(least, gain).then_some(other),
+        // It may not stay.
+        (Some((other, _)), None) => Some(other),
+        (None, None) => any_of(cpus, elsewhere),
+        // Nobody shares there: that CPU is busy with who comes first, or takes it by itself.
+        (None, Some(_)) => None,
+    };
+    let Some(to) = to else { return };
+    let taken = cpus.queue(cpu, |queue| {
+        if cpus.is_loaded(vcpu) {
+            return None;
+        }
+        let time = queue.take(slot, now)?;
+        settle(cpus, cpu, queue);
+        Some(time)
+    });
+    if let Some(time) = taken.flatten() {
+        bring(cpus, vcpu, to, time);
+        cpus.load().idle.remove(to);
+        cpus.look(to);
+    }
 }
 
 /// A CPU has chosen whom it runs, and stored the state of whom it ran: whoever waits in its queue may go elsewhere.
@@ -258,11 +340,24 @@ fn offer_from<C: Cpus>(cpus: &C, cpu: usize) {
     if (idle.bits() | lone.bits()) & wanted & !bit(cpu) == 0 {
         return;
     }
-    cpus.queue(cpu, |queue| {
-        for (_, vcpu) in queue.waiting() {
-            find_room(cpus, vcpu, cpu);
-        }
-    });
+    let waiting = cpus.queue(cpu, |queue| (queue.wanted() & !bit(cpu), queue.waiting()));
+    let Some((wanted, mut waiting)) = waiting else {
+        return;
+    };
+    // No more CPUs than wait. If one of them is of no use to whom another would have been, those who take somebody
+    // offer again what is left.
+    while waiting > 0
+        && let Some(other) = idle.take(wanted)
+    {
+        cpus.look(other);
+        waiting = waiting.saturating_sub(1);
+    }
+    if waiting == 0 {
+        return;
+    }
+    while let Some(other) = lone.take(wanted) {
+        cpus.look(other);
+    }
 }
 
 /// Whether a CPU, in whose queue nobody waits if `alone`, need not notice when the vCPU that it runs sleeps: nobody

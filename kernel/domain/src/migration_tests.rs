@@ -2,11 +2,11 @@
 //! once every CPU has looked that was told to, nobody waits whom an idle CPU could run.
 
 use super::*;
-use crate::sched::Parameters;
+use crate::sched::{DEFAULT_WEIGHT, Parameters};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 
-const SLICE: u64 = 10;
+const SLICE: u64 = 1000;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum State {
@@ -32,6 +32,8 @@ struct Core {
     idle: Cell<bool>,
     /// Its vCPU's WFI does not trap.
     native: Cell<bool>,
+    /// When its timer goes off.
+    end: Cell<Option<u64>>,
 }
 
 struct Machine {
@@ -87,6 +89,10 @@ impl Cpus for Machine {
         self.moves.set(self.moves.get() + 1);
     }
 
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+
     fn is_loaded(&self, vcpu: usize) -> bool {
         self.vcpus[vcpu].loaded.get()
     }
@@ -98,6 +104,11 @@ impl Cpus for Machine {
 
 impl Machine {
     fn new(cpus: usize, affinities: &[u64]) -> Self {
+        Self::with_weights(cpus, affinities, &[])
+    }
+
+    /// Those without a weight have the usual one.
+    fn with_weights(cpus: usize, affinities: &[u64], weights: &[u16]) -> Self {
         let all = bit(cpus) - 1;
         let vcpus: Vec<Vcpu> = affinities
             .iter()
@@ -112,17 +123,23 @@ impl Machine {
             })
             .collect();
         let cores: Vec<Core> = (0..cpus)
-            .map(|_| Core {
-                queue: RefCell::new(RunQueue::new(SLICE)),
+            .map(|cpu| Core {
+                queue: RefCell::new(RunQueue::new(cpu, SLICE)),
                 wanted: AtomicU64::new(0),
                 look: Cell::new(true),
                 loaded: Cell::new(None),
                 idle: Cell::new(false),
                 native: Cell::new(false),
+                end: Cell::new(None),
             })
             .collect();
-        let add = |vcpu| {
-            let place = |core: &Core| core.queue.borrow_mut().add(vcpu, Parameters::default());
+        let add = |vcpu: usize| {
+            let parameters = Parameters {
+                affinity: vcpus[vcpu].affinity,
+                weight: weights.get(vcpu).copied().unwrap_or(DEFAULT_WEIGHT),
+                ..Parameters::default()
+            };
+            let place = |core: &Core| core.queue.borrow_mut().add(vcpu, parameters);
             cores.iter().map(|core| place(core).unwrap()).collect()
         };
         let slots = (0..vcpus.len()).map(add).collect();
@@ -159,7 +176,8 @@ impl Machine {
         if let Some(vcpu) = self.running(cpu) {
             self.vcpus[vcpu].state.set(State::Blocked);
             let slot = self.slots[vcpu][cpu];
-            self.cores[cpu].queue.borrow_mut().block(slot);
+            let now = self.now.get();
+            self.cores[cpu].queue.borrow_mut().block(slot, now);
             self.next(cpu);
         }
     }
@@ -179,7 +197,7 @@ impl Machine {
                 self.vcpus[vcpu].state.set(State::Ready);
             }
             let pick = queue.pick(self.now.get());
-            settle(self, cpu, &queue, loaded);
+            settle(self, cpu, &queue);
             pick
         };
         let Some(vcpu) = pick.next else {
@@ -188,6 +206,7 @@ impl Machine {
                 return self.next_with(cpu, halfway);
             }
             core.idle.set(true);
+            core.end.set(None);
             return;
         };
         assert_eq!(self.vcpus[vcpu].state.replace(State::Running), State::Ready);
@@ -203,6 +222,10 @@ impl Machine {
         let alone = core.queue.borrow().is_alone();
         core.native.set(is_alone(self, cpu, alone));
         offer(self, cpu, idled);
+        if pick.crowded {
+            balance(self, cpu);
+        }
+        core.end.set(pick.slice_end);
     }
 
     fn next(&self, cpu: usize) {
@@ -223,16 +246,38 @@ impl Machine {
         panic!("the CPUs never come to rest");
     }
 
+    /// Lets time pass, with every CPU's timer, and adds up who ran how long.
+    fn pass(&self, until: u64, ran: &mut [u64]) {
+        self.quiesce(0);
+        while self.now.get() < until {
+            let ends = self.cores.iter().filter_map(|core| core.end.get());
+            let now = self.now.get();
+            let next = ends.chain([until]).min().unwrap_or(until).max(now);
+            for cpu in 0..self.count() {
+                if let Some(vcpu) = self.running(cpu) {
+                    ran[vcpu] += next - now;
+                }
+            }
+            self.now.set(next);
+            for cpu in 0..self.count() {
+                if self.cores[cpu].end.get().is_some_and(|end| end <= next) {
+                    self.next(cpu);
+                }
+            }
+            self.quiesce(0);
+        }
+    }
+
     fn check(&self) {
         for (cpu, core) in self.cores.iter().enumerate() {
             let queue = core.queue.borrow();
-            let waits = |vcpu| queue.waiting().any(|(_, other)| other == vcpu);
+            let waits = |vcpu: usize| queue.waits(self.slots[vcpu][cpu]);
             for (number, vcpu) in self.vcpus.iter().enumerate() {
                 let here = vcpu.home.get() == cpu;
                 let ready = vcpu.state.get() == State::Ready;
                 assert_eq!(here && ready, waits(number), "vCPU {number} on CPU {cpu}");
             }
-            for (_, vcpu) in queue.waiting() {
+            for vcpu in (0..self.vcpus.len()).filter(|&vcpu| waits(vcpu)) {
                 let affinity = self.vcpus[vcpu].affinity;
                 for (other, could) in self.cores.iter().enumerate() {
                     if affinity & bit(other) != 0 {
@@ -265,7 +310,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop_oneof![
             4 => vcpu().prop_map(Step::Wake),
             4 => cpu().prop_map(Step::Sleep),
-            2 => (cpu(), 1_u64..15).prop_map(|(cpu, ticks)| Step::Tick(cpu, ticks)),
+            2 => (cpu(), 1..3 * SLICE / 2).prop_map(|(cpu, ticks)| Step::Tick(cpu, ticks)),
             2 => (cpu(), vcpu()).prop_map(|(cpu, vcpu)| Step::WakeHalfway(cpu, vcpu)),
             2 => cpu().prop_map(Step::Look),
         ],
@@ -340,4 +385,83 @@ fn who_sleeps_unseen_on_a_cpu_of_its_own_makes_room() {
     // When it looks next, the other CPU can leave its vCPU's WFI alone again.
     machine.next(0);
     assert!(machine.cores[0].native.get());
+}
+
+/// Everything busy for so long: what each ran.
+fn all_busy(cpus: usize, affinities: &[u64], weights: &[u16], long: u64) -> Vec<u64> {
+    let machine = Machine::with_weights(cpus, affinities, weights);
+    machine.quiesce(0);
+    (0..affinities.len()).for_each(|vcpu| machine.wake(vcpu));
+    let mut ran = vec![0; affinities.len()];
+    machine.pass(long, &mut ran);
+    machine.check();
+    ran
+}
+
+#[test]
+fn five_share_two_cpus() {
+    // A slice is ten milliseconds: ten seconds.
+    let long = 1000 * SLICE;
+    let ran = all_busy(2, &[3; 5], &[], long);
+    for ran in &ran {
+        assert!(ran.abs_diff(long * 2 / 5) <= long * 2 / 500, "{ran}");
+    }
+    let weights = [256, 256, 512, 512, 1024];
+    let ran = all_busy(2, &[3; 5], &weights, long);
+    for (ran, weight) in ran.iter().zip(weights) {
+        let share = long * 2 * u64::from(weight) / 2560;
+        assert!(ran.abs_diff(share) <= long * 2 / 200, "{ran} of {share}");
+    }
+}
+
+#[test]
+fn who_may_run_everywhere_makes_up_for_who_may_not() {
+    let long = 1000 * SLICE;
+    // Two on CPU 0, one on CPU 1, and one on both: it belongs with the one.
+    let ran = all_busy(2, &[1, 1, 2, 3], &[], long);
+    for ran in &ran {
+        assert!(ran.abs_diff(long / 2) <= long / 50, "{ran}");
+    }
+    // One on each and one on both: all get two thirds.
+    let ran = all_busy(2, &[1, 2, 3], &[], long);
+    for ran in &ran {
+        assert!(ran.abs_diff(long * 2 / 3) <= long / 50, "{ran}");
+    }
+    // More than a CPU is nobody's share.
+    let ran = all_busy(2, &[3; 3], &[5120, 256, 256], long);
+    assert!(ran[0] >= long * 98 / 100, "{ran:?}");
+    assert!(ran[1].abs_diff(ran[2]) <= long / 50, "{ran:?}");
+}
+
+#[test]
+fn who_comes_late_to_an_idle_cpu_is_joined_by_others() {
+    let long = 1000 * SLICE;
+    let machine = Machine::new(2, &[1, 3, 2, 3]);
+    machine.quiesce(0);
+    // CPU 1 sleeps for most of the time: its virtual clock stands.
+    machine.wake(0);
+    let mut ran = vec![0; 4];
+    machine.pass(long, &mut ran);
+    (1..4).for_each(|vcpu| machine.wake(vcpu));
+    machine.pass(2 * long, &mut ran);
+    ran[0] -= long;
+    for ran in &ran {
+        assert!(ran.abs_diff(long / 2) <= long / 40, "{ran}");
+    }
+}
+
+proptest! {
+    /// On any number of CPUs those that want nothing but compute get what their weights say, as long as that is not
+    /// more than a CPU for one of them.
+    #[test]
+    fn shares_are_of_all_cpus(cpus in 1_usize..=4, weights in prop::collection::vec(128_u16..=512, 2..9)) {
+        let all: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+        let share = |weight: u16| 2000 * SLICE * cpus as u64 * u64::from(weight) / all;
+        prop_assume!(weights.iter().all(|&weight| share(weight) <= 1900 * SLICE));
+        let ran = all_busy(cpus, &vec![15; weights.len()], &weights, 2000 * SLICE);
+        for (ran, &weight) in ran.iter().zip(&weights) {
+            let share = share(weight);
+            prop_assert!(ran.abs_diff(share) <= share / 50 + 4 * SLICE, "{ran} of {share}");
+        }
+    }
 }

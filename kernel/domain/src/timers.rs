@@ -43,6 +43,18 @@ impl TimerQueue {
         Ok(slots.saturating_sub(1))
     }
 
+    /// How many slots there are.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.place.len()
+    }
+
+    /// Whether `slot` has a deadline.
+    #[must_use]
+    pub fn contains(&self, slot: usize) -> bool {
+        self.place.get(slot).is_some_and(|place| *place != NOWHERE)
+    }
+
     /// The earliest deadline.
     #[must_use]
     pub fn earliest(&self) -> Option<u64> {

@@ -20,12 +20,12 @@ struct Cpu {
 impl Cpu {
     /// With the vCPU running.
     fn new() -> Arc<Self> {
-        let mut queue = RunQueue::new(1000);
+        let mut queue = RunQueue::new(0, 1000);
         let slot = queue.add(0, Parameters::default()).unwrap();
         let state = RunState::new();
         state.claim().unwrap();
         assert!(state.complete());
-        queue.wake(slot);
+        queue.wake(slot, 0);
         assert_eq!(queue.pick(0).next, Some(0));
         assert!(state.start());
         Arc::new(Self {
@@ -40,7 +40,7 @@ impl Cpu {
     fn interrupt(&self) {
         self.pending.store(true, Ordering::Relaxed);
         if self.state.wake() == Wake::Enqueue {
-            self.queue.lock().unwrap().wake(self.slot);
+            self.queue.lock().unwrap().wake(self.slot, 0);
         }
     }
 
@@ -52,7 +52,7 @@ impl Cpu {
             }
             let mut queue = self.queue.lock().unwrap();
             if self.state.block() == Block::Blocked {
-                queue.block(self.slot);
+                queue.block(self.slot, 0);
                 return true;
             }
         }
@@ -64,7 +64,7 @@ impl Cpu {
         match queue.pick(0).next {
             Some(_) if self.state.start() => true,
             Some(_) => {
-                queue.block(self.slot);
+                queue.block(self.slot, 0);
                 false
             }
             None => false,
@@ -161,7 +161,7 @@ fn a_vcpu_held_and_released_while_it_is_preempted_is_not_lost() {
             thread::spawn(move || {
                 let _ = cpu.state.hold();
                 if cpu.state.release() {
-                    cpu.queue.lock().unwrap().wake(cpu.slot);
+                    cpu.queue.lock().unwrap().wake(cpu.slot, 0);
                 }
             })
         };
@@ -170,7 +170,7 @@ fn a_vcpu_held_and_released_while_it_is_preempted_is_not_lost() {
             if cpu.state.preempt() {
                 queue.yield_now();
             } else {
-                queue.block(cpu.slot);
+                queue.block(cpu.slot, 0);
             }
         }
         other.join().unwrap();
@@ -231,6 +231,10 @@ impl Cpus for Pair {
         self.home.store(cpu, Ordering::Relaxed);
     }
 
+    fn now(&self) -> u64 {
+        0
+    }
+
     fn is_loaded(&self, vcpu: usize) -> bool {
         vcpu == 1 && self.loaded.load(Ordering::Acquire)
     }
@@ -240,14 +244,21 @@ impl Cpus for Pair {
     }
 }
 
+fn parameters(vcpu: usize) -> Parameters {
+    Parameters {
+        affinity: [1, 3][vcpu],
+        ..Parameters::default()
+    }
+}
+
 impl Pair {
     /// `running` runs on CPU 0, the other is blocked.
     fn new(running: usize) -> Arc<Self> {
-        let mut queues = [RunQueue::new(10), RunQueue::new(10)];
+        let mut queues = [RunQueue::new(0, 10), RunQueue::new(1, 10)];
         let mut slot = |vcpu| {
             let slots = queues
                 .each_mut()
-                .map(|queue| queue.add(vcpu, Parameters::default()).unwrap());
+                .map(|queue| queue.add(vcpu, parameters(vcpu)).unwrap());
             assert_eq!(slots[0], slots[1]);
             slots[0]
         };
@@ -260,7 +271,7 @@ impl Pair {
                 assert_eq!(state.block(), Block::Blocked);
             }
         }
-        queues[0].wake(slots[running]);
+        queues[0].wake(slots[running], 0);
         assert_eq!(queues[0].pick(0).next, Some(running));
         Arc::new(Self {
             load: Load::default(),
@@ -332,7 +343,7 @@ fn a_cpu_that_goes_idle_does_not_miss_who_has_just_lost_its_cpu() {
             let mut queue = pair.queues[0].lock().unwrap();
             assert!(pair.states[1].preempt());
             assert_eq!(queue.pick(100).next, Some(0));
-            migration::settle(&*pair, 0, &queue, Some(1));
+            migration::settle(&*pair, 0, &queue);
             assert!(pair.states[0].start());
         }
         // The registers are stored.
@@ -348,19 +359,19 @@ fn a_vcpu_switched_on_while_its_domain_ends_never_runs() {
     loom::model(|| {
         let cpu = Cpu::new();
         cpu.state.stop();
-        cpu.queue.lock().unwrap().block(cpu.slot);
+        cpu.queue.lock().unwrap().block(cpu.slot, 0);
         cpu.state.stopped();
         let other = {
             let cpu = Arc::clone(&cpu);
             thread::spawn(move || {
                 cpu.state.claim().unwrap();
                 if cpu.state.complete() {
-                    cpu.queue.lock().unwrap().wake(cpu.slot);
+                    cpu.queue.lock().unwrap().wake(cpu.slot, 0);
                 }
             })
         };
         let _ = cpu.state.hold();
-        cpu.queue.lock().unwrap().block(cpu.slot);
+        cpu.queue.lock().unwrap().block(cpu.slot, 0);
         other.join().unwrap();
         assert!(!cpu.schedule());
         // And is out of the queue.
@@ -377,7 +388,7 @@ fn a_wake_up_that_meets_cpu_off_wakes_nobody() {
             thread::spawn(move || cpu.interrupt())
         };
         cpu.state.stop();
-        cpu.queue.lock().unwrap().block(cpu.slot);
+        cpu.queue.lock().unwrap().block(cpu.slot, 0);
         cpu.state.stopped();
         other.join().unwrap();
         assert_eq!(cpu.state.power(), Power::Off);
@@ -385,7 +396,7 @@ fn a_wake_up_that_meets_cpu_off_wakes_nobody() {
         // Nor is it left for the next life.
         cpu.state.claim().unwrap();
         assert!(cpu.state.complete());
-        cpu.queue.lock().unwrap().wake(cpu.slot);
+        cpu.queue.lock().unwrap().wake(cpu.slot, 0);
         assert!(cpu.schedule());
         assert_eq!(cpu.state.block(), Block::Blocked);
     });

@@ -481,9 +481,8 @@ impl Gic {
     }
 
     /// Reads the state of the vCPU that is switched out, but for its list registers.
-    #[must_use]
-    pub fn save_virtual(&self) -> VirtualState {
-        either!(self.save_virtual())
+    pub fn save_virtual(&self, state: &mut VirtualState) {
+        either!(self.save_virtual(state));
     }
 
     /// Writes the state of the vCPU that is switched in, but for its list registers.

@@ -2,7 +2,7 @@
 
 use memory::{Pa, PaRange};
 
-use super::{Acknowledged, Error, Gic, IntId, Trigger};
+use super::{Acknowledged, Error, Gic, IntId, Trigger, VirtualState};
 use crate::mmio::tests::Block;
 
 struct V2 {
@@ -180,7 +180,8 @@ fn v2_list_registers_and_control() {
 
     v2.gic.set_vmcr(0xf800_0001);
     v2.hypervisor.set(0xf0, 0x10);
-    let state = v2.gic.save_virtual();
+    let mut state = VirtualState::default();
+    v2.gic.save_virtual(&mut state);
     assert_eq!(
         (state.vmcr, state.active_priorities[0]),
         (0xf800_0001, 0x10)
@@ -188,7 +189,9 @@ fn v2_list_registers_and_control() {
     v2.gic.load_virtual(&Default::default());
     assert_eq!((v2.hypervisor.get(0x8), v2.hypervisor.get(0xf0)), (0, 0));
     v2.gic.load_virtual(&state);
-    assert_eq!(v2.gic.save_virtual(), state);
+    let mut again = VirtualState::default();
+    v2.gic.save_virtual(&mut again);
+    assert_eq!(again, state);
 }
 
 #[test]

@@ -272,13 +272,9 @@ impl Gic {
         self.hypervisor_interface.vmcr.set(raw as u32);
     }
 
-    pub(super) fn save_virtual(&self) -> VirtualState {
-        let mut state = VirtualState {
-            vmcr: self.vmcr(),
-            ..VirtualState::default()
-        };
+    pub(super) fn save_virtual(&self, state: &mut VirtualState) {
+        state.vmcr = self.vmcr();
         state.active_priorities[0] = self.hypervisor_interface.apr.get();
-        state
     }
 
     pub(super) fn load_virtual(&self, state: &VirtualState) {

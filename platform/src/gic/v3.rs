@@ -377,16 +377,12 @@ impl Gic {
         (0..words).chain(4..4 + words)
     }
 
-    pub(super) fn save_virtual(&self) -> VirtualState {
-        let mut state = VirtualState {
-            vmcr: self.vmcr(),
-            ..VirtualState::default()
-        };
+    pub(super) fn save_virtual(&self, state: &mut VirtualState) {
+        state.vmcr = self.vmcr();
         for index in self.priority_words() {
             state.active_priorities[index] =
                 active_priorities!(index => |register| register.get(), else 0) as u32;
         }
-        state
     }
 
     pub(super) fn load_virtual(&self, state: &VirtualState) {

@@ -11,6 +11,7 @@ use devtree::gzip::Gunzip;
 use devtree::kernel::{self, Kernel};
 use devtree::own_memory::{self, FirstHeap};
 use devtree::plan::{self, GuestMachine, Plan, Planner};
+use devtree::seats::Seats;
 use devtree::{Board, Error, Options, Problem, Severity, Tree};
 use memory::{CHUNK_SIZE, ChunkPool, Pa, PaRange};
 use shell::Switch;
@@ -131,7 +132,8 @@ impl<'t> Report<'t> {
         let kept = [plan::kept(&configs), fixed.clone()].concat();
         pool.fill(&own_memory::left(&board, &taken, &kept).ranges, &fixed);
         let before = pool.free();
-        let mut cpus: Vec<(usize, usize)> = up(&board).map(|cpu| (cpu, 0)).collect();
+        let cpus: Vec<usize> = up(&board).collect();
+        let mut seats = Seats::new(cpus.iter().copied(), options.no_slices);
         let mut guests = Vec::new();
         let files = Memory(inputs.modules);
         for (number, config) in configs.iter().enumerate() {
@@ -142,7 +144,7 @@ impl<'t> Report<'t> {
                 config,
                 &files,
                 &pool,
-                &mut cpus,
+                &mut seats,
             ));
             problems.extend(planner.take_problems());
         }
@@ -160,7 +162,6 @@ impl<'t> Report<'t> {
             .and_then(|id| configs.get(usize::from(id.0).checked_sub(1)?))
             .map(|config| config.name.clone());
         let free = [before, pool.free()].map(|chunks| chunks * CHUNK_SIZE);
-        let cpus = cpus.into_iter().map(|(cpu, _)| cpu).collect();
         let containers = [Some(tree), bundle.map(|bundle| bundle.tree())];
         Ok(Self {
             image,
@@ -282,7 +283,7 @@ fn guest<'t>(
     config: &DomainConfig,
     files: &Memory<'t>,
     pool: &ChunkPool,
-    cpus: &mut [(usize, usize)],
+    seats: &mut Seats,
 ) -> Guest<'t> {
     let machine = GuestMachine::new(board, config);
     let ranges = plan::modules(std::slice::from_ref(config));
@@ -317,21 +318,9 @@ fn guest<'t>(
             false if pool.take(&config.static_memory, id) => config.static_memory.clone(),
             false => return Err(Error::StaticMemory),
         };
-        for vcpu in 0..config.vcpus as usize {
-            let allowed = config.affinity.get(vcpu).copied();
-            let all = cpus.iter_mut().map(|cpu| (cpu.0, cpu.1, &mut cpu.1));
-            let all = all.map(|(number, vcpus, slot)| ((number, slot), number, vcpus));
-            match plan::home(allowed, all) {
-                Ok((home, vcpus)) => {
-                    *vcpus += 1;
-                    homes.push(home);
-                }
-                Err(error) => {
-                    pool.give_back(&chunks);
-                    return Err(error);
-                }
-            }
-        }
+        homes = seats
+            .take(config)
+            .inspect_err(|_| pool.give_back(&chunks))?;
         Ok(fate)
     });
     Guest {

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use abi::guest_layout as layout;
 use devtree::board::{Gic, Interrupt, StartMethod};
-use devtree::guest::{CpuSet, LifeConfig, ModuleSource, Restart};
+use devtree::guest::{CpuSet, LifeConfig, ModuleSource, Restart, Scheduling};
 use devtree::guest_tree::{GuestGic, interrupt_cells};
 use devtree::kernel::Kernel;
 use devtree::plan::{self, GuestMachine, Plan};
@@ -277,10 +277,14 @@ impl Report<'_> {
             let allowed = config.affinity.get(number).copied().unwrap_or(CpuSet::ALL);
             let allowed = allowed_cpus(allowed, self.board.cpus.len());
             let mpidr = layout::MPIDR_RES1 | affinity;
+            let scheduling = config
+                .scheduling
+                .get(number)
+                .map_or(String::new(), scheduled);
             row(
                 f,
                 &format!("vCPU {number}"),
-                format_args!("MPIDR {mpidr:#x},{home} {allowed}"),
+                format_args!("MPIDR {mpidr:#x},{home} {allowed}{scheduling}"),
             )?;
         }
         devices(f, machine)?;
@@ -384,6 +388,20 @@ impl Guest<'_> {
     fn is_left_out(&self) -> bool {
         matches!(self.fate, Fate::LeftOut(_))
     }
+}
+
+/// How a vCPU is scheduled, if not as usual.
+fn scheduled(scheduling: &Scheduling) -> String {
+    let usual = Scheduling::default();
+    let weight = match scheduling.weight {
+        weight if weight == usual.weight => String::new(),
+        weight => format!(", weight {weight}"),
+    };
+    let promise = scheduling.reservation.map_or(String::new(), |reservation| {
+        let (budget, period) = (reservation.budget, reservation.period);
+        format!(", real time: {budget} of every {period} us, on this CPU alone")
+    });
+    weight + &promise
 }
 
 /// CPUs that a vCPU may run on, as `hard-affinity` lists them.

@@ -1,9 +1,9 @@
-//! A guest's `xen,vcpu` nodes: the CPUs that a vCPU may run on.
+//! A guest's `xen,vcpu` nodes: the CPUs that a vCPU may run on, and how it is scheduled.
 
 use alloc::format;
 
 use super::node::Context;
-use super::{CpuSet, DomainConfig};
+use super::{CpuSet, DomainConfig, Scheduling, scheduling};
 use crate::tree::Node;
 
 /// Reads one such node, a child of the guest's.
@@ -11,8 +11,8 @@ pub(super) fn read(
     context: &mut Context<'_>,
     node: &Node<'_>,
     name: &str,
-    domain: &mut DomainConfig,
-    pinned: &mut [bool],
+    (domain, pinned): (&mut DomainConfig, &mut [bool]),
+    usual: Scheduling,
 ) {
     let mut set = CpuSet::ALL;
     let cpus = context.limits.cpus;
@@ -27,16 +27,21 @@ pub(super) fn read(
                     context.refuse(name, property.name, property, expected);
                 }
             },
+            name if scheduling::is_known(name) => {}
             _ => context.unknown(name, &property),
         }
     }
     let id = node.property("id");
+    let own = scheduling::read(context, node, name, usual);
     let index = id.and_then(|id| usize::try_from(id.u32()?).ok());
     let slots = index.and_then(|index| domain.affinity.get_mut(index).zip(pinned.get_mut(index)));
     match (slots, id) {
         (Some((slot, pinned)), _) if !*pinned => {
             *slot = set;
             *pinned = true;
+            if let Some(slot) = index.and_then(|index| domain.scheduling.get_mut(index)) {
+                *slot = own;
+            }
         }
         (_, Some(id)) => {
             let last = domain.vcpus.saturating_sub(1);

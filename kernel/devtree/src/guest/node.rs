@@ -12,7 +12,7 @@ use memory::PAGE_SIZE;
 use super::module::{self, Kind, Module};
 use super::{
     Container, CpuSet, DomainConfig, Enhanced, GrantLimits, LifeConfig, Limits, MAX_DOMAINS,
-    MAX_SPIS, ModuleNodes, affinity, fixed, life, links, shared,
+    MAX_SPIS, ModuleNodes, Scheduling, affinity, fixed, life, links, scheduling, shared,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -209,6 +209,7 @@ impl Context<'_> {
             memory: 0,
             vcpus: 0,
             affinity: Vec::new(),
+            scheduling: Vec::new(),
             vpl011: false,
             spis: None,
             enhanced: Enhanced::Off,
@@ -244,6 +245,8 @@ impl Context<'_> {
         }
         let vcpus = usize::try_from(domain.vcpus).unwrap_or(0);
         domain.affinity = vec![CpuSet::ALL; vcpus];
+        let usual = scheduling::read(self, node, "", Scheduling::default());
+        domain.scheduling = vec![usual; vcpus];
         self.children(node, Cells::of(node, outer), &mut domain, others);
         (!self.refused).then_some(domain)
     }
@@ -278,6 +281,8 @@ impl Context<'_> {
             "max_grant_frames" => domain.grants.frames = self.natural(property),
             "max_maptrack_frames" => domain.grants.maptrack_frames = self.natural(property),
             "viaduct,console-focus" => domain.console_focus = true,
+            // Read with the vCPUs.
+            name if scheduling::is_known(name) => {}
             "viaduct,peers" => domain.peers = links::peers(self, property),
             "capabilities" => {
                 let expected = "<0>: control, hardware and xenstore domains are not supported";
@@ -379,6 +384,7 @@ impl Context<'_> {
         let (mut modules, mut shared) = (Vec::new(), Vec::new());
         let mut has_kernel = false;
         let mut pinned = vec![false; domain.affinity.len()];
+        let usual = domain.scheduling.first().copied().unwrap_or_default();
         for child in node.children() {
             let name = child.name().to_string();
             let compatible = child.property("compatible");
@@ -386,7 +392,8 @@ impl Context<'_> {
                 has_kernel |= Kind::of(&child) == Some(Kind::Kernel);
                 modules.extend(self.module(&child, &name, cells));
             } else if child.is_compatible(&["xen,vcpu"]) {
-                affinity::read(self, &child, &name, domain, &mut pinned);
+                let slots = (&mut *domain, &mut *pinned);
+                affinity::read(self, &child, &name, slots, usual);
             } else if child.is_compatible(&["xen,evtchn-v1"]) {
                 links::channel(self, &child, &name, domain);
             } else if child.is_compatible(&["xen,domain-shared-memory-v1"]) {

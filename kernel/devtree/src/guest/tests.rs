@@ -67,6 +67,7 @@ fn a_whole_guest() {
         memory: 256 << 20,
         vcpus: 3,
         affinity: vec![CpuSet::from_bits(4), CpuSet::ALL, CpuSet::from_bits(0b1011)],
+        scheduling: vec![Scheduling::default(); 3],
         vpl011: true,
         spis: Some(64),
         enhanced: Enhanced::Full,

@@ -1,0 +1,64 @@
+//! What a run queue keeps of a vCPU.
+
+use super::server::Server;
+use super::{Class, DEFAULT_WEIGHT, Parameters, Slot};
+
+/// Bits after the point of an [`Entry`]'s pace.
+const PACE_BITS: u32 = 16;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// The slot is nobody's; the next free one is this.
+    Free(Option<Slot>),
+    /// Cannot run.
+    Blocked,
+    /// Waits, in the tree of its class.
+    Waiting,
+    /// Was picked.
+    Current,
+}
+
+pub(super) struct Entry<T> {
+    /// `None` when the slot is free.
+    pub(super) vcpu: Option<T>,
+    pub(super) state: State,
+    pub(super) affinity: u64,
+    /// Virtual time that passes in a tick of the vCPU's, times 2 to the power of [`PACE_BITS`].
+    pub(super) pace: u64,
+    pub(super) virtual_time: u64,
+    /// Behind the point of it.
+    pub(super) rest: u16,
+    pub(super) server: Option<Server>,
+}
+
+impl<T> Entry<T> {
+    /// Whether it comes before all that share.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.server.is_some_and(|server| !server.is_exhausted())
+    }
+
+    /// Virtual time for so many ticks.
+    pub(super) fn passed(&self, ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.pace)) >> PACE_BITS) as u64
+    }
+
+    /// It ran for so many ticks. What is less than one of virtual time is kept: none is free however short it is.
+    pub(super) fn run(&mut self, ticks: u64) {
+        let passed =
+            (u128::from(ticks) * u128::from(self.pace)).saturating_add(u128::from(self.rest));
+        self.rest = passed as u16;
+        let passed = (passed >> PACE_BITS) as u64;
+        self.virtual_time = self.virtual_time.wrapping_add(passed);
+    }
+
+    pub(super) fn set(&mut self, parameters: Parameters) {
+        self.affinity = parameters.affinity;
+        self.pace = (u64::from(DEFAULT_WEIGHT) << PACE_BITS)
+            .checked_div(u64::from(parameters.weight.max(1)))
+            .unwrap_or(1);
+        self.server = match parameters.class {
+            Class::Shared => None,
+            Class::RealTime(reservation) => Some(Server::new(reservation)),
+        };
+    }
+}
