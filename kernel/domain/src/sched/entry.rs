@@ -39,13 +39,14 @@ impl<T> Entry<T> {
 
     /// Virtual time for so many ticks.
     pub(super) fn passed(&self, ticks: u64) -> u64 {
-        ((u128::from(ticks) * u128::from(self.pace)) >> PACE_BITS) as u64
+        (u128::from(ticks).saturating_mul(u128::from(self.pace)) >> PACE_BITS) as u64
     }
 
     /// It ran for so many ticks. What is less than one of virtual time is kept: none is free however short it is.
     pub(super) fn run(&mut self, ticks: u64) {
-        let passed =
-            (u128::from(ticks) * u128::from(self.pace)).saturating_add(u128::from(self.rest));
+        let passed = u128::from(ticks)
+            .saturating_mul(u128::from(self.pace))
+            .saturating_add(u128::from(self.rest));
         self.rest = passed as u16;
         let passed = (passed >> PACE_BITS) as u64;
         self.virtual_time = self.virtual_time.wrapping_add(passed);

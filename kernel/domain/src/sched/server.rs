@@ -54,8 +54,9 @@ impl Server {
     pub(crate) fn arrive(&mut self, now: u64) {
         let rest = self.deadline.saturating_sub(now);
         let Reservation { period, budget } = self.reservation;
-        let too_much = u128::from(self.left) * u128::from(period);
-        if rest == 0 || too_much > u128::from(rest) * u128::from(budget) {
+        // Products of two 64-bit numbers fit.
+        let product = |one: u64, other: u64| u128::from(one).saturating_mul(u128::from(other));
+        if rest == 0 || product(self.left, period) > product(rest, budget) {
             self.begin(now);
         } else {
             self.is_exhausted = self.left == 0;

@@ -184,7 +184,7 @@ fn every_example_is_right() {
         let bundles = sources(&text, "/dts-v1/").into_iter();
         let bundles = bundles.filter(|source| source.contains("/incbin/"));
         for (number, source) in bundles.enumerate() {
-            make_bundle(source, &folder.join(format!("{name}-bundle-{number}.dtb")));
+            make_bundle(&source, &folder.join(format!("{name}-bundle-{number}.dtb")));
             from_the_book += 1;
         }
         // A bundle's own /chosen is indented further.
