@@ -1,7 +1,7 @@
 //! What the hot paths may cost, in instructions, which repeat to the digit.
 
-use viaduct_tests::Gic;
 use viaduct_tests::cost::{self, Baseline};
+use viaduct_tests::{Gic, XEN};
 
 fn within_the_baseline(gic: Gic, column: usize) {
     let costs = cost::measure(gic);
@@ -22,4 +22,17 @@ fn gicv3() {
         cost::operations(Gic::V3),
         "the same every run"
     );
+}
+
+/// The guest that measures runs on Xen as it is, and nothing costs more here than there.
+#[test]
+fn no_row_is_behind_xen() {
+    let ours = cost::operations(Gic::V3);
+    let (version, ..) = XEN[1];
+    let theirs = cost::operations_on_xen(Gic::V3, version).unwrap();
+    for (name, cost) in ours.iter().filter(|(name, _)| name != "empty-loop") {
+        let xen = theirs.iter().find(|(other, _)| other == name);
+        let (_, xen) = xen.unwrap_or_else(|| panic!("{name} was not measured on Xen"));
+        assert!(cost < xen, "{name}: {cost}, Xen {version}: {xen}");
+    }
 }
