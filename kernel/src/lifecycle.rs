@@ -310,7 +310,7 @@ pub(crate) fn last_stop() {
         info!(
             "memory: {} of {} KiB free for guests",
             (pool.free() * CHUNK_SIZE) >> 10,
-            (pool.total() * CHUNK_SIZE) >> 10,
+            memory_map::for_guests() >> 10,
         );
     }
     let action = *ON_LAST_STOP.lock();

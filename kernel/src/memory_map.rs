@@ -28,6 +28,8 @@ static POOL: ChunkPool = ChunkPool::new();
 static MAP: Once<SpinLock<Stage1>> = Once::new();
 static TAKEN: Once<Taken> = Once::new();
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
+/// Chunks of the pool that became the heap's.
+static GROWN: AtomicU64 = AtomicU64::new(0);
 
 /// Why memory could not be set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +63,12 @@ pub(crate) fn pool() -> &'static ChunkPool {
     &POOL
 }
 
+/// Bytes of the pool that are for guests: all that the heap has not taken.
+pub(crate) fn for_guests() -> u64 {
+    let chunks = POOL.total().saturating_sub(GROWN.load(Ordering::Relaxed));
+    chunks.saturating_mul(CHUNK_SIZE)
+}
+
 /// Bytes that the hypervisor itself has in use: its image and its heap.
 pub(crate) fn own_usage() -> u64 {
     let image = entry::image().map_or(0, PaRange::size);
@@ -85,6 +93,7 @@ pub(crate) fn grow_heap() -> Option<()> {
         slot: 0,
     })?;
     give_to_heap(PaRange::new(chunk, CHUNK_SIZE)?);
+    GROWN.fetch_add(1, Ordering::Relaxed);
     Some(())
 }
 
@@ -96,7 +105,10 @@ pub(crate) fn grow_heap_by(bytes: u64) {
     // The heap deals in powers of two.
     let chunks = bytes.next_power_of_two().div_ceil(CHUNK_SIZE);
     let pieces = POOL.allocate(chunks, Owner::HYPERVISOR);
-    pieces.into_iter().flatten().for_each(give_to_heap);
+    for piece in pieces.into_iter().flatten() {
+        give_to_heap(piece);
+        GROWN.fetch_add(piece.size() / CHUNK_SIZE, Ordering::Relaxed);
+    }
 }
 
 #[expect(unsafe_code, reason = "the ranges were just taken from what is free")]
