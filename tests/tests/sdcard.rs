@@ -242,9 +242,10 @@ fn boots(name: &str, contents: &Contents) -> viaduct_tests::Console {
 #[test]
 fn unikernels_boot_from_it() {
     let mut console = boots("sdcard-unikernels", &Contents::Unikernels);
-    for beat in 1..=2 {
+    // Who beats first is not said.
+    for _ in 0..2 {
         for name in ["hello-1", "hello-2"] {
-            console.expect(&format!("{name}| hello: heartbeat {beat}"), seconds(60));
+            console.expect(&format!("{name}| hello: heartbeat "), seconds(60));
         }
     }
 }
