@@ -147,6 +147,8 @@ pub fn restart(gic: Gic) -> f64 {
         .icount()
         .bundle(bundle)
         .start(&name);
-    let line = console.expect("probe: runs again, ", seconds(60));
+    let line = console.expect_that("the line on its next life", seconds(60), |line| {
+        line.contains("probe: runs again, ") && line.ends_with(" us later")
+    });
     number_before(&line, "us") * 1000.0
 }

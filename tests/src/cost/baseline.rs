@@ -127,7 +127,9 @@ impl Baseline {
                 complaints.push(format!("{name}: not measured"));
                 continue;
             };
-            if *cost > recorded * TOLERANCE {
+            if !cost.is_finite() {
+                complaints.push(format!("{name}: not measured"));
+            } else if *cost > recorded * TOLERANCE {
                 complaints.push(format!("{name}: {cost:.2}, recorded {recorded:.2}"));
             } else if *recorded <= row.budget && *cost > row.budget {
                 complaints.push(format!("{name}: {cost:.2}, budget {}", row.budget));
@@ -166,10 +168,14 @@ mod tests {
         // Over its budget already, and within 2 %.
         assert!(baseline.complaints(&times(2.03), 1).is_empty());
         assert_eq!(baseline.complaints(&times(2.05), 1).len(), ROWS.len());
-        let less = times(0.5).split_off(1);
+        let mut less = times(0.5).split_off(1);
+        less[0].1 = f64::NAN;
         assert_eq!(
             baseline.complaints(&less, 1),
-            ["null-hypercall: not measured"]
+            [
+                "null-hypercall: not measured",
+                "unknown-hypercall: not measured"
+            ]
         );
     }
 
