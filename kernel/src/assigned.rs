@@ -4,7 +4,7 @@
 //! A shared interrupt has the same number in the guest as on the board. It is active from its acknowledgement here
 //! until the guest ends it, which ends it on the board too, so it does not come again before.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -33,6 +33,9 @@ static OWNERS: [AtomicU16; INTERRUPTS] = [const { AtomicU16::new(0) }; INTERRUPT
 /// emulator that forgets those that come again meanwhile is to be reminded.
 static UNDER_WAY: [AtomicU32; INTERRUPTS.div_ceil(32)] =
     [const { AtomicU32::new(0) }; INTERRUPTS.div_ceil(32)];
+
+/// Whether any of these bits may be set: where guests have no devices the words are not looked at.
+static ANY_UNDER_WAY: AtomicBool = AtomicBool::new(false);
 
 /// One interrupt of a domain, and what was last said of it to the board's interrupt controller.
 struct Line {
@@ -132,7 +135,7 @@ pub(crate) fn arrived(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
         return false;
     }
     let here = schedule::here_of(domain);
-    let notify = (domain.vgic).inject_hardware(VcpuId::BOOT, intid, intid, here);
+    let notify = (domain.vgic).inject_shared_hardware(VcpuId::BOOT, intid, intid, here);
     schedule::notify_all(domain, notify);
     if let Some(vcpu) = here.and_then(|here| domain.vcpu(here.vcpu)) {
         // It may have gone straight into a list register of the vCPU that sleeps here.
@@ -141,6 +144,7 @@ pub(crate) fn arrived(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
     follow(gic, cpu, domain, number);
     if let Some(word) = UNDER_WAY.get((number / 32) as usize) {
         word.fetch_or(1 << (number % 32), Ordering::Relaxed);
+        ANY_UNDER_WAY.store(true, Ordering::Release);
     }
     true
 }
@@ -182,6 +186,7 @@ fn concerned(offset: u64) -> Option<core::ops::Range<u32>> {
 }
 
 /// The guest wrote to its distributor: the board's is told what concerns the guest's own interrupts.
+#[cold]
 pub(crate) fn forward(domain: &'static Domain, offset: u64) {
     let (Some(range), Some(gic), Some(cpu)) =
         (concerned(offset), interrupts::gic(), cpus::this_cpu())
@@ -236,7 +241,15 @@ fn tell(
 }
 
 /// Whether an interrupt of a guest that was taken is not ended yet.
+#[inline]
 pub(crate) fn is_under_way(gic: &Gic, cpu: usize) -> bool {
+    ANY_UNDER_WAY.load(Ordering::Relaxed) && look_for_those_under_way(gic, cpu)
+}
+
+#[cold]
+fn look_for_those_under_way(gic: &Gic, cpu: usize) -> bool {
+    // One that arrives from here on says so again.
+    ANY_UNDER_WAY.swap(false, Ordering::Acquire);
     let mut found = false;
     for (index, word) in (0_u32..).zip(&UNDER_WAY) {
         let mut bits = word.load(Ordering::Relaxed);
@@ -250,6 +263,9 @@ pub(crate) fn is_under_way(gic: &Gic, cpu: usize) -> bool {
                 word.fetch_and(!(1 << bit), Ordering::Relaxed);
             }
         }
+    }
+    if found {
+        ANY_UNDER_WAY.store(true, Ordering::Release);
     }
     found
 }

@@ -195,12 +195,15 @@ fn gic(
     };
     if access.write {
         let value = access.stored(registers.get(access.register));
-        vgic.write(here, region, offset, width, value, &others)
-            .map_err(refused)?;
-        if region == Region::Distributor && !vcpu.domain.lines.is_empty() {
-            assigned::forward(vcpu.domain, offset);
+        let written = vgic
+            .write(here, region, offset, width, value, &others)
+            .map_err(refused);
+        // Few guests have devices; for the others this is the end of the way.
+        if vcpu.domain.lines.is_empty() || region != Region::Distributor || written.is_err() {
+            return written;
         }
-        Ok(())
+        assigned::forward(vcpu.domain, offset);
+        written
     } else {
         let raw = vgic
             .read(here, region, offset, width, &others)

@@ -279,9 +279,9 @@ fn dispatch(
 /// was high: it makes it look again. As long as the line is high, since the guest may end it at any time.
 pub(crate) fn reminder() -> Option<u64> {
     let soon = || platform::timer::now() + platform::timer::frequency() / FORGETFUL_DIVISOR;
-    let (gic, cpu) = (gic()?, cpus::this_cpu()?.index);
-    let forgets = gic.forgets_after_virtual_end();
-    (forgets && (is_timer_high() || assigned::is_under_way(gic, cpu))).then(soon)
+    let gic = gic().filter(|gic| gic.forgets_after_virtual_end())?;
+    let under_way = || cpus::this_cpu().is_some_and(|cpu| assigned::is_under_way(gic, cpu.index));
+    (is_timer_high() || under_way()).then(soon)
 }
 
 /// Whether the line of the virtual timer of the vCPU that is loaded is high.

@@ -46,14 +46,21 @@ pub(crate) fn arm_virtual(vcpu: &Vcpu, active: bool) {
     } else {
         NEVER
     };
-    vcpu.virtual_deadline.store(deadline, Ordering::Relaxed);
-    rearm(vcpu);
+    set_virtual(vcpu, deadline);
 }
 
 /// The virtual timer is in the CPU again.
 pub(crate) fn disarm_virtual(vcpu: &Vcpu) {
-    vcpu.virtual_deadline.store(NEVER, Ordering::Relaxed);
-    rearm(vcpu);
+    set_virtual(vcpu, NEVER);
+}
+
+/// Sets the alarm for the virtual timer, at each switch: mostly it stays what it was, and the queue with it. Only the
+/// CPU that switches the vCPU writes it.
+fn set_virtual(vcpu: &Vcpu, deadline: u64) {
+    if vcpu.virtual_deadline.load(Ordering::Relaxed) != deadline {
+        vcpu.virtual_deadline.store(deadline, Ordering::Relaxed);
+        rearm(vcpu);
+    }
 }
 
 /// Forgets all alarms of a vCPU that is switched off, but for the watchdogs, which are its domain's.

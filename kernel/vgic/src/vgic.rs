@@ -341,9 +341,9 @@ impl Vgic {
             .1
     }
 
-    /// A physical interrupt that was acknowledged and priority-dropped at EL2, and is active still,
-    /// is the guest's: its end by the guest deactivates it. For a PPI, `vcpu` must be the one here,
-    /// or one whose physical active state the caller keeps.
+    /// A physical interrupt, private to a CPU, that was acknowledged and priority-dropped at EL2, and is active
+    /// still, is the guest's: its end by the guest deactivates it. `vcpu` must be the one here, or one whose
+    /// physical active state the caller keeps.
     pub fn inject_hardware<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuId,
@@ -359,12 +359,14 @@ impl Vgic {
         {
             return Notify::NONE;
         }
-        self.hardware_slowly(vcpu, intid, physical, here)
+        self.inject_shared_hardware(vcpu, intid, physical, here)
     }
 
+    /// The same of any interrupt, by the general way: a shared one goes to whom the guest has routed it, `vcpu` or
+    /// another.
     #[cold]
     #[inline(never)]
-    fn hardware_slowly<L: ListRegisters + ?Sized>(
+    pub fn inject_shared_hardware<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuId,
         intid: IntId,
