@@ -52,7 +52,7 @@ impl Source<'_> {
 }
 
 /// A hypercall, to its end or for a while.
-fn call(machine: &Machine, domain: u16, vcpu: u32, nr: u64, arguments: [u64; 5]) {
+pub(crate) fn call(machine: &Machine, domain: u16, vcpu: u32, nr: u64, arguments: [u64; 5]) {
     let guest = machine.vcpu(domain, vcpu);
     let mut registers = arguments;
     for _ in 0..40 {

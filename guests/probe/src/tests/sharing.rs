@@ -1,18 +1,19 @@
 //! Grants in use (xen-arm-hypercalls section 10): mapped and copied by this guest itself. Between two guests: `between`.
 
+mod race;
+
 mod between;
 
 pub(crate) use between::{give, use_grants};
+pub(crate) use race::race;
 
 use super::grants::{call, copy, give as grant_page, map_at, own_number, page, place, unmap_at};
-use crate::check::{Outcome, Trouble, check, equal, fail, within};
+use crate::check::{Outcome, Trouble, check, equal, fail};
 use crate::raw::{hypercall, pointer, store64};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use core::time::Duration;
 use runtime::abi::Errno::{Fault, Invalid, NoSys};
 use runtime::abi::{DomainId, GrantRef, grant_table as op, hypercall as number, memory_op};
 use runtime::exception::load64;
-use runtime::{cpu, grant, memory, timer};
+use runtime::{grant, memory};
 
 const BOTH: op::MapFlags = op::MapFlags::HOST_MAP;
 const READ: op::MapFlags = op::MapFlags::HOST_MAP.union(op::MapFlags::READ_ONLY);
@@ -455,75 +456,6 @@ pub(crate) fn others() -> Outcome {
         call(op::DUMP_TABLE, &mut dump, 1),
         NoSys.as_return(),
         "dump_table"
-    );
-    Ok(())
-}
-
-/// One vCPU grants, maps, unmaps, revokes and gives up a page, while another copies from and to the grant.
-pub(crate) fn race() -> Outcome {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    static COPIES: AtomicU64 = AtomicU64::new(0);
-    static STRANGE: AtomicU64 = AtomicU64::new(0);
-    let (own, at, here) = (own_number()?, page(0)?, place(0)?);
-    let target = page(1)?;
-    let reference = grant_page(own, at, false)?;
-    STOP.store(false, SeqCst);
-    super::smp::everywhere(
-        move |index| {
-            // Each has a page of its own to copy to.
-            let target = target + index as u64 * memory::PAGE;
-            while !STOP.load(SeqCst) {
-                for to_grant in [false, true] {
-                    match copy(own, reference, target, to_grant, (0, 4096)) {
-                        0 => COPIES.fetch_add(1, SeqCst),
-                        -1 | -9 => 0,
-                        _ => STRANGE.fetch_add(1, SeqCst),
-                    };
-                }
-            }
-        },
-        || {
-            let started = within(Duration::from_secs(5), || COPIES.load(SeqCst) > 10);
-            let mut outcome = Ok(());
-            let end = timer::now() + timer::ticks(Duration::from_secs(2));
-            while timer::now() < end {
-                match map_at(own, reference, BOTH, here) {
-                    Ok(handle) => {
-                        let _ = store64(here, 1);
-                        let status = unmap_at(handle, here);
-                        if status != 0 {
-                            outcome = Err(status);
-                        }
-                    }
-                    Err(-1 | -9) => {}
-                    Err(status) => outcome = Err(status),
-                }
-                // Revoked if nobody copies just now, and granted again.
-                if grant::revoke(reference) {
-                    let again = grant::give(own, (at / memory::PAGE) as u32, false);
-                    if again != Some(reference) {
-                        outcome = Err(99);
-                    }
-                }
-                for command in [memory_op::DECREASE_RESERVATION, memory_op::POPULATE_PHYSMAP] {
-                    if balloon(command, at) != 1 {
-                        outcome = Err(98);
-                    }
-                }
-            }
-            STOP.store(true, SeqCst);
-            check!(started, "nobody copies");
-            if let Err(status) = outcome {
-                fail!("status {status}");
-            }
-            Ok(())
-        },
-    )?;
-    equal!(STRANGE.load(SeqCst), 0, "statuses that cannot be");
-    check!(cpu::count() > 1, "alone");
-    check!(
-        within(Duration::from_secs(1), || grant::revoke(reference)),
-        "still in use"
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Whatever a guest sends, and whatever stands in its memory: an outcome, in bounded time, no panic.
 
 use super::support::{BASE, Machine, SIZE};
-use crate::{Outcome, hypercall};
+use crate::exercise::call;
 use abi::hypercall as number;
 use proptest::prelude::*;
 
@@ -66,17 +66,7 @@ proptest! {
             }
         }
         for (domain, vcpu, nr, arguments) in calls {
-            let guest = machine.vcpu(domain, vcpu);
-            let mut registers = arguments;
-            for _ in 0..40 {
-                let outcome = hypercall(&guest, nr, &mut registers);
-                if let Outcome::Poll(_) = outcome {
-                    guest.state.end_poll(guest.vcpu);
-                }
-                if outcome != Outcome::Restart {
-                    break;
-                }
-            }
+            call(&machine, domain, vcpu, nr, arguments);
         }
         // Every port is still either free on both sides or connected to one that says the same.
         for (state, _) in &machine.domains {

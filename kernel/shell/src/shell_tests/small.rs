@@ -1,0 +1,200 @@
+//! The machine that the sessions are held on.
+
+use super::*;
+
+/// A machine of three guests, and what was done to it.
+#[derive(Default)]
+pub(super) struct Small {
+    pub(super) now: u64,
+    pub(super) store: BTreeMap<String, String>,
+    pub(super) done: Vec<String>,
+}
+
+pub(super) const NAMES: [&str; 3] = ["linux", "hello-1", "hello-2"];
+
+fn walk<T: Copy>(items: &[(u32, T)], place: u32) -> Option<(Option<T>, u32)> {
+    // Two places a look, so that some looks find nothing.
+    let end = items.last().map_or(0, |(number, _)| number + 1);
+    if place >= end {
+        return None;
+    }
+    let found = items
+        .iter()
+        .find(|(number, _)| (place..place + 2).contains(number));
+    Some(found.map_or((None, place + 2), |(number, item)| {
+        (Some(*item), number + 1)
+    }))
+}
+
+impl System for Small {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn cpus(&self) -> usize {
+        2
+    }
+
+    fn cpu(&self, index: usize) -> Option<(usize, u64)> {
+        (index < 2).then_some((index, self.now / 2))
+    }
+
+    fn guests(&self) -> usize {
+        NAMES.len()
+    }
+
+    fn name(&self, guest: GuestIndex) -> Option<(u16, &str)> {
+        NAMES.get(guest).map(|name| (guest as u16 + 1, *name))
+    }
+
+    fn guest(&self, guest: GuestIndex) -> Option<Guest<'_>> {
+        let (id, name) = self.name(guest)?;
+        let over = guest == 2;
+        Some(Guest {
+            id,
+            name,
+            state: if over {
+                GuestState::Stopped
+            } else {
+                GuestState::Running
+            },
+            vcpus: 2,
+            memory: if over { 0 } else { 16 << 20 },
+            age: if over { 0 } else { self.now },
+            ran: self.now / 4,
+            restarts: 1,
+            last_stop: over.then(|| ArrayString::from("crash").unwrap()),
+        })
+    }
+
+    fn details(&self, guest: GuestIndex) -> Option<Details> {
+        (guest < NAMES.len()).then_some(Details {
+            gic: 3,
+            uart: false,
+            console_ring: true,
+            store: Some((40, 512)),
+            pages: (4096, 4096),
+        })
+    }
+
+    fn vcpu(&self, guest: GuestIndex, vcpu: u32) -> Option<Vcpu> {
+        (guest < NAMES.len() && vcpu < 2).then_some(Vcpu {
+            state: VcpuState::Blocked,
+            cpu: 1,
+            affinity: 0b10,
+            ran: 3 * SECOND / 2,
+            waited: SECOND / 10,
+            exits: 1234,
+            interrupts: 99,
+            moves: 3,
+        })
+    }
+
+    fn interrupt(&self, _: GuestIndex, place: u32) -> Option<(Option<Interrupt>, u32)> {
+        let interrupt = |intid, pending| Interrupt {
+            intid,
+            vcpu: Some(0),
+            priority: 0xa0,
+            edge: intid < 16,
+            enabled: true,
+            pending,
+            active: false,
+            listed: false,
+        };
+        walk(&[(0, interrupt(0, false)), (5, interrupt(27, true))], place)
+    }
+
+    fn port(&self, _: GuestIndex, place: u32) -> Option<(Option<Port>, u32)> {
+        let port = |port, bound| Port {
+            port,
+            bound,
+            vcpu: 0,
+            pending: Some(port == 1),
+            masked: None,
+        };
+        let ports = [
+            (1, port(1, Bound::Console)),
+            (2, port(2, Bound::Interdomain(2, 7))),
+            (9, port(9, Bound::Virq(0))),
+        ];
+        walk(&ports, place)
+    }
+
+    fn grant(&self, _: GuestIndex, place: u32) -> Option<(Option<Grant>, u32)> {
+        let grant = Grant {
+            reference: 8,
+            frame: 0x4_0123,
+            user: 2,
+            readers: 0,
+            writers: 1,
+        };
+        walk(&[(8, grant)], place)
+    }
+
+    fn memory(&self) -> Memory {
+        Memory {
+            pool: 1 << 30,
+            free: 998 << 20,
+            image: 600 << 10,
+            heap_used: 300 << 10,
+            heap: 2 << 20,
+        }
+    }
+
+    fn store(&mut self, request: StoreRequest<'_>, reply: &mut [u8]) -> Result<usize, Refused> {
+        let text = match request {
+            StoreRequest::Directory(path) => {
+                let below = format!("{}/", path.trim_end_matches('/'));
+                let names = self.store.keys().filter_map(|key| key.strip_prefix(&below));
+                names
+                    .filter(|name| !name.contains('/'))
+                    .fold(String::new(), |all, name| all + name + "\0")
+            }
+            StoreRequest::Read(path) => {
+                let value = self.store.get(path);
+                value.cloned().ok_or(Refused::by_store(b"ENOENT"))?
+            }
+            StoreRequest::Write(path, value) => {
+                self.store.insert(path.to_owned(), value.to_owned());
+                String::new()
+            }
+            StoreRequest::Remove(path) => {
+                self.store.retain(|key, _| !key.starts_with(path));
+                String::new()
+            }
+        };
+        let count = text.len().min(reply.len());
+        reply[..count].copy_from_slice(&text.as_bytes()[..count]);
+        Ok(count)
+    }
+
+    fn log(&self, of: LogOf, position: u64) -> Option<(LogLine, u64)> {
+        let text = format!("{of:?} line {position}");
+        let line = text.bytes().collect();
+        (position < 3).then_some((line, position + 1))
+    }
+
+    fn log_end(&self, _: LogOf) -> u64 {
+        3
+    }
+
+    fn act(&mut self, guest: GuestIndex, action: Action) -> Result<(), Refused> {
+        self.done.push(format!("{action:?} of {guest}"));
+        if guest == 2 {
+            return Err(Refused::because(&"it is stopped"));
+        }
+        Ok(())
+    }
+
+    fn give_input(&mut self, guest: GuestIndex) -> Result<(), Refused> {
+        if guest == 2 {
+            return Err(Refused::because(&"it does not run"));
+        }
+        self.done.push(format!("input to {guest}"));
+        Ok(())
+    }
+
+    fn power(&mut self, power: Power) {
+        self.done.push(format!("{power:?}"));
+    }
+}
