@@ -78,8 +78,8 @@ fn static_memory_has_one_owner() {
     let refused = console.lines_with("/chosen/twin: xen,static-mem");
     assert_eq!(refused.len(), 1);
     assert!(refused[0].contains("static memory of one"), "{refused:?}");
-    let free = console.lines_with("KiB free for guests");
-    let numbers: Vec<&str> = free[0].split_whitespace().collect();
+    let free = console.expect(lines::MEMORY_FREE, seconds(10));
+    let numbers: Vec<&str> = free.split_whitespace().collect();
     let at = numbers.iter().position(|word| *word == "of").unwrap();
     let (free, total): (u64, u64) = (
         numbers[at - 1].parse().unwrap(),

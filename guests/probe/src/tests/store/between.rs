@@ -16,16 +16,17 @@ pub(crate) fn owner() -> Outcome {
         .and_then(|text| text.parse().ok())
         .unwrap_or(2);
     equal!(store.write("data/hidden", "mine"), Ok(()), "write");
+    // For whoever may see anything of this guest's at all.
+    equal!(store.write("data/open", "to all"), Ok(()), "write");
+    let all = ask(&mut store, wire::SET_PERMS, &format!("data/open\0b{id}\0"));
+    check!(all.is_ok(), "set_perms: {all:?}");
+    // The peer waits for this one: it comes last.
     equal!(store.write("data/shown", "yours"), Ok(()), "write");
     equal!(
         store.allow("data/shown", DomainId(id), DomainId(peer)),
         Ok(()),
         "set_perms"
     );
-    // For whoever may see anything of this guest's at all.
-    equal!(store.write("data/open", "to all"), Ok(()), "write");
-    let all = ask(&mut store, wire::SET_PERMS, &format!("data/open\0b{id}\0"));
-    check!(all.is_ok(), "set_perms: {all:?}");
     println!("SHOWN");
     for round in 0..100_000_u32 {
         equal!(
