@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::guest::Guest;
 use crate::paths::scratch;
@@ -66,9 +67,17 @@ impl Bundle {
         path
     }
 
-    /// Writes the bundle to `path`, its source beside it.
+    /// Writes the bundle to `path`, its source beside it. Both appear whole: tests that run at once
+    /// may write and read the same bundle.
     pub fn write_to(&self, path: &Path) {
-        let source = path.with_extension("its");
+        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+        let own = format!(
+            "{}-{}",
+            std::process::id(),
+            WRITTEN.fetch_add(1, Ordering::Relaxed)
+        );
+        let source = path.with_extension(format!("{own}.its"));
+        let image = path.with_extension(format!("{own}.itb"));
         if let Err(error) = std::fs::write(&source, self.source()) {
             panic!("cannot write {}: {error}", source.display());
         }
@@ -76,15 +85,32 @@ impl Bundle {
         if self.external {
             command.arg("-E");
         }
-        let output = command.arg("-q").arg("-f").arg(&source).arg(path).output();
+        let output = command
+            .arg("-q")
+            .arg("-f")
+            .arg(&source)
+            .arg(&image)
+            .output();
         match output {
-            Ok(output) if output.status.success() && path.exists() => {}
+            Ok(output) if output.status.success() && image.exists() => {}
             Ok(output) => panic!(
                 "mkimage refused {}: {}",
                 source.display(),
                 String::from_utf8_lossy(&output.stderr)
             ),
             Err(error) => panic!("cannot run mkimage (./setup installs it): {error}"),
+        }
+        for (from, to) in [
+            (source, path.with_extension("its")),
+            (image, path.to_path_buf()),
+        ] {
+            if let Err(error) = std::fs::rename(&from, &to) {
+                panic!(
+                    "cannot move {} to {}: {error}",
+                    from.display(),
+                    to.display()
+                );
+            }
         }
     }
 
