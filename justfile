@@ -53,6 +53,7 @@ loom:
     tools/cargo test --release -p viaduct-sync --features model --test loom
     tools/cargo test --release -p viaduct-domain --test loom
     tools/cargo test --release -p viaduct-vgic --features model --test loom
+    tools/cargo test --release -p viaduct-trace --features model --test loom
 
 # Unit tests under AddressSanitizer: pages, tables, rings, what is shared with guests. Wants a nightly toolchain (`nightly=NAME`)
 asan nightly="nightly":
@@ -67,6 +68,11 @@ asan nightly="nightly":
 system file="*":
     tools/build release
     tools/cargo test -p viaduct-tests --no-fail-fast --test '{{ file }}' -- --test-threads 4
+
+# Runs unikernels with the trace on, and writes what happened: text, summary, timeline (target/trace). seconds=N, and words as for `run`; or file=TRACE elf=FILE
+@trace *settings:
+    [ -e "${CARGO_TARGET_DIR:-target}/viaduct.elf" ] || tools/build release >&2
+    tools/cargo run --quiet -p viaduct-trace-reader -- "$@"
 
 # A Raspberry Pi 4's SD card: target/sdcard/ (copy it) and target/sdcard.img (write it). bundle=unikernels|FILE firmware=DIRECTORY cmdline='WORDS'
 @sdcard *settings:

@@ -69,13 +69,13 @@ static STALLED: AtomicUsize = AtomicUsize::new(0);
 static DESCRIBED: sync::Once<devtree::Uart> = sync::Once::new();
 
 #[expect(unsafe_code, reason = "the address comes from the board's tree")]
-fn open(described: &devtree::Uart) -> Option<Uart> {
+pub(crate) fn open(described: &devtree::Uart) -> Option<Uart> {
     let kind = match described.kind {
         UartKind::Pl011 => Kind::Pl011,
         UartKind::MiniUart => Kind::MiniUart,
     };
-    // SAFETY: the tree says that such a UART is there; it was mapped as Device memory, and all drivers of
-    // it are in this file.
+    // SAFETY: the tree says that such a UART is there; it was mapped as Device memory. Those of the console are all
+    // in this file; the trace has another UART.
     unsafe { Uart::new(kind, described.registers, described.clock) }
 }
 

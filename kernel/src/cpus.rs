@@ -49,7 +49,7 @@ pub(crate) struct Cpu {
     /// When vCPUs whose home it is want to be woken.
     pub(crate) timers: SpinLock<Timers>,
     /// Binary trace.
-    pub(crate) trace: trace::Ring,
+    pub(crate) trace: trace::Local,
     online: AtomicBool,
 }
 
@@ -68,6 +68,7 @@ arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
     call: exits::call, interrupt: exits::interrupt, synchronous: exits::synchronous,
     serror: serrors::taken, fatal: crate::failure::fatal,
+    traced_exit: trace::points::exit, traced_entry: trace::points::entry,
 }
 
 impl Cpu {
@@ -93,7 +94,7 @@ impl Cpu {
                 queue: TimerQueue::new(),
                 vcpus: Vec::new(),
             }),
-            trace: trace::Ring::new(),
+            trace: trace::Local::new(),
             online: AtomicBool::new(false),
         }
     }

@@ -22,7 +22,7 @@ use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
 use crate::interrupts;
 use crate::machine::Vcpu;
-use crate::{devices, lifecycle, registers, schedule, smccc, timer, trace};
+use crate::{devices, lifecycle, registers, schedule, smccc, timer};
 
 /// HVC and SMC: hypercalls, PSCI and SMCCC. Nothing on the way of a call that is answered at once needs a place on the
 /// stack: whatever does is a function of its own, and the last thing that is called.
@@ -32,26 +32,6 @@ pub(crate) fn call(
     guest: &mut Arguments,
     esr: u64,
 ) -> Resume {
-    if trace::is_on() {
-        return traced_call(cpu, vcpu, guest, esr);
-    }
-    serve_call(cpu, vcpu, guest, esr)
-}
-
-#[cold]
-#[inline(never)]
-fn traced_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments, esr: u64) -> Resume {
-    trace::record!(
-        "call {=u64:#x} x16 {=u64} x0 {=u64:#x}",
-        esr,
-        guest.get::<16>(),
-        guest.get::<0>()
-    );
-    serve_call(cpu, vcpu, guest, esr)
-}
-
-#[inline(always)]
-fn serve_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments, esr: u64) -> Resume {
     if esr == ESR_HYPERCALL {
         vcpu.counters.exit(ExitReason::Hypercall);
         return match xen::at_once(guest.get::<16>(), guest.get::<0>()) {
@@ -199,19 +179,6 @@ pub(crate) fn synchronous(
     guest: &mut Registers,
     esr: u64,
 ) -> Resume {
-    if trace::is_on() {
-        return traced_synchronous(cpu, vcpu, guest, esr);
-    }
-    serve_synchronous(cpu, vcpu, guest, esr)
-}
-
-#[inline(always)]
-fn serve_synchronous(
-    cpu: &'static Cpu,
-    vcpu: &'static Vcpu,
-    guest: &mut Registers,
-    esr: u64,
-) -> Resume {
     match exit::class(esr) {
         exit::CLASS_DATA_ABORT => data_abort(cpu, vcpu, guest, Abort::from_syndrome(esr as u32)),
         exit::CLASS_SYSTEM_REGISTER => {
@@ -220,24 +187,6 @@ fn serve_synchronous(
         }
         _ => others(cpu, vcpu, guest, esr),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn traced_synchronous(
-    cpu: &'static Cpu,
-    vcpu: &'static Vcpu,
-    guest: &mut Registers,
-    esr: u64,
-) -> Resume {
-    let (far, hpfar) = vectors::fault_address();
-    trace::record!(
-        "exit {=u64:#x} FAR {=u64:#x} HPFAR {=u64:#x}",
-        esr,
-        far,
-        hpfar
-    );
-    serve_synchronous(cpu, vcpu, guest, esr)
 }
 
 /// What does not come often.

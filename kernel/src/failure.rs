@@ -13,7 +13,7 @@ use arch::{cpu, entry};
 use devtree::Action;
 
 use crate::console::RawConsole;
-use crate::{cpus, interrupts, power, signal};
+use crate::{cpus, interrupts, power, signal, trace};
 
 /// Frames of a backtrace.
 const MAX_FRAMES: usize = 24;
@@ -164,30 +164,18 @@ fn backtrace(out: &mut RawConsole, mut frame: usize) -> core::fmt::Result {
     writeln!(out)
 }
 
+/// The last records of this CPU, and on the trace's UART, if there is one, all that was not sent.
 fn trace_tail(out: &mut RawConsole) -> core::fmt::Result {
     let Some(cpu) = cpus::this_cpu() else {
         return Ok(());
     };
-    let mut count = 0_u64;
-    let dropped = cpu.trace.for_each(|_| count += 1);
-    if count == 0 {
+    if !trace::is_on() {
         return Ok(());
     }
-    writeln!(
-        out,
-        "  trace: {count} records, {dropped} dropped; the last:"
-    )?;
-    let mut number = 0;
     let mut result = Ok(());
-    cpu.trace.for_each(|record| {
-        number += 1;
-        if number + MAX_RECORDS > count && result.is_ok() {
-            result = write!(out, "   ");
-            for byte in record {
-                result = result.and_then(|()| write!(out, " {byte:02x}"));
-            }
-            result = result.and_then(|()| writeln!(out));
-        }
+    trace::tail(core::iter::once(cpu), MAX_RECORDS, |line| {
+        result = result.and_then(|()| writeln!(out, "  {line}"));
     });
+    trace::flush();
     result
 }

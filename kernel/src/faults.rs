@@ -14,6 +14,15 @@ pub(crate) fn run(kind: Option<&str>) {
         "data" => arch::vectors::fault_on(arch::vectors::Fault::Data),
         "write-code" => arch::vectors::fault_on(arch::vectors::Fault::WriteCode),
         "execute-data" => arch::vectors::fault_on(arch::vectors::Fault::ExecuteData),
+        // Below.
+        "late" => {}
         _ => info!("no such fault"),
+    }
+}
+
+/// The same when everything is built.
+pub(crate) fn run_late(kind: Option<&str>) {
+    if kind == Some("late") {
+        panic!("on purpose");
     }
 }

@@ -6,10 +6,10 @@ use ::memory::{PAGE_SIZE, Pa, Pages, Stage2Kind, Va};
 use abi::{DomainId, Errno, VcpuId};
 use arch::cache;
 use arch::guest::{self, Intent};
-use xen::{Caller, GuestMemory, Host, MemoryFigures, Replaced, SharedPage, XenState};
+use xen::{Caller, GuestMemory, Host, MemoryFigures, Replaced, SharedPage, Traced, XenState};
 
 use crate::machine::{self, MAX_SHARED_PAGES, Vcpu};
-use crate::{console, frames, lifecycle, memory_map, schedule, store};
+use crate::{console, frames, lifecycle, memory_map, schedule, store, trace};
 
 /// The machine, as any domain's Xen side sees it.
 pub(crate) struct Machine;
@@ -103,6 +103,15 @@ impl Host for Machine {
         if let Some(domain) = machine::find(domain) {
             lifecycle::condemn(domain);
         }
+    }
+
+    #[inline(always)]
+    fn is_traced(&self) -> bool {
+        trace::is_on()
+    }
+
+    fn trace(&self, what: Traced) {
+        trace::points::xen(what);
     }
 }
 
@@ -265,6 +274,15 @@ impl Host for Calling {
 
     fn condemn(&self, domain: DomainId) {
         Machine.condemn(domain);
+    }
+
+    #[inline(always)]
+    fn is_traced(&self) -> bool {
+        trace::is_on()
+    }
+
+    fn trace(&self, what: Traced) {
+        trace::points::xen(what);
     }
 }
 

@@ -14,7 +14,7 @@ use vgic::{ListRegisters, Maintenance, Version};
 
 use crate::cpus::{self, Cpu};
 use crate::machine::Vcpu;
-use crate::{assigned, console, failure, schedule};
+use crate::{assigned, console, failure, schedule, trace};
 
 /// "Look at your queue": somebody wakes a vCPU, or changed what its list registers should hold.
 const LOOK: u32 = 0;
@@ -143,10 +143,18 @@ pub(crate) fn start(board: &Board, options: &Options<'_>) -> Result<(), platform
 
 /// Lets the console's interrupt come to the boot CPU.
 pub(crate) fn start_uart(board: &Board) -> Result<(), platform::gic::Error> {
-    let (Some(gic), Some(cpu)) = (gic(), cpus::this_cpu()) else {
+    let Some(interrupt) = board.console.and_then(|uart| uart.interrupt) else {
         return Ok(());
     };
-    let Some(interrupt) = board.console.and_then(|uart| uart.interrupt) else {
+    UART.store(interrupt.intid, Ordering::Relaxed);
+    claim_device(interrupt)
+}
+
+/// Lets the interrupt of a device of EL2's own come to this CPU.
+pub(crate) fn claim_device(
+    interrupt: devtree::board::Interrupt,
+) -> Result<(), platform::gic::Error> {
+    let (Some(gic), Some(cpu)) = (gic(), cpus::this_cpu()) else {
         return Ok(());
     };
     let Some(intid) = IntId::new(interrupt.intid) else {
@@ -160,7 +168,6 @@ pub(crate) fn start_uart(board: &Board) -> Result<(), platform::gic::Error> {
     };
     gic.set_trigger(cpu.index, intid, trigger)?;
     gic.set_target(intid, cpu.index)?;
-    UART.store(intid.get(), Ordering::Relaxed);
     gic.enable(cpu.index, intid)
 }
 
@@ -245,8 +252,16 @@ pub(crate) fn serve(cpu: &'static Cpu) {
     if let Some(gic) = gic()
         && let Some(acknowledged) = gic.acknowledge()
     {
+        if trace::is_on() {
+            trace::points::interrupt(acknowledged.intid().get(), None);
+        }
         dispatch(gic, cpu, cpu.loaded(), acknowledged);
     }
+}
+
+/// The interrupt for which a guest was just left.
+pub(crate) fn highest_pending() -> Option<u32> {
+    gic()?.highest_pending().map(IntId::get)
 }
 
 #[inline]
@@ -312,7 +327,10 @@ fn inject_timer(vcpu: &'static Vcpu, number: u32) {
 #[cold]
 fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
     match number {
-        LOOK => cpu.look.store(true, Ordering::Relaxed),
+        LOOK => {
+            trace::follow(cpu);
+            cpu.look.store(true, Ordering::Relaxed);
+        }
         STOP if failure::has_failed() => arch::cpu::park(),
         // The queue is looked at, which takes what has expired.
         _ if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) => {
@@ -325,7 +343,14 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
                 schedule::notify_all(vcpu.domain, notify);
             }
         }
-        _ if number == UART.load(Ordering::Relaxed) => console::interrupt(),
+        _ if number == UART.load(Ordering::Relaxed) => {
+            console::interrupt();
+            // UARTs of a Pi share one.
+            if trace::is_own_interrupt(number) {
+                trace::interrupt();
+            }
+        }
+        _ if trace::is_own_interrupt(number) => trace::interrupt(),
         _ if assigned::arrived(gic, cpu, number) => {
             if let Some(soon) = reminder() {
                 platform::timer::arm_no_later(soon);

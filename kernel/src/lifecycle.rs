@@ -16,7 +16,8 @@ use crate::ending::End;
 use crate::hypercalls;
 use crate::jobs::{self, Job};
 use crate::machine::{self, Domain, Vcpu};
-use crate::{assigned, console, cpus, memory_map, power, schedule, statistics, store, timer};
+use crate::trace::points::Turn;
+use crate::{assigned, console, cpus, memory_map, power, schedule, statistics, store, timer, trace};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);
@@ -32,10 +33,17 @@ pub(crate) fn now() -> u64 {
     (u128::from(arch::time::counter()) * 1000 / frequency) as u64
 }
 
+fn trace(domain: &Domain, turn: Turn, cause: Option<Cause>) {
+    if trace::is_on() {
+        trace::points::life(domain, turn, cause);
+    }
+}
+
 /// A domain that was built runs from now on.
 pub(crate) fn begin(domain: &Domain, life: &mut Life) {
     assigned::start(domain);
     life.built(now());
+    trace(domain, Turn::Begun, None);
     let ticks = arch::time::counter().saturating_sub(domain.ended_at.load(Ordering::Relaxed));
     domain.build_ticks.store(ticks, Ordering::Relaxed);
 }
@@ -54,6 +62,7 @@ pub(crate) fn tell_begin(domain: &Domain) {
 /// A domain that has ended is to live again.
 pub(crate) fn tell_restart(domain: &Domain) {
     let life = *domain.life.lock();
+    trace(domain, Turn::Ended, life.cause());
     if let Some(cause) = life.cause() {
         let number = life.restarts().saturating_add(1);
         info!("{}: ended ({cause}); restart {number}", domain.name);
@@ -107,6 +116,7 @@ pub(crate) fn pause(domain: &'static Domain) -> Result<(), Refusal> {
         .paused_at
         .store(arch::time::counter(), Ordering::Relaxed);
     drop(life);
+    trace(domain, Turn::Paused, None);
     info!("{}: paused", domain.name);
     Ok(())
 }
@@ -128,6 +138,7 @@ pub(crate) fn resume(domain: &'static Domain) -> Result<(), Refusal> {
     }
     drop(life);
     timer::arm_watchdog(domain);
+    trace(domain, Turn::Resumed, None);
     info!("{}: resumed", domain.name);
     Ok(())
 }
@@ -206,6 +217,7 @@ fn stop_vcpus(domain: &'static Domain) {
     domain
         .ended_at
         .store(arch::time::counter(), Ordering::Relaxed);
+    trace(domain, Turn::Ending, domain.life.lock().cause());
     for vcpu in domain.vcpus() {
         schedule::remove(vcpu);
     }
@@ -277,6 +289,7 @@ pub(crate) fn stopped(domain: &'static Domain) {
             |domain: &&Domain| matches!(domain.state(), State::Stopped | State::Waiting);
         (machine::domains().iter().all(has_ended), next, cause)
     };
+    trace(domain, Turn::Ended, cause);
     if let Some(cause) = cause {
         info!("{}: stopped ({cause})", domain.name);
     }
@@ -320,6 +333,7 @@ pub(crate) fn last_stop() {
         Action::PowerOff => power::off(),
         Action::Exit => {
             console::flush();
+            trace::flush();
             arch::cpu::semihosting_exit(0)
         }
     }

@@ -98,11 +98,11 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     smccc::start(&board);
     console::start(options.console_switch);
     cpus::adopt_boot_cpu(&board).ok_or(Error::Missing("memory for the boot CPU"))?;
-    trace::set(options.trace);
     interrupts::start(&board, &options)?;
     #[cfg(feature = "faults")]
     faults::run(options.fault);
     cpus::start(&board).ok_or(Error::Missing("memory for the other CPUs"))?;
+    trace::start(&board, options.trace);
 
     let mut problems: Vec<Problem> = Vec::new();
     let bundle = board
@@ -131,6 +131,8 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     }
     console::start_interrupts(&board);
     operator::start();
+    #[cfg(feature = "faults")]
+    faults::run_late(options.fault);
     if machine::domains().is_empty() {
         lifecycle::last_stop();
         if board.console.is_none() {

@@ -6,7 +6,7 @@ use platform::cpu_start::Conduit;
 use platform::power::{Power, Watchdog};
 use sync::Once;
 
-use crate::console;
+use crate::{console, trace};
 
 static POWER: Once<Power> = Once::new();
 
@@ -36,6 +36,7 @@ pub(crate) fn start(board: &Board) {
 /// Switches the board off.
 pub(crate) fn off() -> ! {
     console::flush();
+    trace::flush();
     match POWER.get() {
         Some(power) => power.off(),
         None => arch::cpu::park(),
@@ -65,6 +66,7 @@ fn can() -> bool {
 /// Starts the board again.
 pub(crate) fn reboot() -> ! {
     console::flush();
+    trace::flush();
     match POWER.get() {
         Some(power) => power.reset(),
         None => arch::cpu::park(),

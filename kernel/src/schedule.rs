@@ -31,12 +31,19 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer};
+use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer, trace};
 
 /// A CPU begins: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
     match next(cpu) {
-        Resume::Other(first) => vectors::run(first),
+        Resume::Other(first) => {
+            if trace::is_on()
+                && let Some(vcpu) = cpu.loaded()
+            {
+                trace::points::enter(vcpu);
+            }
+            vectors::run(first)
+        }
         // Nothing is loaded yet, so there is no same guest to go on with.
         Resume::Same => arch::cpu::park(),
     }
@@ -136,6 +143,9 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             None if migration::steal(&All, cpu.index) => idled = true,
             None if serrors::before_sleep(cpu) => {}
             None => {
+                if trace::is_on() {
+                    trace::before_sleep(idled);
+                }
                 idled = true;
                 timer::program(cpu, None);
                 let asleep = arch::time::counter();
@@ -275,11 +285,9 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
     account(vcpu, Runstate::Running);
     publish(vcpu);
     vcpu.counters.switched_in();
-    crate::trace::record!(
-        "switch to vCPU {=u32} of {=u16}",
-        vcpu.id.get(),
-        vcpu.domain.id.0
-    );
+    if trace::is_on() {
+        trace::points::switch(before, vcpu);
+    }
     if let Some(before) = before.filter(|_| !same) {
         release_loaded(before);
     }
@@ -329,6 +337,9 @@ pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
     let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset());
     let now = hypercalls::nanoseconds(ticks);
     vcpu.domain.xen.runstate_change(id, state, now);
+    if trace::is_on() {
+        trace::points::state(vcpu, state);
+    }
 }
 
 /// Shows the guest what was accounted of a vCPU that is loaded (steal time).

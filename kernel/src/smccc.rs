@@ -192,7 +192,8 @@ impl psci::Machine for PsciMachine {
     }
 }
 
-/// The guest made a call, by HVC or SMC.
+/// The guest made a call, by HVC or SMC. Never inlined: its frame would be that of every call.
+#[inline(never)]
 pub(crate) fn call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
     let arguments = [
         guest.get::<0>(),

@@ -1,139 +1,337 @@
-//! The binary trace of the hot paths: defmt records in one ring a CPU, oldest dropped and counted.
+//! The binary trace of the hot paths: defmt records in one ring a CPU, the oldest overwritten.
 //!
-//! A record is staged whole and then copied into the ring as a length-prefixed slot, so that a reader
-//! never meets half of one. Records are raw defmt frames: `defmt-print -e ELF` with raw encoding decodes
-//! them. The panic path prints the tail as hexadecimal lines.
+//! What is recorded is in [`points`]; how it leaves the machine, in [`drain`]. Exits and entries have vectors of
+//! their own, which are in force while the trace is on, so that they cost nothing while it is off; every other
+//! point asks [`is_on`] first, which is three instructions.
+//!
+//! A record is a raw defmt frame of at most [`records::FRAME`] bytes: the index of its format, the counter, and its
+//! arguments packed into one number, so that all but the first of a format are four stores ([`Format`]).
+
+mod drain;
+pub(crate) mod points;
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::cpus;
+use devtree::Board;
+use records::stream::Packet;
+use records::{Reader, Ring, Slot, Taken};
+use sync::Once;
 
-/// Bytes of a CPU's ring.
-const RING: usize = 4096;
-/// Bytes of the longest record; a longer one is dropped and counted.
-const RECORD: usize = 120;
+use crate::cpus::{self, Cpu};
+use crate::{machine, memory_map, schedule};
+
+pub(crate) use drain::{flush, interrupt, is_own_interrupt};
+
+/// Records of a CPU that are kept, as a power of two: 64 KiB.
+const ORDER: u32 = 11;
+/// Names of domains that are told in lines of text.
+const NAMES: usize = 8;
+/// Records after which a CPU on its way to a guest has them sent.
+const SEND_AFTER: u64 = 16;
 
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// Switches the trace on or off, for all CPUs.
-pub(crate) fn set(on: bool) {
-    ON.store(on, Ordering::Relaxed);
-}
-
-/// Whether records are kept: what the hot paths ask before they build one.
+/// Whether records are kept: what the hot paths ask before they make one.
 #[inline(always)]
 pub(crate) fn is_on() -> bool {
-    ON.load(Ordering::Relaxed)
+    !cfg!(feature = "untraced") && ON.load(Ordering::Relaxed)
 }
 
-/// Writes a record, if the trace is on.
-macro_rules! record {
-    ($($argument:tt)*) => {
-        if $crate::trace::is_on() {
-            defmt::trace!($($argument)*);
+/// Remembers which UART there is for the trace, and switches it on if the boot argument says so.
+pub(crate) fn start(board: &Board, on: bool) {
+    drain::find(board);
+    if on && let Err(error) = set(true) {
+        log::warn!("trace: {error}");
+    }
+}
+
+/// This CPU is about to sleep, or to sleep on.
+#[cold]
+pub(crate) fn before_sleep(on: bool) {
+    if !on {
+        points::idle();
+    }
+    drain::pump();
+}
+
+/// Switches the trace on or off, for all CPUs; each changes its vectors when it looks next.
+///
+/// # Errors
+/// There is no memory for the records.
+pub(crate) fn set(on: bool) -> Result<(), NoMemory> {
+    if on {
+        for cpu in cpus::all() {
+            if cpu.trace.ring.get().is_none() {
+                memory_map::grow_heap();
+                let ring = Ring::new(ORDER).ok_or(NoMemory)?;
+                // Another CPU may have been faster, which is as good.
+                let _ = cpu.trace.ring.set(ring);
+            }
         }
-    };
+        drain::open();
+    }
+    ON.store(on, Ordering::Release);
+    for cpu in cpus::all() {
+        schedule::look(cpu);
+    }
+    if let Some(cpu) = cpus::this_cpu() {
+        follow(cpu);
+    }
+    Ok(())
 }
-pub(crate) use record;
 
-struct State {
-    staged: [u8; RECORD],
+/// There is no memory for the records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoMemory;
+
+impl fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no memory for the records")
+    }
+}
+
+/// Puts the vectors into force on this CPU that the trace needs now.
+pub(crate) fn follow(cpu: &Cpu) {
+    let on = is_on();
+    if cpu.trace.vectors.swap(on, Ordering::Relaxed) != on {
+        if on {
+            arch::vectors::install_traced();
+        } else {
+            arch::vectors::install();
+        }
+    }
+}
+
+/// How the trace stands.
+#[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "for the management shell")]
+pub(crate) struct Status {
+    /// Records are kept.
+    pub(crate) on: bool,
+    /// They are sent to a UART.
+    pub(crate) sent: bool,
+    /// Records that were ever made.
+    pub(crate) written: u64,
+    /// Those of them that were overwritten before they were sent.
+    pub(crate) lost: u64,
+}
+
+/// How the trace stands.
+#[expect(dead_code, reason = "for the management shell")]
+pub(crate) fn status() -> Status {
+    let rings = cpus::all().iter().filter_map(|cpu| cpu.trace.ring.get());
+    Status {
+        on: is_on(),
+        sent: drain::is_open(),
+        written: rings.map(Ring::written).fold(0, u64::saturating_add),
+        lost: drain::lost(),
+    }
+}
+
+/// Gives `line` the last `count` records of each CPU that is given, as packets to be written in lines of text, with
+/// what the reader must know beforehand.
+pub(crate) fn tail<'c>(
+    of: impl Iterator<Item = &'c Cpu>,
+    count: u64,
+    mut line: impl FnMut(Line<'_>),
+) {
+    line(Line(Packet::Begin(arch::time::frequency())));
+    for domain in machine::domains().iter().take(NAMES) {
+        line(Line(Packet::Domain(domain.id.0, domain.name.as_bytes())));
+    }
+    for cpu in of {
+        let Some(ring) = cpu.trace.ring.get() else {
+            continue;
+        };
+        let mut reader = Reader::of_last(ring, count);
+        // Other CPUs go on writing: what there is now is enough.
+        for _ in 0..count {
+            match reader.take(ring) {
+                Some(Taken::Record(slot)) => {
+                    line(Line(Packet::Record(cpu.index as u8, slot.frame())));
+                }
+                Some(Taken::Lost(count)) => {
+                    let count = u32::try_from(count).unwrap_or(u32::MAX);
+                    line(Line(Packet::Lost(cpu.index as u8, count)));
+                }
+                None => break,
+            }
+        }
+    }
+}
+
+/// A packet as text: `trace` and hexadecimal digits, which the host's tool finds among other lines.
+pub(crate) struct Line<'p>(Packet<'p>);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("trace ")?;
+        let bytes = self.0.bytes();
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A format, as it has been learned: the first word of its records, which has the frame's length and index. 0 as long as
+/// none was made.
+pub(crate) struct Format(AtomicU64);
+
+impl Format {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Makes a record with these arguments. The first is made by defmt, `by_defmt`; the others differ from it in time
+    /// and arguments alone, so they are written in one go, for a third of the instructions.
+    #[inline(always)]
+    pub(crate) fn record(&self, arguments: u128, by_defmt: impl FnOnce()) {
+        let Some(cpu) = cpus::this_cpu() else { return };
+        let Some(ring) = cpu.trace.ring.get() else {
+            return;
+        };
+        let first = self.0.load(Ordering::Relaxed);
+        if first == 0 {
+            by_defmt();
+            let first = cpu.trace.with(|staged| staged.first_word());
+            self.0.store(first, Ordering::Relaxed);
+            return;
+        }
+        ring.push([
+            first,
+            arch::time::counter(),
+            arguments as u64,
+            (arguments >> 64) as u64,
+        ]);
+    }
+}
+
+/// Makes a record: a format, and one number of which its fields are parts, from bit 0 on.
+macro_rules! record {
+    ($format:literal) => {{
+        static FORMAT: $crate::trace::Format = $crate::trace::Format::new();
+        FORMAT.record(0, || defmt::trace!($format));
+    }};
+    ($format:literal, $arguments:expr) => {{
+        static FORMAT: $crate::trace::Format = $crate::trace::Format::new();
+        let arguments: u128 = $arguments;
+        FORMAT.record(arguments, || defmt::trace!($format, arguments));
+    }};
+}
+use record;
+
+/// A frame in the making, by defmt.
+struct Staged {
     length: usize,
-    bytes: [u8; RING],
-    /// Free-running positions of the next byte to write and of the oldest slot.
-    head: usize,
-    tail: usize,
-    dropped: u64,
+    frame: [u8; records::FRAME],
 }
 
-/// One CPU's ring. Only that CPU writes it; the panic path reads it when that CPU has stopped.
-pub(crate) struct Ring(UnsafeCell<State>);
+impl Staged {
+    fn add(&mut self, bytes: &[u8]) {
+        let end = self.length.saturating_add(bytes.len());
+        if let Some(place) = self.frame.get_mut(self.length..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.length = end;
+    }
+
+    /// The frame as a record; `None` if it is too long.
+    fn slot(&self) -> Option<Slot> {
+        Slot::of(self.frame.get(..self.length)?)
+    }
+
+    fn first_word(&self) -> u64 {
+        let [first, ..] = self.slot().unwrap_or_default().words();
+        first
+    }
+}
+
+/// A CPU's part of the trace.
+pub(crate) struct Local {
+    /// Only its CPU touches it.
+    staged: UnsafeCell<Staged>,
+    ring: Once<Ring>,
+    /// The vectors that trace are in force.
+    vectors: AtomicBool,
+    /// A bit for each list register that held something at the last entry, and still did at the last exit.
+    listed: AtomicU32,
+    /// Records that there were at the last exit by an interrupt.
+    at_exit: AtomicU64,
+    /// Records that there were when they were last sent.
+    at_send: AtomicU64,
+}
 
 #[expect(
     unsafe_code,
-    reason = "the ring belongs to one CPU, which has no interrupts"
+    reason = "what is staged belongs to one CPU, which has no interrupts"
 )]
-// SAFETY: reached through `this_cpu` alone, and EL2 is not interrupted.
-unsafe impl Sync for Ring {}
+// SAFETY: `staged` is reached through `this_cpu` alone, and EL2 is not interrupted; the rest is shared by design.
+unsafe impl Sync for Local {}
 
-impl Ring {
-    /// An empty ring.
+impl Local {
     pub(crate) const fn new() -> Self {
-        Self(UnsafeCell::new(State {
-            staged: [0; RECORD],
-            length: 0,
-            bytes: [0; RING],
-            head: 0,
-            tail: 0,
-            dropped: 0,
-        }))
+        Self {
+            staged: UnsafeCell::new(Staged {
+                length: 0,
+                frame: [0; records::FRAME],
+            }),
+            ring: Once::new(),
+            vectors: AtomicBool::new(false),
+            listed: AtomicU32::new(0),
+            at_exit: AtomicU64::new(0),
+            at_send: AtomicU64::new(0),
+        }
     }
 
     #[expect(
         unsafe_code,
-        reason = "the ring belongs to one CPU, which has no interrupts"
+        reason = "what is staged belongs to one CPU, which has no interrupts"
     )]
-    fn with<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
-        // SAFETY: only the owning CPU calls this, with interrupts masked, and the closures below do not
-        // trace; so there is no other reference.
-        use_it(unsafe { &mut *self.0.get() })
+    #[inline(always)]
+    fn with<R>(&self, use_it: impl FnOnce(&mut Staged) -> R) -> R {
+        // SAFETY: only the owning CPU calls this, with interrupts masked, and what is called does not trace; so
+        // there is no other reference.
+        use_it(unsafe { &mut *self.staged.get() })
     }
 
-    /// Calls `visit` with each record from the oldest on, and returns how many were dropped before.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&[u8])) -> u64 {
-        self.with(|state| {
-            let mut at = state.tail;
-            let mut record = [0; RECORD];
-            while at < state.head {
-                let length = usize::from(state.byte(at)).min(RECORD);
-                for (offset, byte) in record.iter_mut().enumerate().take(length) {
-                    *byte = state.byte(at + 1 + offset);
-                }
-                visit(record.get(..length).unwrap_or(&[]));
-                at += 1 + length;
-            }
-            state.dropped
-        })
-    }
-}
-
-impl State {
-    fn byte(&self, position: usize) -> u8 {
-        self.bytes.get(position % RING).copied().unwrap_or(0)
+    fn written(&self) -> u64 {
+        self.ring.get().map_or(0, Ring::written)
     }
 
-    fn stage(&mut self, bytes: &[u8]) {
-        match self.staged.get_mut(self.length..self.length + bytes.len()) {
-            Some(space) => space.copy_from_slice(bytes),
-            // Too long: `commit` sees a length that no record can have.
-            None => self.staged[0] = 0,
-        }
-        self.length += bytes.len();
+    /// At an exit: what the guest has ended is forgotten.
+    fn keep_listed(&self, full: u32) {
+        let listed = self.listed.load(Ordering::Relaxed) & full;
+        self.listed.store(listed, Ordering::Relaxed);
     }
 
-    fn commit(&mut self) {
-        if self.length > RECORD {
-            self.dropped += 1;
-            return;
-        }
-        while self.head - self.tail + self.length + 1 > RING {
-            self.tail += 1 + usize::from(self.byte(self.tail));
-            self.dropped += 1;
-        }
-        let length = self.length;
-        self.put(length as u8);
-        for index in 0..length {
-            let byte = self.staged.get(index).copied().unwrap_or(0);
-            self.put(byte);
-        }
+    /// At an entry: list registers that hold something that they did not hold at the exit of the `same` guest.
+    fn newly_listed(&self, full: u32, same: bool) -> u32 {
+        let before = if same {
+            self.listed.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        self.listed.store(full, Ordering::Relaxed);
+        full & !before
     }
 
-    fn put(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.head % RING) {
-            *slot = byte;
+    /// Remembers that an exit begins of which it is not yet known whether it is worth a record.
+    fn mark(&self) {
+        self.at_exit.store(self.written(), Ordering::Relaxed);
+    }
+
+    /// Whether there are records since the mark.
+    fn has_more(&self) -> bool {
+        self.at_exit.load(Ordering::Relaxed) != self.written()
+    }
+
+    /// Sends what there is, every few records.
+    fn send_now_and_then(&self) {
+        let written = self.written();
+        if written.wrapping_sub(self.at_send.load(Ordering::Relaxed)) >= SEND_AFTER {
+            self.at_send.store(written, Ordering::Relaxed);
+            drain::pump();
         }
-        self.head += 1;
     }
 }
 
@@ -141,26 +339,30 @@ impl State {
 struct Logger;
 
 #[expect(unsafe_code, reason = "defmt's trait is unsafe")]
-// SAFETY: EL2 runs with interrupts masked and each CPU has its own ring, so a frame that was begun is
-// ended before another begins on the same CPU, and CPUs share nothing.
+// SAFETY: EL2 runs with interrupts masked and each CPU stages for itself, so a frame that was begun is ended before
+// another begins on the same CPU, and CPUs share nothing.
 unsafe impl defmt::Logger for Logger {
     fn acquire() {
         if let Some(cpu) = cpus::this_cpu() {
-            cpu.trace.with(|state| state.length = 0);
+            cpu.trace.with(|staged| staged.length = 0);
         }
     }
 
     unsafe fn flush() {}
 
     unsafe fn release() {
-        if let Some(cpu) = cpus::this_cpu() {
-            cpu.trace.with(State::commit);
+        let Some(cpu) = cpus::this_cpu() else { return };
+        let Some(ring) = cpu.trace.ring.get() else {
+            return;
+        };
+        if let Some(slot) = cpu.trace.with(|staged| staged.slot()) {
+            ring.push(slot.words());
         }
     }
 
     unsafe fn write(bytes: &[u8]) {
         if let Some(cpu) = cpus::this_cpu() {
-            cpu.trace.with(|state| state.stage(bytes));
+            cpu.trace.with(|staged| staged.add(bytes));
         }
     }
 }

@@ -99,6 +99,8 @@ macro_rules! registers {
 registers! {
     /// Interrupt acknowledge, group 1: a read makes the highest pending interrupt active.
     ICC_IAR1_EL1: IccIar1<()> = "s3_0_c12_c12_0", read;
+    /// Highest priority pending interrupt, group 1: a read changes nothing.
+    ICC_HPPIR1_EL1: IccHppir1<()> = "s3_0_c12_c12_2", read;
     /// End of interrupt, group 1: with EOImode the priority drop only.
     ICC_EOIR1_EL1: IccEoir1<()> = "s3_0_c12_c12_1", write;
     /// Deactivate interrupt.

@@ -4,9 +4,11 @@
 
 mod baseline;
 mod report;
+mod trace;
 
 pub use baseline::{Baseline, ROWS, Row, row};
 pub use report::{Column, json, table};
+pub use trace::{POINT, RECORD, RECORDED, Recorded, added, operations_traced, operations_untraced};
 
 use crate::bundle::Bundle;
 use crate::console::seconds;
@@ -43,11 +45,18 @@ pub fn measure(gic: Gic) -> Costs {
 /// What the probe's `count` says.
 #[must_use]
 pub fn operations(gic: Gic) -> Costs {
-    let name = format!("cost-{gic:?}").to_lowercase();
+    operations_of(gic, Image::Release, "")
+}
+
+/// The same on another image, or with other boot arguments.
+fn operations_of(gic: Gic, image: Image, arguments: &str) -> Costs {
+    let kind = format!("{image:?}{}", arguments.replace('=', "-"));
+    let name = format!("cost-{gic:?}-{kind}").to_lowercase();
     let bundle = Bundle::new(&name)
         .guest(Guest::probe("probe", "test=count,latency").cpus(2).vpl011())
         .write();
-    counts(Machine::virt(gic).bundle(bundle), &name)
+    let machine = Machine::virt(gic).image(image).argument(arguments);
+    counts(machine.bundle(bundle), &name)
 }
 
 /// The same guest as Xen's, described in the host tree as Xen wants it.

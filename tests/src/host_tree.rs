@@ -88,6 +88,19 @@ pub(crate) fn partial(name: &str, source: &str) -> PathBuf {
     dtc(&["-I", "dts", "-O", "dtb"], &from, &to)
 }
 
+/// Writes the tree `from` to `to` without a node.
+pub(crate) fn remove(from: &Path, node: &str, to: &Path) {
+    if let Err(error) = std::fs::copy(from, to) {
+        panic!("cannot copy {}: {error}", from.display());
+    }
+    let status = Command::new("fdtput").arg("-r").arg(to).arg(node).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "cannot remove {node} from {} by fdtput (./setup installs it)",
+        from.display()
+    );
+}
+
 fn dtc(how: &[&str], from: &Path, to: &Path) -> PathBuf {
     let output = Command::new("dtc")
         .args(["-q", "-o"])

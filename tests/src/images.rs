@@ -17,6 +17,8 @@ pub enum Image {
     Debug,
     /// `target/viaduct-faults.img`: faults on purpose when the boot argument `fault=` says so.
     Faults,
+    /// `target/viaduct-untraced.img`: without the points of the trace.
+    Untraced,
     /// This file, built by someone else.
     File(PathBuf),
 }
@@ -29,6 +31,7 @@ impl Image {
             Self::Release => ("release", "viaduct.img"),
             Self::Debug => ("debug", "viaduct-debug.img"),
             Self::Faults => ("faults", "viaduct-faults.img"),
+            Self::Untraced => ("untraced", "viaduct-untraced.img"),
             Self::File(path) => return path.clone(),
         };
         once(&root().join("tools/build"), kind);

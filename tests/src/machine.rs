@@ -49,6 +49,7 @@ pub struct Machine {
     alone: bool,
     monitor: bool,
     first_uart: bool,
+    second_uart: Option<PathBuf>,
 }
 
 impl Machine {
@@ -77,6 +78,7 @@ impl Machine {
             alone: false,
             monitor: false,
             first_uart: false,
+            second_uart: None,
         }
     }
 
@@ -212,6 +214,43 @@ impl Machine {
         self
     }
 
+    /// Keeps in this file what the hypervisor sends to the UART that is not the console's. On the Pi that is the PL011,
+    /// to which nothing is attached then.
+    #[must_use]
+    pub fn second_uart(mut self, path: impl AsRef<Path>) -> Self {
+        self.second_uart = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// Switches the hypervisor's trace on, and keeps it in this file.
+    #[must_use]
+    pub fn traced(self, path: impl AsRef<Path>) -> Self {
+        self.second_uart(path).argument("trace=on")
+    }
+
+    /// The UARTs for QEMU's command line, with the console on `console`.
+    pub fn serials(&self, console: &str, command: &mut Command) {
+        let other = match &self.second_uart {
+            Some(path) => format!("file:{}", path.display()),
+            None => "null".to_owned(),
+        };
+        match self.board {
+            Board::RaspberryPi4 if !self.first_uart => {
+                command.args(["-serial", &other, "-serial", console]);
+            }
+            Board::RaspberryPi4 => {
+                command.args(["-serial", console]);
+            }
+            Board::Virt(_) => {
+                command.args(["-serial", console]);
+                // It is on the board if somebody wants it.
+                if self.second_uart.is_some() {
+                    command.args(["-serial", &other]);
+                }
+            }
+        }
+    }
+
     /// Starts it. `name` is that of the test; the console is kept as `target/tests/NAME.log`.
     #[must_use]
     pub fn start(&self, name: &str) -> Console {
@@ -228,10 +267,7 @@ impl Machine {
             command.arg("none");
         }
         command.args(&self.devices);
-        if self.board == Board::RaspberryPi4 && !self.first_uart {
-            command.args(["-serial", "null"]);
-        }
-        command.args(["-serial", "stdio"]);
+        self.serials("stdio", &mut command);
         let slots = slots::take(self.icount || self.alone);
         Console::start(name, command, slots)
     }
@@ -308,11 +344,20 @@ impl Machine {
             return tree.clone();
         }
         if self.board == Board::RaspberryPi4 {
-            return images::pi4_tree();
+            let tree = images::pi4_tree();
+            if self.second_uart.is_none() {
+                return tree;
+            }
+            let free = scratch().join(format!("{name}.free-uart.dtb"));
+            host_tree::remove(&tree, "/soc/serial@7e201000/bluetooth", &free);
+            return free;
         }
         let path = scratch().join(format!("{name}.machine.dtb"));
         let mut command = Command::new("qemu-system-aarch64");
         self.board_arguments(&mut command);
+        if self.second_uart.is_some() {
+            command.args(["-serial", "null", "-serial", "null"]);
+        }
         if let Err(message) = dump(command, &path) {
             panic!("{message}");
         }

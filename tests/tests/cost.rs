@@ -20,6 +20,16 @@ fn gicv3() {
     let ours = cost::operations(Gic::V3);
     assert_eq!(ours, cost::operations(Gic::V3), "the same every run");
 
+    let on = cost::operations_traced(Gic::V3);
+    for operation in cost::RECORDED {
+        let each = cost::added(&on, &ours, operation.name) / f64::from(operation.records);
+        assert!(
+            (1.0..=cost::RECORD).contains(&each),
+            "{}: {each} instructions a record of the trace",
+            operation.name
+        );
+    }
+
     // The guest that measures runs on Xen as it is, and nothing costs more here than there.
     let (version, ..) = XEN[1];
     let theirs = cost::operations_on_xen(Gic::V3, version).unwrap();
@@ -27,5 +37,22 @@ fn gicv3() {
         let xen = theirs.iter().find(|(other, _)| other == name);
         let (_, xen) = xen.unwrap_or_else(|| panic!("{name} was not measured on Xen"));
         assert!(cost < xen, "{name}: {cost}, Xen {version}: {xen}");
+    }
+}
+
+/// What the trace adds while it is off, beside an image without it. In the long run, for the sake of that image.
+#[test]
+#[ignore = "builds an image of its own"]
+fn a_trace_that_is_off_costs_next_to_nothing() {
+    let with = cost::operations(Gic::V3);
+    let without = cost::operations_untraced(Gic::V3);
+    for operation in cost::RECORDED {
+        let added = cost::added(&with, &without, operation.name);
+        assert!(
+            added <= cost::POINT * f64::from(operation.points),
+            "{}: {added} instructions for {} points",
+            operation.name,
+            operation.points
+        );
     }
 }

@@ -38,6 +38,23 @@
     str     x29, [x0, #232]
 .endm
 
+// SError of EL2 itself: one that `serror::take` waits for is a guest's. It gets the syndrome in x18, and A is masked again, or
+// a source that does not go away would be taken for ever.
+.macro OWN_SERROR
+    .balign 128
+    mrs     x18, tpidr_el2
+    cbz     x18, 2f
+    ldr     x18, [x18, #{awaits_serror}]
+    cbz     x18, 2f
+    mrs     x18, spsr_el2
+    orr     x18, x18, #0x100
+    msr     spsr_el2, x18
+    mrs     x18, esr_el2
+    eret
+2:  mov     x18, #7
+    b       fatal
+.endm
+
     .section .text.vectors, "ax"
     .balign 2048
     .global viaduct_vectors
@@ -54,20 +71,7 @@ viaduct_vectors:
     mov     x18, #\kind
     b       fatal
     .endr
-    // SError: one that `serror::take` waits for is a guest's. It gets the syndrome in x18, and A is masked again, or
-    // a source that does not go away would be taken for ever.
-    .balign 128
-    mrs     x18, tpidr_el2
-    cbz     x18, 1f
-    ldr     x18, [x18, #{awaits_serror}]
-    cbz     x18, 1f
-    mrs     x18, spsr_el2
-    orr     x18, x18, #0x100
-    msr     spsr_el2, x18
-    mrs     x18, esr_el2
-    eret
-1:  mov     x18, #7
-    b       fatal
+    OWN_SERROR
 
     // Lower EL, AArch64: synchronous.
     .balign 128
@@ -140,6 +144,8 @@ viaduct_vectors:
 synchronous:
     SAVE_REST
     bl      viaduct_exit_synchronous
+// x0 = what the handler returned.
+synchronous_done:
     cbnz    x0, 2f
     mrs     x1, tpidr_el2
     ldr     x0, [x1, #{current}]

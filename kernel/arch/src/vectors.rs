@@ -26,11 +26,13 @@ static EARLY_EMERGENCY: EarlyEmergency = EarlyEmergency(UnsafeCell::new([0; 4096
 
 unsafe extern "C" {
     static viaduct_vectors: u8;
+    static viaduct_traced_vectors: u8;
     fn viaduct_resume_other(context: *const Context) -> !;
 }
 
 global_asm!(
     include_str!("vectors.S"),
+    include_str!("traced_vectors.S"),
     stack_top = const offset_of!(Header, stack_top),
     emergency_top = const offset_of!(Header, emergency_top),
     current = const offset_of!(Header, current),
@@ -109,13 +111,19 @@ impl FatalCause {
 /// * `serror(cpu, vcpu, &mut Registers, esr) -> Resume`
 /// * `fatal(FatalCause, &FatalFrame) -> !`: EL2 itself faulted
 ///
+/// While [`install_traced`] is in force, also:
+/// * `traced_exit(cpu, vcpu, &Arguments, kind, esr)` before the handler; `kind` is 0 for a synchronous exit, 1 for an
+///   interrupt, 2 for SError
+/// * `traced_entry(cpu, Option<(vcpu, &Arguments)>, kind, esr)` after it: the same guest goes on, or another one
+///
 /// It also defines `this_cpu() -> Option<&'static Cpu>`.
 #[macro_export]
 macro_rules! exit_handlers {
     (
         cpu: $cpu:ty, header: $header:ident, vcpu: $vcpu:ty, context: $context:ident,
         call: $call:path, interrupt: $interrupt:path, synchronous: $synchronous:path,
-        serror: $serror:path, fatal: $fatal:path $(,)?
+        serror: $serror:path, fatal: $fatal:path,
+        traced_exit: $traced_exit:path, traced_entry: $traced_entry:path $(,)?
     ) => {
         const _: () = assert!(core::mem::offset_of!($cpu, $header) == 0);
         const _: () = assert!(core::mem::offset_of!($vcpu, $context) == 0);
@@ -178,6 +186,38 @@ macro_rules! exit_handlers {
         }
 
         #[unsafe(no_mangle)]
+        extern "C" fn viaduct_traced_exit(
+            context: *const $crate::context::Context,
+            cpu: &'static $cpu,
+            kind: u64,
+            esr: u64,
+        ) {
+            // SAFETY: as for a call.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: as for a call; they are only read.
+            let arguments = unsafe { &*context.cast::<$crate::context::Arguments>() };
+            $traced_exit(cpu, vcpu, arguments, kind, esr);
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_traced_entry(
+            context: *const $crate::context::Context,
+            cpu: &'static $cpu,
+            kind: u64,
+            esr: u64,
+            other: *const $crate::context::Context,
+        ) {
+            if !other.is_null() {
+                return $traced_entry(cpu, None, kind, esr);
+            }
+            // SAFETY: as for a call: the guest that was left goes on.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: as for a call; they are only read.
+            let arguments = unsafe { &*context.cast::<$crate::context::Arguments>() };
+            $traced_entry(cpu, Some((vcpu, arguments)), kind, esr);
+        }
+
+        #[unsafe(no_mangle)]
         extern "C" fn viaduct_fatal(vector: u64, frame: &$crate::vectors::FatalFrame) -> ! {
             $fatal($crate::vectors::FatalCause::now(vector), frame)
         }
@@ -187,6 +227,12 @@ macro_rules! exit_handlers {
 /// Puts the vectors into force on this CPU.
 pub fn install() {
     VBAR_EL2.set((&raw const viaduct_vectors).addr() as u64);
+    barrier::isb(barrier::SY);
+}
+
+/// Puts the vectors into force on this CPU that tell of each exit and entry as well.
+pub fn install_traced() {
+    VBAR_EL2.set((&raw const viaduct_traced_vectors).addr() as u64);
     barrier::isb(barrier::SY);
 }
 

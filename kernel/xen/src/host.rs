@@ -89,6 +89,53 @@ pub trait Host {
     /// A domain keeps writing a word that it shares with the hypervisor, so that an event could not be set:
     /// it is to end. May be called with locks of this crate held, so nothing is ended at once.
     fn condemn(&self, domain: DomainId);
+
+    /// Whether [`Self::trace`] is to be called. It is asked on hot paths.
+    #[inline(always)]
+    fn is_traced(&self) -> bool {
+        false
+    }
+
+    /// Records what was done.
+    fn trace(&self, what: Traced) {
+        let _ = what;
+    }
+}
+
+/// What is worth a record in a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Traced {
+    /// A domain sent an event by a port of its own.
+    Sent {
+        /// Who.
+        from: DomainId,
+        /// Its port.
+        port: u32,
+        /// Whose port it is connected to, if it is.
+        to: Option<(DomainId, u32)>,
+    },
+    /// A frame was mapped by a grant.
+    Mapped {
+        /// Who mapped it.
+        user: DomainId,
+        /// Who granted it.
+        granter: DomainId,
+        /// By which entry of its table.
+        reference: u32,
+        /// Where it is now.
+        gfn: u64,
+        /// It can be written.
+        write: bool,
+    },
+    /// Such a map was ended.
+    Unmapped {
+        /// Who had mapped it.
+        user: DomainId,
+        /// Who had granted it.
+        granter: DomainId,
+        /// By which entry of its table.
+        reference: u32,
+    },
 }
 
 /// How much memory the calling domain has; all in 4 KiB pages.

@@ -72,7 +72,7 @@ mod vpl011;
 
 pub use events::{FIFO_PAGES, Service, StaticChannel, send_event};
 pub use grants::Broken;
-pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced};
+pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced, Traced};
 pub use hvm::Parameters;
 pub use hypercall::{Arguments, HotCall, Outcome, at_once, hot_call, hypercall};
 pub use inspect::{InspectedGrant, InspectedPort, PortBinding};

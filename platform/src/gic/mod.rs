@@ -277,6 +277,12 @@ impl Gic {
         either!(self.acknowledge())
     }
 
+    /// The number of the interrupt that [`Self::acknowledge`] would give now.
+    #[must_use]
+    pub fn highest_pending(&self) -> Option<IntId> {
+        either!(self.highest_pending()).map(Acknowledged::intid)
+    }
+
     /// First half of the end: other interrupts of the same priority may come. Once for every
     /// `acknowledge`, in reverse order.
     #[inline]

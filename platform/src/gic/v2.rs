@@ -162,6 +162,10 @@ impl Gic {
         Some(acknowledged)
     }
 
+    pub(super) fn highest_pending(&self) -> Option<Acknowledged> {
+        Acknowledged::new(self.cpu_interface.hppir.get())
+    }
+
     #[inline]
     pub(super) fn priority_drop(&self, acknowledged: Acknowledged) {
         self.cpu_interface.eoir.set(acknowledged.raw());

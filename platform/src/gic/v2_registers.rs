@@ -44,6 +44,9 @@ register_structs! {
         /// End of interrupt (4.4.5): takes what IAR gave.
         (0x0010 => pub(super) eoir: WriteOnly<u32>),
         (0x0014 => _reserved_0014),
+        /// Highest priority pending interrupt (4.4.6), in IAR's format; a read changes nothing.
+        (0x0018 => pub(super) hppir: ReadOnly<u32>),
+        (0x001c => _reserved_001c),
         /// Active priorities (4.4.12, 4.4.13).
         (0x00d0 => pub(super) apr: [ReadWrite<u32>; 4]),
         (0x00e0 => _reserved_00e0),

@@ -20,9 +20,9 @@ use super::v3_registers::{Distributor, GICR_CTLR, GICR_TYPER, GICR_WAKER, Redist
 use super::{Acknowledged, Error, IntId, MAX_REGIONS, Trigger, VirtualState, address_of};
 use crate::mmio::Mmio;
 use crate::sysreg::{
-    ICC_AP1R0_EL1, ICC_BPR1_EL1, ICC_CTLR, ICC_CTLR_EL1, ICC_DIR_EL1, ICC_EOIR1_EL1, ICC_IAR1_EL1,
-    ICC_IGRPEN1_EL1, ICC_PMR_EL1, ICC_SGI1R, ICC_SGI1R_EL1, ICC_SRE_EL1, ICH_EISR_EL2,
-    ICH_ELRSR_EL2,
+    ICC_AP1R0_EL1, ICC_BPR1_EL1, ICC_CTLR, ICC_CTLR_EL1, ICC_DIR_EL1, ICC_EOIR1_EL1,
+    ICC_HPPIR1_EL1, ICC_IAR1_EL1, ICC_IGRPEN1_EL1, ICC_PMR_EL1, ICC_SGI1R, ICC_SGI1R_EL1,
+    ICC_SRE_EL1, ICH_EISR_EL2, ICH_ELRSR_EL2,
 };
 use crate::{MAX_CPUS, barrier};
 
@@ -210,6 +210,10 @@ impl Gic {
         // (IHI 0069 12.1, observability of the effects of accesses to the GIC registers).
         barrier::complete_all();
         Some(acknowledged)
+    }
+
+    pub(super) fn highest_pending(&self) -> Option<Acknowledged> {
+        Acknowledged::new(ICC_HPPIR1_EL1.get() as u32)
     }
 
     #[inline]

@@ -33,6 +33,18 @@ fn main() -> Result<(), String> {
         }
     }
     print!("{}", cost::table(&columns, ours));
+    println!(
+        "a record of the trace, while it is on (at most {}):",
+        cost::RECORD
+    );
+    let traced = cost::operations_traced(Gic::V3);
+    if let Some(off) = columns.get(1) {
+        for operation in cost::RECORDED {
+            let added = cost::added(&traced, &off.costs, operation.name);
+            let each = added / f64::from(operation.records);
+            println!("{:<22} {each:>12.1}", operation.name);
+        }
+    }
     let path = target().join("bench.json");
     std::fs::write(&path, cost::json(&columns)).map_err(|error| error.to_string())?;
     println!("the same as JSON: {}", path.display());

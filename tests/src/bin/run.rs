@@ -3,8 +3,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use viaduct_tests::Machine;
 use viaduct_tests::settings::Settings;
-use viaduct_tests::{Board, Machine};
 
 fn main() -> ExitCode {
     let settings = match Settings::parse(std::env::args().skip(1)) {
@@ -31,11 +31,9 @@ fn main() -> ExitCode {
     let mut command = Command::new("qemu-system-aarch64");
     machine.arguments("run", &mut command);
     command.args(["-display", "none"]);
-    if settings.board == Board::RaspberryPi4 {
-        command.args(["-serial", "null"]);
-    }
     // QEMU's escape key is Ctrl-] here, so that Ctrl-A reaches Viaduct.
-    command.args(["-serial", "mon:stdio", "-echr", "0x1d"]);
+    machine.serials("mon:stdio", &mut command);
+    command.args(["-echr", "0x1d"]);
     println!("Ctrl-A three times: input to the next guest.   Ctrl-] then x: quit.");
     let error = command.exec();
     eprintln!("just run: cannot start qemu-system-aarch64: {error} (./setup installs it)");

@@ -10,7 +10,7 @@
 use super::channel::{Binding, Channel, Service};
 use crate::contended::{self, Contended};
 use crate::vcpu::{VcpuState, event_words};
-use crate::{Host, XenState};
+use crate::{Host, Traced, XenState};
 use abi::shared_info::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
 use abi::{Errno, Port, VcpuId};
 use core::sync::atomic::AtomicU64;
@@ -105,6 +105,10 @@ impl XenState {
     /// `EVTCHNOP_send`.
     #[inline]
     pub(crate) fn send<H: Host>(&self, host: &H, port: u32) -> Result<(), Errno> {
+        // First, when there is nothing yet that would have to be kept meanwhile.
+        if host.is_traced() {
+            self.trace_send(host, port);
+        }
         let channel = self.events.channel(port)?;
         match channel.binding() {
             Binding::Ipi => self.raise(host, port, channel.vcpu()),
@@ -130,6 +134,20 @@ impl XenState {
             Binding::Free | Binding::Virq(_) => return Err(Errno::Invalid),
         }
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trace_send<H: Host>(&self, host: &H, port: u32) {
+        let to = match self.events.channel(port).map(Channel::binding) {
+            Ok(Binding::Interdomain(domain, remote)) => Some((domain, remote)),
+            _ => None,
+        };
+        host.trace(Traced::Sent {
+            from: self.id(),
+            port,
+            to,
+        });
     }
 
     /// Raises `remote` of `peer` if it is still connected to `port` of this domain.

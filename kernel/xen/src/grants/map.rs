@@ -4,7 +4,7 @@
 use super::active::Access;
 use super::maptrack::{Found, Map};
 use super::{GrantTable, real_peer};
-use crate::{Caller, Host, Replaced, XenState};
+use crate::{Caller, Host, Replaced, Traced, XenState};
 use abi::DomainId;
 use abi::grant_table::{self as op, MapFlags};
 use memory::{Ipa, Pa};
@@ -71,20 +71,48 @@ fn map_frame<C: Caller>(
         .acquire(caller, id, reference, user, access);
     let frame = acquired?;
     match put(caller, id, frame, item, write) {
-        Ok(gfn) => Ok(Map {
-            granter: id,
-            reference,
-            write,
-            frame,
-            gfn,
-            is_broken: false,
-        }),
+        Ok(gfn) => {
+            let map = Map {
+                granter: id,
+                reference,
+                write,
+                frame,
+                gfn,
+                is_broken: false,
+            };
+            if caller.is_traced() {
+                trace_map(caller, &map);
+            }
+            Ok(map)
+        }
         Err(status) => {
             let mut active = granter.grants.active.lock();
             active.release(caller, id, reference, write);
             Err(status)
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn trace_map<C: Caller>(caller: &C, map: &Map) {
+    caller.trace(Traced::Mapped {
+        user: caller.state().id(),
+        granter: map.granter,
+        reference: map.reference.0,
+        gfn: u64::from(map.gfn),
+        write: map.write,
+    });
+}
+
+#[cold]
+#[inline(never)]
+fn trace_unmap<C: Caller>(caller: &C, map: &Map) {
+    caller.trace(Traced::Unmapped {
+        user: caller.state().id(),
+        granter: map.granter,
+        reference: map.reference.0,
+    });
 }
 
 /// Holds a frame and maps it; the guest frame number.
@@ -140,6 +168,9 @@ pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr
     if new_addr != 0 || !is_there || caller.unmap_granted(gfn, map.frame).is_err() {
         own.maps.lock().fill(handle, map);
         return op::STATUS_GENERAL_ERROR;
+    }
+    if caller.is_traced() {
+        trace_unmap(caller, &map);
     }
     forget(caller, &map);
     own.maps.lock().give(handle);
