@@ -17,7 +17,9 @@ use crate::hypercalls;
 use crate::jobs::{self, Job};
 use crate::machine::{self, Domain, Vcpu};
 use crate::trace::points::Turn;
-use crate::{assigned, console, cpus, memory_map, power, schedule, statistics, store, timer, trace};
+use crate::{
+    assigned, console, cpus, memory_map, power, schedule, statistics, store, timer, trace,
+};
 
 /// What the boot argument asks for when the last guest has stopped.
 static ON_LAST_STOP: SpinLock<Action> = SpinLock::new(Action::Halt);

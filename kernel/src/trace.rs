@@ -185,16 +185,14 @@ impl Format {
     /// Makes a record with these arguments. The first is made by defmt, `by_defmt`; the others differ from it in time
     /// and arguments alone, so they are written in one go, for a third of the instructions.
     #[inline(always)]
-    pub(crate) fn record(&self, arguments: u128, by_defmt: impl FnOnce()) {
+    pub(crate) fn record(&self, arguments: u128, by_defmt: fn(u128)) {
         let Some(cpu) = cpus::this_cpu() else { return };
         let Some(ring) = cpu.trace.ring.get() else {
             return;
         };
         let first = self.0.load(Ordering::Relaxed);
         if first == 0 {
-            by_defmt();
-            let first = cpu.trace.with(|staged| staged.first_word());
-            self.0.store(first, Ordering::Relaxed);
+            self.learn(cpu, arguments, by_defmt);
             return;
         }
         ring.push([
@@ -204,18 +202,26 @@ impl Format {
             (arguments >> 64) as u64,
         ]);
     }
+
+    /// The first record of this format. Out of the way: in line it would cost every record the registers that it saves.
+    #[cold]
+    #[inline(never)]
+    fn learn(&self, cpu: &Cpu, arguments: u128, by_defmt: fn(u128)) {
+        by_defmt(arguments);
+        let first = cpu.trace.with(|staged| staged.first_word());
+        self.0.store(first, Ordering::Relaxed);
+    }
 }
 
 /// Makes a record: a format, and one number of which its fields are parts, from bit 0 on.
 macro_rules! record {
     ($format:literal) => {{
         static FORMAT: $crate::trace::Format = $crate::trace::Format::new();
-        FORMAT.record(0, || defmt::trace!($format));
+        FORMAT.record(0, |_| defmt::trace!($format));
     }};
     ($format:literal, $arguments:expr) => {{
         static FORMAT: $crate::trace::Format = $crate::trace::Format::new();
-        let arguments: u128 = $arguments;
-        FORMAT.record(arguments, || defmt::trace!($format, arguments));
+        FORMAT.record($arguments, |arguments| defmt::trace!($format, arguments));
     }};
 }
 use record;

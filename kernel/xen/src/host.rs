@@ -127,7 +127,7 @@ pub enum Traced {
         /// It can be written.
         write: bool,
     },
-    /// Such a map was ended.
+    /// Such a map is to end.
     Unmapped {
         /// Who had mapped it.
         user: DomainId,

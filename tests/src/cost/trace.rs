@@ -21,13 +21,14 @@ pub const RECORD: f64 = 100.0;
 pub const POINT: f64 = 3.0;
 
 /// Operations by which the cost of the trace is measured.
-pub const RECORDED: [Recorded; 6] = [
+pub const RECORDED: [Recorded; 7] = [
     recorded("null-hypercall", 2, 0),
     recorded("psci-version-hvc", 2, 0),
     recorded("id-register", 2, 0),
     recorded("gicd-typer", 2, 0),
     recorded("event-send-masked", 3, 1),
     recorded("grant-map-unmap", 6, 2),
+    recorded("two-switches", 10, 6),
 ];
 
 const fn recorded(name: &'static str, records: u32, points: u32) -> Recorded {

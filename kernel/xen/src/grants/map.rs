@@ -27,6 +27,38 @@ pub(super) fn map<C: Caller>(caller: &C, item: &mut op::MapGrantRef) {
     };
 }
 
+/// Tells of an item that was served, if it went well.
+#[cold]
+#[inline(never)]
+pub(super) fn trace_map<C: Caller>(caller: &C, item: &op::MapGrantRef) {
+    if item.status != op::STATUS_OKAY {
+        return;
+    }
+    let user = caller.state().id();
+    caller.trace(Traced::Mapped {
+        user,
+        granter: real_peer(caller, item.dom).map_or(user, XenState::id),
+        reference: item.gref.0,
+        gfn: Ipa::new(item.host_addr).frame_number(),
+        write: item.flags & MapFlags::READ_ONLY.bits() == 0,
+    });
+}
+
+/// Tells of what is mapped by a handle, and is to be so no more.
+#[cold]
+#[inline(never)]
+pub(super) fn trace_unmap<C: Caller>(caller: &C, handle: u32) {
+    let mut maps = caller.state().grants.maps.lock();
+    let Some(map) = maps.take(handle) else { return };
+    maps.fill(handle, map);
+    drop(maps);
+    caller.trace(Traced::Unmapped {
+        user: caller.state().id(),
+        granter: map.granter,
+        reference: map.reference.0,
+    });
+}
+
 fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i16> {
     let has = |flags: MapFlags| item.flags & flags.bits() != 0;
     if !has(MapFlags::HOST_MAP | MapFlags::DEVICE_MAP) {
@@ -71,48 +103,20 @@ fn map_frame<C: Caller>(
         .acquire(caller, id, reference, user, access);
     let frame = acquired?;
     match put(caller, id, frame, item, write) {
-        Ok(gfn) => {
-            let map = Map {
-                granter: id,
-                reference,
-                write,
-                frame,
-                gfn,
-                is_broken: false,
-            };
-            if caller.is_traced() {
-                trace_map(caller, &map);
-            }
-            Ok(map)
-        }
+        Ok(gfn) => Ok(Map {
+            granter: id,
+            reference,
+            write,
+            frame,
+            gfn,
+            is_broken: false,
+        }),
         Err(status) => {
             let mut active = granter.grants.active.lock();
             active.release(caller, id, reference, write);
             Err(status)
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn trace_map<C: Caller>(caller: &C, map: &Map) {
-    caller.trace(Traced::Mapped {
-        user: caller.state().id(),
-        granter: map.granter,
-        reference: map.reference.0,
-        gfn: u64::from(map.gfn),
-        write: map.write,
-    });
-}
-
-#[cold]
-#[inline(never)]
-fn trace_unmap<C: Caller>(caller: &C, map: &Map) {
-    caller.trace(Traced::Unmapped {
-        user: caller.state().id(),
-        granter: map.granter,
-        reference: map.reference.0,
-    });
 }
 
 /// Holds a frame and maps it; the guest frame number.
@@ -168,9 +172,6 @@ pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr
     if new_addr != 0 || !is_there || caller.unmap_granted(gfn, map.frame).is_err() {
         own.maps.lock().fill(handle, map);
         return op::STATUS_GENERAL_ERROR;
-    }
-    if caller.is_traced() {
-        trace_unmap(caller, &map);
     }
     forget(caller, &map);
     own.maps.lock().give(handle);

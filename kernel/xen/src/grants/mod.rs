@@ -78,14 +78,26 @@ pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i
     }
     match command {
         op::COPY => each(caller, arguments, copy::copy),
-        op::MAP_GRANT_REF => each(caller, arguments, map::map),
+        op::MAP_GRANT_REF => each(caller, arguments, |caller, item| {
+            map::map(caller, item);
+            // Out here, where nothing has to be kept for it alone.
+            if caller.is_traced() {
+                map::trace_map(caller, item);
+            }
+        }),
         op::UNMAP_GRANT_REF => each(caller, arguments, |caller, item: &mut op::UnmapGrantRef| {
+            if caller.is_traced() {
+                map::trace_unmap(caller, item.handle);
+            }
             item.status = map::unmap(caller, item.handle, item.host_addr, 0);
         }),
         op::UNMAP_AND_REPLACE => each(
             caller,
             arguments,
             |caller, item: &mut op::UnmapAndReplace| {
+                if caller.is_traced() {
+                    map::trace_unmap(caller, item.handle);
+                }
                 item.status = map::unmap(caller, item.handle, item.host_addr, item.new_addr);
             },
         ),
