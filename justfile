@@ -5,7 +5,7 @@ set positional-arguments
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # The host crates, which `cargo` builds by default; the rest is for the metal target.
-metal := "-p viaduct -p hello -p probe -p conformance -p early"
+metal := "-p viaduct -p hello -p probe -p conformance -p early -p exchange"
 
 # What there is
 @_default:

@@ -84,6 +84,16 @@ pub fn linux_initramfs_with_disks() -> PathBuf {
     linux("initramfs-disks.cpio.gz")
 }
 
+/// The busybox initramfs for [`debian_kernel`], with its modules for grants and event channels, in `/modules`, and our
+/// program `exchange`.
+#[must_use]
+pub fn exchange_initramfs(suite: &str, flavour: &str) -> PathBuf {
+    let _ = built("exchange.elf");
+    let script = root().join("guests/linux/exchange-initramfs");
+    once(&script, &format!("{suite} {flavour}"));
+    target().join(format!("guests/linux/{suite}-{flavour}-exchange.cpio.gz"))
+}
+
 /// The Pi 4's device tree, from Debian's kernel package.
 #[must_use]
 pub fn pi4_tree() -> PathBuf {

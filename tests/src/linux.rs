@@ -219,6 +219,25 @@ pub fn has_no_complaint(console: &mut Console, guest: &str) {
     }
 }
 
+/// Hands the input on until `guest` has it.
+///
+/// # Panics
+/// When it never does.
+#[track_caller]
+pub fn input_to(console: &mut Console, guest: &str) {
+    const MOST_GUESTS: usize = 16;
+    for _ in 0..MOST_GUESTS {
+        console.send("\x01\x01\x01");
+        let line = console.expect_that("who gets the input", seconds(20), |line| {
+            line.contains("*** input goes to ") && line.ends_with(')')
+        });
+        if line.contains(&format!("input goes to {guest} ")) {
+            return;
+        }
+    }
+    console.fail(&format!("{guest} never got the input"));
+}
+
 /// Switches it off: it ends with that reason, and the heartbeat beside it goes on.
 #[track_caller]
 pub fn powers_off(console: &mut Console, guest: &str) {

@@ -1,7 +1,9 @@
 //! Debian's kernels of today: bookworm's, trixie's and sid's, in every flavour, on both interrupt
 //! controllers; and many guests of different kinds on few CPUs.
 
-use viaduct_tests::linux::{self, computes, cpus_come_and_go, has_no_complaint, ticks_everywhere};
+use viaduct_tests::linux::{
+    self, computes, cpus_come_and_go, has_no_complaint, input_to, ticks_everywhere,
+};
 use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, debian_kernel, seconds};
 
 /// One row of the matrix, on a machine of two CPUs: to the shell, all that a healthy Linux is asked,
@@ -175,20 +177,6 @@ fn crowd(name: &str, machine: Machine) {
         .map(|(index, beat)| format!("hello-{index}| hello: heartbeat {} at", beat + 8))
         .collect();
     console.expect_each(&further, seconds(40));
-}
-
-/// Hands the input on until `guest` has it.
-fn input_to(console: &mut Console, guest: &str) {
-    for _ in 0..UNIKERNELS + 3 {
-        console.send("\x01\x01\x01");
-        let line = console.expect_that("who gets the input", seconds(20), |line| {
-            line.contains("*** input goes to ") && line.ends_with(')')
-        });
-        if line.contains(&format!("input goes to {guest} ")) {
-            return;
-        }
-    }
-    console.fail(&format!("{guest} never got the input"));
 }
 
 /// The number of the last heartbeat of each unikernel.
