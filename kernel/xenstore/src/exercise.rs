@@ -22,8 +22,9 @@ fn word(bytes: &[u8]) -> u32 {
 /// transaction and payload; a word of the page; an answer taken; a new start; steps.
 pub fn wire(bytes: &[u8]) {
     let world = World::new(3);
-    for id in 1..=3 {
-        let home = format!("/local/domain/{id}\0b{id}\0n3\0");
+    // The two may write in each other's homes; what the third has stays its own.
+    for (id, others) in [(1, "b1\0n3"), (2, "b2\0n3"), (3, "n3")] {
+        let home = format!("/local/domain/{id}\0{others}\0");
         world.own(SET_PERMS, &home).expect("permissions of a home");
     }
     let free = world.used(3);

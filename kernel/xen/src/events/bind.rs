@@ -11,8 +11,6 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Ports closed before a reset is restarted.
 const RESET_STEP: u32 = 4;
-/// Ports looked at before a reset is restarted.
-const RESET_SCAN: u32 = 64;
 
 /// Whether every vCPU binds this virtual interrupt for itself.
 pub(crate) fn is_per_vcpu(virq: u32) -> bool {
@@ -172,27 +170,37 @@ impl XenState {
         Ok(())
     }
 
-    /// `EVTCHNOP_reset`: closes every port that the guest opened, and goes back to the 2-level ABI. Fails with [`Errno::Restart`] until all
-    /// have been looked at.
+    /// `EVTCHNOP_reset`: closes every port that the guest opened, and goes back to the 2-level ABI. Fails with [`Errno::Restart`] until
+    /// none is left: nothing is remembered from step to step, so that one that was given up half way changes nothing for the next,
+    /// nor for the end of the domain. A guest that opens ports meanwhile keeps itself busy.
     pub(crate) fn reset<H: Host>(&self, host: &H) -> Result<(), Errno> {
-        let first = self.events.lock().reset_cursor.max(1);
-        let end = self.events.ports();
         let mut closed: u32 = 0;
-        let mut port = first;
-        while port < end && closed < RESET_STEP && port.wrapping_sub(first) < RESET_SCAN {
-            match self.close(host, port) {
-                Ok(()) => closed = closed.saturating_add(1),
-                Err(Errno::Restart) => break,
-                Err(_) => {}
+        let mut after = 0;
+        while let Some(port) = self.next_open(after) {
+            if closed == RESET_STEP {
+                return Err(Errno::Restart);
             }
-            port = port.wrapping_add(1);
+            match self.close(host, port) {
+                Err(Errno::Restart) => return Err(Errno::Restart),
+                // A service's port stays.
+                Ok(()) if self.is_open(port) => {}
+                _ => closed = closed.saturating_add(1),
+            }
+            after = port;
         }
-        let done = port >= end;
-        self.events.lock().reset_cursor = if done { 0 } else { port };
-        if done {
-            self.stop_fifo(host);
-        }
-        if done { Ok(()) } else { Err(Errno::Restart) }
+        self.stop_fifo(host);
+        Ok(())
+    }
+
+    /// The next port above `after` that is in use.
+    fn next_open(&self, after: u32) -> Option<u32> {
+        let next = self.events.lock().next_used(after.saturating_add(1));
+        next.filter(|port| *port < self.events.ports())
+    }
+
+    fn is_open(&self, port: u32) -> bool {
+        let channel = self.events.channel(port);
+        channel.is_ok_and(|channel| channel.binding() != Binding::Free)
     }
 
     /// Disconnects a domain that has ended from all others, a step at a time: `true` when done. Its vCPUs

@@ -18,8 +18,6 @@ const WORDS: usize = PORTS_2L / 64;
 pub(crate) struct Allocation {
     /// Bit n % 64 of word n / 64: port n is in use, or is not to be used.
     used: [u64; WORDS],
-    /// First port that a reset, or the end of the domain, has yet to look at.
-    pub(crate) reset_cursor: u32,
 }
 
 impl Allocation {
@@ -50,6 +48,21 @@ impl Allocation {
         }
         *word |= bit;
         Ok(())
+    }
+
+    /// The lowest port from `first` on that is in use, or not to be used.
+    pub(crate) fn next_used(&self, first: u32) -> Option<u32> {
+        let start = (first >> 6) as usize;
+        let mut mask = u64::MAX.wrapping_shl(first);
+        for (index, word) in self.used.iter().enumerate().skip(start) {
+            let used = word & mask;
+            if used != 0 {
+                let port = (index as u32).wrapping_mul(64);
+                return Some(port.wrapping_add(used.trailing_zeros()));
+            }
+            mask = u64::MAX;
+        }
+        None
     }
 
     /// Gives back a port that `take` gave.
@@ -84,10 +97,7 @@ impl Events {
         }
         Some(Self {
             channels: boxed(ports, |_| AtomicU64::new(Channel::FREE.0))?,
-            allocation: SpinLock::new(Allocation {
-                used,
-                reset_cursor: 0,
-            }),
+            allocation: SpinLock::new(Allocation { used }),
             pollers: AtomicU32::new(0),
             uses_fifo: AtomicBool::new(false),
             fifo: SpinLock::new(Fifo::new(vcpus, ports as u32)?),
@@ -109,7 +119,6 @@ impl Events {
                 *word |= 1;
             }
         }
-        table.reset_cursor = 0;
         for cell in &self.channels {
             cell.store(Channel::FREE.0, Ordering::Release);
         }

@@ -1,4 +1,5 @@
-use super::support::Machine;
+use super::support::{Machine, SCRATCH};
+use crate::Outcome;
 use abi::event_channel as op;
 use abi::hypercall::EVENT_CHANNEL_OP;
 use abi::shared_info::{SHARED_INFO_EVTCHN_MASK as MASK, SHARED_INFO_EVTCHN_PENDING as PENDING};
@@ -264,6 +265,30 @@ fn reset_closes_everything_in_steps() {
         assert!(!guest.bit(PENDING, port));
     }
     assert_eq!(ipi(&machine, 0), FIRST);
+}
+
+/// A guest whose reset was cut short, and that opens ports behind it, ends: all are closed all the same.
+#[test]
+fn a_reset_that_was_given_up_leaves_nothing_open() {
+    let machine = Machine::new(2, 1);
+    let guest = machine.guest(1);
+    for _ in 0..100 {
+        ipi(&machine, 0);
+    }
+    let dom = DomainId(1);
+    guest.put(SCRATCH, &op::Reset { dom });
+    let one = machine.vcpu(1, 0);
+    let mut registers = [op::RESET, SCRATCH, 0, 0, 0];
+    for _ in 0..3 {
+        let outcome = crate::hypercall(&one, EVENT_CHANNEL_OP, &mut registers);
+        assert_eq!(outcome, Outcome::Restart);
+    }
+    // The lowest one is free again.
+    assert_eq!(ipi(&machine, 0), FIRST);
+    while !guest.state.disconnect_all(&machine) {}
+    for port in FIRST.0..200 {
+        assert_eq!(status(&machine, Port(port)).unwrap().status, 0, "{port}");
+    }
 }
 
 #[test]
