@@ -2,14 +2,23 @@
 //! this guest is here. The functions are safe to call in the sense that the guest survives them or that
 //! its end is the test; what each may not be used for is said with it.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use runtime::{
     exception::{self, Fault},
     hypercall,
 };
 
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How often [`hypercall`] was used, on all CPUs.
+pub(crate) fn calls() -> u64 {
+    CALLS.load(Ordering::Relaxed)
+}
+
 /// Any hypercall. Pointers in `arguments` must be to this guest's own statics or locals made for it, or
 /// to nothing mapped.
 pub(crate) fn hypercall(number: u64, arguments: [u64; 5]) -> i64 {
+    CALLS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the tests pass what is said above.
     unsafe { hypercall::call(number, arguments) }
 }

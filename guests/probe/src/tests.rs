@@ -28,6 +28,7 @@ pub(crate) mod smp;
 pub(crate) mod store;
 pub(crate) mod storm;
 mod timers;
+mod witness;
 
 use crate::check::{BARE, TWO, Test, XEN, XEN_TWO};
 
@@ -139,6 +140,7 @@ pub(crate) const ALL: &[Test] = &[
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
     Test::new("echo", BARE, input::echo),
+    Test::new("witness", BARE, witness::watch),
     Test::new("grant-give", XEN, sharing::give),
     Test::new("grant-use", XEN, sharing::use_grants),
     Test::new("keep", XEN, lives::keep),

@@ -1,19 +1,23 @@
-//! Two guests, every CPU of each, that do all they can with each other: `peer=ID`, `seed=N`, `rounds=N` a CPU. Grants, ports,
+//! Two guests, every CPU of each, that do all they can with each other: `peer=ID`, `seed=N`, until so many hypercalls were
+//! made, `calls=N`. Grants, ports,
 //! FIFO pages and the store's ring are shared and changed at any moment, by both, while calls that use them are under
-//! way; the rest of the time they are [`super::wild`].
+//! way; structures lie where none may lie; the rest of the time they are [`super::wild`].
 //!
 //! What they may destroy is spare RAM; a hypercall never gets an address of what this guest stands on.
 
+mod aim;
+mod rings;
+mod storms;
+
 use super::wild::{Random, Wild};
 use crate::check::{Outcome, Trouble, check};
-use crate::raw::{hypercall, pointer, store64};
+use crate::raw::{calls, hypercall, store64};
 use crate::tests::{grants, smp};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use runtime::abi::{
-    DomainId, GrantRef, Port, event_channel as event, grant_table, hypercall as number, memory_op,
-    vcpu, xenstore as wire,
+    DomainId, GrantRef, Port, event_channel as event, grant_table, hvm, hypercall as number,
+    memory_op, vcpu,
 };
-use runtime::xenstore::Store;
 use runtime::{arguments::arguments, cpu, memory, println, xen};
 
 /// Pages of spare RAM that are in play.
@@ -22,12 +26,14 @@ const PAGES: u64 = 64;
 const PLACES: u64 = 32;
 /// Entries, ports and handles in play.
 const FEW: u64 = 48;
+/// Hypercalls from one word of it to the next.
+const STRETCH: u64 = 100_000;
 
 /// The turn of one CPU.
 type Action = fn(&mut Colluder);
 
 /// What is done how often.
-const ACTIONS: [(u64, Action); 12] = [
+const ACTIONS: [(u64, Action); 15] = [
     (6, Colluder::entry),
     (6, Colluder::map),
     (6, Colluder::unmap),
@@ -39,6 +45,9 @@ const ACTIONS: [(u64, Action); 12] = [
     (2, Colluder::frames),
     (2, Colluder::vcpu),
     (6, Colluder::store),
+    (1, Colluder::console),
+    (2, Colluder::interrupts),
+    (1, Colluder::events),
     (4, Colluder::wild),
 ];
 
@@ -49,28 +58,37 @@ struct Colluder {
     /// First page of spare RAM.
     spare: u64,
     window: u64,
+    /// The page of the PV console's ring.
+    console: u64,
+    /// Whether output of this guest waits for this CPU alone.
+    prints: bool,
 }
 
 pub(crate) fn run() -> Outcome {
     static FINISHED: AtomicU32 = AtomicU32::new(0);
-    static CALLS: AtomicU64 = AtomicU64::new(0);
+    static TURNS: AtomicU64 = AtomicU64::new(0);
     super::begin("collude");
     let number = |name, default| arguments().number(name).unwrap_or(default);
-    let (seed, rounds) = (number("seed", 1), number("rounds", 2_000));
+    let (seed, wanted) = (number("seed", 1), number("calls", 20_000));
     let peer = DomainId(number("peer", 1) as u16);
     let own = grants::own_number()?;
     check!(peer != own, "peer= is this guest");
-    println!("NOTE collude seed {seed} rounds {rounds}, {own} with {peer}");
+    println!("NOTE collude seed {seed} calls {wanted}, {own} with {peer}");
     super::wild::map_devices();
     let work = move |index: usize| {
         let seed = seed
             .wrapping_mul(1_000)
             .wrapping_add(u64::from(own.0) * 10 + index as u64);
-        if let Ok(mut colluder) = Colluder::new(seed, own, peer) {
-            for _ in 0..rounds {
+        if let Ok(mut colluder) = Colluder::new(seed, own, peer, index == 0) {
+            let mut told = 0;
+            while calls() < wanted {
                 colluder.turn();
+                TURNS.fetch_add(1, SeqCst);
+                if index == 0 && calls() / STRETCH > told {
+                    told = calls() / STRETCH;
+                    println!("NOTE collude goes on: {} hypercalls", calls());
+                }
             }
-            CALLS.fetch_add(rounds, SeqCst);
         }
         FINISHED.fetch_add(1, SeqCst);
     };
@@ -83,18 +101,22 @@ pub(crate) fn run() -> Outcome {
         Ok(())
     })?;
     super::wild::calm();
-    println!("NOTE collude {} turns", CALLS.load(SeqCst));
+    let turns = TURNS.load(SeqCst);
+    println!("NOTE collude made {} hypercalls in {turns} turns", calls());
     Ok(())
 }
 
 impl Colluder {
-    fn new(seed: u64, own: DomainId, peer: DomainId) -> Result<Self, Trouble> {
+    fn new(seed: u64, own: DomainId, peer: DomainId, prints: bool) -> Result<Self, Trouble> {
+        let console = runtime::hypercall::parameter(hvm::PARAM_CONSOLE_PFN);
         Ok(Self {
             random: Random::new(seed),
             wild: Wild::new(seed ^ 0x5555),
             ids: [own, peer, DomainId::SELF, DomainId(0x7000)],
             spare: grants::page(0)?,
             window: xen::window().map_or(0, |(base, _)| base),
+            console: console.unwrap_or(0) * memory::PAGE,
+            prints,
         })
     }
 
@@ -170,10 +192,8 @@ impl Colluder {
         mut items: [T; COUNT],
     ) -> [T; COUNT] {
         let count = self.random.below(COUNT as u64 + 1);
-        hypercall(
-            number::GRANT_TABLE_OP,
-            [command, pointer(&mut items), count, 0, 0],
-        );
+        let at = self.aim(&mut items);
+        hypercall(number::GRANT_TABLE_OP, [command, at, count, 0, 0]);
         items
     }
 
@@ -270,52 +290,55 @@ impl Colluder {
         self.grant_call(grant_table::CACHE_FLUSH, items);
     }
 
-    fn event_call<T>(command: u64, mut argument: T) {
-        hypercall(
-            number::EVENT_CHANNEL_OP,
-            [command, pointer(&mut argument), 0, 0, 0],
-        );
+    fn event_call<T>(&mut self, command: u64, mut argument: T) {
+        let at = self.aim(&mut argument);
+        hypercall(number::EVENT_CHANNEL_OP, [command, at, 0, 0, 0]);
     }
 
     fn port(&mut self) {
         let port = Port(self.few() as u32);
         let vcpu = self.random.below(3) as u32;
+        let domain = self.domain();
         match self.random.below(10) {
-            0 => Self::event_call(
+            0 => self.event_call(
                 event::ALLOC_UNBOUND,
                 event::AllocUnbound {
                     dom: DomainId::SELF,
-                    remote_dom: self.domain(),
+                    remote_dom: domain,
                     port,
                 },
             ),
-            1 => Self::event_call(
+            1 => self.event_call(
                 event::BIND_INTERDOMAIN,
                 event::BindInterdomain {
-                    remote_dom: self.domain(),
+                    remote_dom: domain,
                     remote_port: port,
                     ..Default::default()
                 },
             ),
-            2 => Self::event_call(event::BIND_IPI, event::BindIpi { vcpu, port }),
-            3 => Self::event_call(event::BIND_VCPU, event::BindVcpu { port, vcpu }),
-            4 => Self::event_call(event::CLOSE, port),
-            5 => Self::event_call(event::UNMASK, port),
-            6 => Self::event_call(
-                event::BIND_VIRQ,
-                event::BindVirq {
-                    virq: self.random.below(26) as u32,
-                    vcpu,
-                    port,
-                },
-            ),
+            2 => self.event_call(event::BIND_IPI, event::BindIpi { vcpu, port }),
+            3 => self.event_call(event::BIND_VCPU, event::BindVcpu { port, vcpu }),
+            4 => self.event_call(event::CLOSE, port),
+            5 => self.event_call(event::UNMASK, port),
+            6 => {
+                let virq = self.random.below(26) as u32;
+                self.event_call(event::BIND_VIRQ, event::BindVirq { virq, vcpu, port });
+            }
             7 if self.random.below(32) == 0 => {
-                let dom = self.domain();
-                Self::event_call(event::RESET, event::Reset { dom });
+                self.event_call(event::RESET, event::Reset { dom: domain });
+            }
+            8 => {
+                let mut status = event::Status {
+                    dom: domain,
+                    port,
+                    ..Default::default()
+                };
+                let at = self.aim(&mut status);
+                hypercall(number::EVENT_CHANNEL_OP, [event::STATUS, at, 0, 0, 0]);
             }
             _ => {
                 for port in 1..1 + self.random.below(FEW) {
-                    Self::event_call(event::SEND, Port(port as u32));
+                    self.event_call(event::SEND, Port(port as u32));
                 }
             }
         }
@@ -323,29 +346,25 @@ impl Colluder {
 
     /// Control blocks and arrays in pages that are filled with anything at the same time.
     fn fifo(&mut self) {
+        let gfn = self.page() / memory::PAGE;
         match self.random.below(4) {
-            0 => Self::event_call(
-                event::INIT_CONTROL,
-                event::InitControl {
-                    control_gfn: self.page() / memory::PAGE,
+            0 => {
+                let request = event::InitControl {
+                    control_gfn: gfn,
                     offset: self.random.below(513) as u32 * 8,
                     vcpu: self.random.below(3) as u32,
                     ..Default::default()
-                },
-            ),
-            1 => Self::event_call(
-                event::EXPAND_ARRAY,
-                event::ExpandArray {
-                    array_gfn: self.page() / memory::PAGE,
-                },
-            ),
-            2 => Self::event_call(
-                event::SET_PRIORITY,
-                event::SetPriority {
+                };
+                self.event_call(event::INIT_CONTROL, request);
+            }
+            1 => self.event_call(event::EXPAND_ARRAY, event::ExpandArray { array_gfn: gfn }),
+            2 => {
+                let request = event::SetPriority {
                     port: Port(self.few() as u32),
                     priority: self.random.below(18) as u32,
-                },
-            ),
+                };
+                self.event_call(event::SET_PRIORITY, request);
+            }
             _ => {
                 for _ in 0..64 {
                     let at = self.page() + self.random.below(512) * 8;
@@ -358,7 +377,7 @@ impl Colluder {
     fn balloon(&mut self) {
         let mut gfns = [(); 8].map(|()| self.page() / memory::PAGE);
         let mut request = memory_op::Reservation {
-            extent_start: pointer(&mut gfns),
+            extent_start: self.aim(&mut gfns),
             nr_extents: self.random.below(9),
             domid: DomainId::SELF,
             ..Default::default()
@@ -368,7 +387,8 @@ impl Colluder {
             memory_op::POPULATE_PHYSMAP,
             memory_op::POPULATE_PHYSMAP,
         ]);
-        hypercall(number::MEMORY_OP, [command, pointer(&mut request), 0, 0, 0]);
+        let at = self.aim(&mut request);
+        hypercall(number::MEMORY_OP, [command, at, 0, 0, 0]);
     }
 
     /// The hypervisor's own pages in this guest's map, and out of it. Not the frames that [`Self::entry`] writes.
@@ -384,26 +404,18 @@ impl Colluder {
                 index,
                 gpfn,
             };
-            hypercall(
-                number::MEMORY_OP,
-                [memory_op::ADD_TO_PHYSMAP, pointer(&mut request), 0, 0, 0],
-            );
+            let at = self.aim(&mut request);
+            let arguments = [memory_op::ADD_TO_PHYSMAP, at, 0, 0, 0];
+            hypercall(number::MEMORY_OP, arguments);
         } else {
             let mut request = memory_op::RemoveFromPhysmap {
                 domid,
                 gpfn,
                 ..Default::default()
             };
-            hypercall(
-                number::MEMORY_OP,
-                [
-                    memory_op::REMOVE_FROM_PHYSMAP,
-                    pointer(&mut request),
-                    0,
-                    0,
-                    0,
-                ],
-            );
+            let at = self.aim(&mut request);
+            let arguments = [memory_op::REMOVE_FROM_PHYSMAP, at, 0, 0, 0];
+            hypercall(number::MEMORY_OP, arguments);
         }
     }
 
@@ -413,75 +425,10 @@ impl Colluder {
             address: self.page() + self.random.below(4096),
         };
         let vcpu = self.random.below(3);
-        hypercall(
-            number::VCPU_OP,
-            [
-                vcpu::REGISTER_RUNSTATE_MEMORY_AREA,
-                vcpu,
-                pointer(&mut request),
-                0,
-                0,
-            ],
-        );
+        let at = self.aim(&mut request);
+        let arguments = [vcpu::REGISTER_RUNSTATE_MEMORY_AREA, vcpu, at, 0, 0];
+        hypercall(number::VCPU_OP, arguments);
         let kind = vcpu::VMASST_RUNSTATE_UPDATE_FLAG;
         hypercall(number::VM_ASSIST, [self.random.below(2), kind, 0, 0, 0]);
-    }
-
-    /// Messages to the store, most of them wrong somewhere; indices that are nowhere.
-    fn store(&mut self) {
-        let Some(store) = Store::open() else {
-            return;
-        };
-        let store = core::mem::ManuallyDrop::new(store);
-        let mut message = [0_u32; 64];
-        let length = match self.random.below(8) {
-            0 => self.random.argument() as u32,
-            _ => self.random.below(48) as u32 * 4,
-        };
-        message[0] = self.random.below(30) as u32;
-        message[1] = self.random.next() as u32;
-        message[2] = self.random.below(4) as u32;
-        message[3] = length;
-        let id = self.domain().0;
-        let paths = [
-            alloc::format!("/local/domain/{id}/data/x\0b{id}\0"),
-            alloc::format!("data/{}\0some text\0", self.random.below(40)),
-            alloc::format!("/local/domain/{id}/data\0token\0"),
-            alloc::string::String::from("T\0"),
-        ];
-        let text = &paths[self.random.below(4) as usize];
-        for (index, word) in message[4..].iter_mut().enumerate() {
-            let bytes = text.as_bytes().get(index * 4..).unwrap_or_default();
-            let mut four = [0; 4];
-            for (slot, byte) in four.iter_mut().zip(bytes) {
-                *slot = *byte;
-            }
-            *word = u32::from_le_bytes(four);
-        }
-        let produced = store.word(wire::RING_REQUEST_PROD);
-        let at = produced.load(SeqCst);
-        for (index, word) in message.iter().enumerate() {
-            let offset = (at as usize / 4 + index) * 4 % wire::RING_SIZE;
-            store.word(wire::RING_REQUEST + offset).store(*word, SeqCst);
-        }
-        let end = match self.random.below(16) {
-            0 => self.random.next() as u32,
-            1 => at,
-            _ => at.wrapping_add(16 + length.min(240)),
-        };
-        produced.store(end, SeqCst);
-        store.notify();
-        // What it answers is not read; room is made.
-        let answers = store.word(wire::RING_RESPONSE_PROD).load(SeqCst);
-        let taken = match self.random.below(16) {
-            0 => self.random.next() as u32,
-            _ => answers,
-        };
-        store.word(wire::RING_RESPONSE_CONS).store(taken, SeqCst);
-        if self.random.below(64) == 0 {
-            // A new start, as the protocol has it.
-            store.word(wire::RING_CONNECTION).store(1, SeqCst);
-            store.notify();
-        }
     }
 }
