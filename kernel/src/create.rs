@@ -25,7 +25,8 @@ use crate::interrupts::{self, Virtual};
 use crate::machine::{self, Domain, Holdings, MAX_SHARED_PAGES, Parts, Recipe, Vcpu};
 use crate::tuning::Settings;
 use crate::{
-    building, devices, lifecycle, memory_map, migration, registers, schedule, shared, store, tuning,
+    building, devices, lifecycle, memory_map, migration, registers, schedule, shared, store, trace,
+    tuning,
 };
 
 /// Why a guest could not be built.
@@ -339,6 +340,7 @@ impl Builder<'_> {
             .map_err(|_| Error::Heap)?;
         let vttbr = u64::from(id.0) << 48 | stage2.root().get();
         tlb::Stage2::new(vttbr).invalidate_all();
+        trace::give_up(&plan.assignment);
         let address = |page: Option<SharedMemory>| page.map(|page| page.address());
         let frames = Frames::vacant(mapped / PAGE_SIZE).ok_or(Error::Heap)?;
         Ok(Box::leak(Box::new(Domain::new(Parts {

@@ -71,7 +71,7 @@ fn boot(tree: &'static [u8]) {
 
 /// Everything that can fail, in order.
 fn start(tree: Tree<'static>) -> Result<(), Error> {
-    let board = Board::read(&tree)?;
+    let mut board = Board::read(&tree)?;
     info!("board: {}", board.model);
     let mut told = arrayvec::ArrayVec::<(arrayvec::ArrayString<64>, &'static str), 8>::new();
     let options = Options::parse(&board.bootargs, |word, why| {
@@ -86,6 +86,7 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     for (word, why) in &told {
         warn!("boot argument {word}: {why}");
     }
+    board.keeps_second_uart = options.trace;
     failure::set_action(options.on_panic);
     lifecycle::set_action(options.on_last_stop);
 

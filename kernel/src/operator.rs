@@ -11,7 +11,8 @@ use domain::life::{State, Then};
 use domain::lifecycle::Power as Activity;
 use shell::{
     Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
-    Memory, Next, Port, Power, Refused, Shell, StoreRequest, System, Vcpu, VcpuState, cut,
+    Memory, Next, Port, Power, Refused, Shell, StoreRequest, System, Trace, TraceLine, TracePlace,
+    Vcpu, VcpuState, cut,
 };
 use sync::SpinLock;
 use vgic::VcpuId;
@@ -19,7 +20,7 @@ use xen::{PortBinding, Service};
 
 use crate::console::{self, Source};
 use crate::machine::{self, Domain};
-use crate::{cpus, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store};
+use crate::{cpus, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store, trace};
 
 static SHELL: SpinLock<Option<Shell>> = SpinLock::new(None);
 
@@ -300,6 +301,33 @@ impl System for Board {
 
     fn log_end(&self, of: LogOf) -> u64 {
         source(of).map_or(0, console::log_end)
+    }
+
+    fn trace(&self) -> Trace {
+        let status = trace::status();
+        Trace {
+            on: status.on,
+            sent: status.sent,
+            written: status.written,
+            lost: status.lost,
+            kept: status.kept,
+        }
+    }
+
+    fn set_trace(&mut self, on: bool) -> Result<bool, Refused> {
+        let because = |error| Refused::because(&error);
+        // The memory of one CPU a step.
+        if on && trace::prepare().map_err(because)? {
+            return Ok(false);
+        }
+        trace::set(on).map_err(because)?;
+        Ok(true)
+    }
+
+    fn trace_line(&self, last: u32, place: TracePlace) -> Option<(Option<TraceLine>, TracePlace)> {
+        let mut text = None;
+        let next = trace::tell(last, place, |line| text = Some(cut(&line)))?;
+        Some((text, next))
     }
 
     fn act(&mut self, guest: GuestIndex, action: Action) -> Result<(), Refused> {

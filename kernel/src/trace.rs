@@ -9,25 +9,24 @@
 
 mod drain;
 pub(crate) mod points;
+mod tail;
 
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use devtree::Board;
-use records::stream::Packet;
-use records::{Reader, Ring, Slot, Taken};
+use records::{Ring, Slot};
 use sync::Once;
 
 use crate::cpus::{self, Cpu};
-use crate::{machine, memory_map, schedule};
+use crate::{memory_map, schedule};
 
-pub(crate) use drain::{flush, interrupt, is_own_interrupt};
+pub(crate) use drain::{flush, give_up, interrupt, is_own_interrupt};
+pub(crate) use tail::{tail, tell};
 
 /// Records of a CPU that are kept, as a power of two: 64 KiB.
 const ORDER: u32 = 11;
-/// Names of domains that are told in lines of text.
-const NAMES: usize = 8;
 /// Records after which a CPU on its way to a guest has them sent.
 const SEND_AFTER: u64 = 16;
 
@@ -62,14 +61,7 @@ pub(crate) fn before_sleep(on: bool) {
 /// There is no memory for the records.
 pub(crate) fn set(on: bool) -> Result<(), NoMemory> {
     if on {
-        for cpu in cpus::all() {
-            if cpu.trace.ring.get().is_none() {
-                memory_map::grow_heap();
-                let ring = Ring::new(ORDER).ok_or(NoMemory)?;
-                // Another CPU may have been faster, which is as good.
-                let _ = cpu.trace.ring.set(ring);
-            }
-        }
+        while prepare()? {}
         drain::open();
     }
     ON.store(on, Ordering::Release);
@@ -79,7 +71,27 @@ pub(crate) fn set(on: bool) -> Result<(), NoMemory> {
     if let Some(cpu) = cpus::this_cpu() {
         follow(cpu);
     }
+    if !on {
+        // What waits is sent by the UART's interrupt from here on.
+        drain::pump();
+    }
     Ok(())
+}
+
+/// Takes the memory for the records of one more CPU; `false` if all have it.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn prepare() -> Result<bool, NoMemory> {
+    let missing = |cpu: &&&Cpu| cpu.trace.ring.get().is_none();
+    let Some(cpu) = cpus::all().iter().find(missing) else {
+        return Ok(false);
+    };
+    memory_map::grow_heap();
+    let ring = Ring::new(ORDER).ok_or(NoMemory)?;
+    // Another CPU may have been faster, which is as good.
+    let _ = cpu.trace.ring.set(ring);
+    Ok(true)
 }
 
 /// There is no memory for the records.
@@ -106,7 +118,6 @@ pub(crate) fn follow(cpu: &Cpu) {
 
 /// How the trace stands.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "for the management shell")]
 pub(crate) struct Status {
     /// Records are kept.
     pub(crate) on: bool,
@@ -114,62 +125,27 @@ pub(crate) struct Status {
     pub(crate) sent: bool,
     /// Records that were ever made.
     pub(crate) written: u64,
-    /// Those of them that were overwritten before they were sent.
+    /// Those of them that were overwritten before they were sent; without a UART, before anybody could read them.
     pub(crate) lost: u64,
+    /// Records of each CPU that are kept.
+    pub(crate) kept: u64,
 }
 
 /// How the trace stands.
-#[expect(dead_code, reason = "for the management shell")]
 pub(crate) fn status() -> Status {
-    let rings = cpus::all().iter().filter_map(|cpu| cpu.trace.ring.get());
+    let sent = drain::is_open();
+    let rings = || cpus::all().iter().filter_map(|cpu| cpu.trace.ring.get());
+    let overwritten = rings().map(|ring| ring.written().saturating_sub(ring.kept()));
     Status {
         on: is_on(),
-        sent: drain::is_open(),
-        written: rings.map(Ring::written).fold(0, u64::saturating_add),
-        lost: drain::lost(),
-    }
-}
-
-/// Gives `line` the last `count` records of each CPU that is given, as packets to be written in lines of text, with
-/// what the reader must know beforehand.
-pub(crate) fn tail<'c>(
-    of: impl Iterator<Item = &'c Cpu>,
-    count: u64,
-    mut line: impl FnMut(Line<'_>),
-) {
-    line(Line(Packet::Begin(arch::time::frequency())));
-    for domain in machine::domains().iter().take(NAMES) {
-        line(Line(Packet::Domain(domain.id.0, domain.name.as_bytes())));
-    }
-    for cpu in of {
-        let Some(ring) = cpu.trace.ring.get() else {
-            continue;
-        };
-        let mut reader = Reader::of_last(ring, count);
-        // Other CPUs go on writing: what there is now is enough.
-        for _ in 0..count {
-            match reader.take(ring) {
-                Some(Taken::Record(slot)) => {
-                    line(Line(Packet::Record(cpu.index as u8, slot.frame())));
-                }
-                Some(Taken::Lost(count)) => {
-                    let count = u32::try_from(count).unwrap_or(u32::MAX);
-                    line(Line(Packet::Lost(cpu.index as u8, count)));
-                }
-                None => break,
-            }
-        }
-    }
-}
-
-/// A packet as text: `trace` and hexadecimal digits, which the host's tool finds among other lines.
-pub(crate) struct Line<'p>(Packet<'p>);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("trace ")?;
-        let bytes = self.0.bytes();
-        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        sent,
+        written: rings().map(Ring::written).fold(0, u64::saturating_add),
+        lost: if sent {
+            drain::lost()
+        } else {
+            overwritten.fold(0, u64::saturating_add)
+        },
+        kept: rings().next().map_or(0, Ring::kept),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::placement::LIMIT;
 use crate::tree::{Children, Node, Property};
 use crate::walk::take;
-use crate::{Board, Problem, Severity, Tree};
+use crate::{Board, Problem, Severity, Tree, Uart};
 
 /// Registers, as <board's address, size, guest's address>.
 const REGISTERS: &str = "xen,reg";
@@ -44,6 +44,17 @@ pub struct Assignment {
     pub interrupts: Vec<Interrupt>,
     /// Paths of the devices in the host's tree.
     pub devices: Vec<String>,
+}
+
+impl Assignment {
+    /// Whether a UART of the board's is the guest's: its registers or its interrupt.
+    #[must_use]
+    pub fn has(&self, uart: &Uart) -> bool {
+        let mut pages = self.registers.iter().map(|(pages, _)| pages);
+        let mut interrupts = self.interrupts.iter().map(|one| one.intid);
+        pages.any(|pages| pages.overlaps(uart.registers))
+            || interrupts.any(|intid| uart.interrupt.is_some_and(|own| own.intid == intid))
+    }
 }
 
 /// Who has what of the board, over all guests.
@@ -113,6 +124,7 @@ pub(crate) fn kept(board: &Board) -> Vec<(PaRange, &'static str)> {
             .console
             .map(|uart| (uart.registers, "the console's UART")),
     );
+    kept.extend(traces(board).map(|uart| (uart.registers, "the trace's UART")));
     kept.extend(board.watchdog.map(|range| (range, "the watchdog")));
     kept.extend(board.memory.iter().map(|range| (*range, "the board's RAM")));
     kept.iter()
@@ -120,10 +132,23 @@ pub(crate) fn kept(board: &Board) -> Vec<(PaRange, &'static str)> {
         .collect()
 }
 
-/// The interrupts that are the hypervisor's own.
-pub(crate) fn is_own(board: &Board, intid: u32) -> bool {
-    let console = board.console.and_then(|uart| uart.interrupt);
-    console.is_some_and(|interrupt| interrupt.intid == intid)
+/// The UART of the trace, if that has it from the start.
+fn traces(board: &Board) -> Option<&Uart> {
+    let second = board.second_uart.as_ref();
+    second.filter(|_| board.keeps_second_uart)
+}
+
+/// Whose an interrupt is, if it is the hypervisor's own.
+fn own(board: &Board, intid: u32) -> Option<&'static str> {
+    let is = |uart: Option<&Uart>| {
+        let interrupt = uart.and_then(|uart| uart.interrupt);
+        interrupt.is_some_and(|interrupt| interrupt.intid == intid)
+    };
+    match () {
+        () if is(board.console.as_ref()) => Some("the console"),
+        () if is(traces(board)) => Some("the trace"),
+        () => None,
+    }
 }
 
 /// Reads what a partial tree wants, for one guest.
@@ -362,8 +387,9 @@ impl Reader<'_, '_> {
             self.tell(Severity::Warning, at, PATH, &found, &expected);
             return false;
         }
-        if is_own(self.board, intid) {
-            self.refuse(at, PATH, found, "an interrupt that is not the console's");
+        if let Some(owner) = own(self.board, intid) {
+            let expected = format!("an interrupt that is not {owner}'s");
+            self.refuse(at, PATH, found, expected);
             return false;
         }
         if let Some(owner) = self.assigned.interrupt(intid) {

@@ -7,6 +7,15 @@ const VIRT: &[u8] = include_bytes!("../tests/data/virt-gicv3.dtb");
 
 /// Reads a partial tree with these nodes in `/passthrough`. What is told, each as a line.
 fn read_with(assigned: &Assigned, nodes: &str) -> (Result<Assignment, Vec<String>>, Vec<String>) {
+    read_on(&Board::from_tree(VIRT).unwrap(), assigned, nodes)
+}
+
+/// The same on a board of one's own.
+fn read_on(
+    board: &Board,
+    assigned: &Assigned,
+    nodes: &str,
+) -> (Result<Assignment, Vec<String>>, Vec<String>) {
     let source = format!(
         "/ {{ #address-cells = <2>; #size-cells = <2>; gic {{ phandle = <7>; }};
             aliases {{ rtc0 = \"/passthrough/rtc\"; }};
@@ -15,12 +24,11 @@ fn read_with(assigned: &Assigned, nodes: &str) -> (Result<Assignment, Vec<String
     let bytes = dts::compile(&source);
     let partial = Tree::new(&bytes).unwrap();
     assert_eq!(gic_phandle(&partial), Some(7));
-    let board = Board::from_tree(VIRT).unwrap();
     let host = Host::new(Tree::new(VIRT).unwrap()).unwrap();
     let occupied = [IpaRange::new(Ipa::new(0x4000_0000), 0x1000_0000).unwrap()];
     let mut problems = Vec::new();
     let mut reader = Reader {
-        board: &board,
+        board,
         host: &host,
         assigned,
         occupied: &occupied,
@@ -69,6 +77,38 @@ fn a_clock_with_its_interrupt() {
     assert_eq!(
         told[0],
         "/chosen/one/devices /passthrough/rtc: found /pl031@9010000, 1 range(s), 1 interrupt(s), expected trust in the guest: by DMA the device reaches all memory"
+    );
+}
+
+/// A second UART is the guest's, and the trace does without; but one that the trace has from the start is not.
+#[test]
+fn the_second_uart_is_a_guests_or_the_traces() {
+    let mut board = Board::from_tree(VIRT).unwrap();
+    let console = board.console.unwrap();
+    // Where the clock is, whose registers and interrupt the tree has.
+    let uart = Uart {
+        registers: PaRange::new(Pa::new(0x901_0000), 0x1000).unwrap(),
+        interrupt: console.interrupt.map(|own| Interrupt { intid: 34, ..own }),
+        ..console
+    };
+    board.second_uart = Some(uart);
+    let (assignment, _) = read_on(&board, &Assigned::default(), &rtc(RTC));
+    assert!(assignment.clone().unwrap().has(&uart));
+    assert!(!assignment.unwrap().has(&console));
+
+    board.keeps_second_uart = true;
+    let (refused, _) = read_on(&board, &Assigned::default(), &rtc(RTC));
+    let lines = refused.unwrap_err().join("\n");
+    assert!(
+        lines.contains("pages clear of 0x9010000..0x9011000, the trace's UART"),
+        "{lines}"
+    );
+    let elsewhere = rtc("xen,reg = <0 0x9030000 0 0x1000 0 0x30000000>;");
+    let (refused, _) = read_on(&board, &Assigned::default(), &elsewhere);
+    let lines = refused.unwrap_err().join("\n");
+    assert!(
+        lines.contains("interrupt 34, expected an interrupt that is not the trace's"),
+        "{lines}"
     );
 }
 

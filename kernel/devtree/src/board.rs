@@ -136,6 +136,8 @@ pub struct Board {
     pub console: Option<Uart>,
     /// Another UART that nothing is attached to.
     pub second_uart: Option<Uart>,
+    /// The hypervisor uses that from the start (`trace=on`), so no guest may have it. The tree does not tell.
+    pub keeps_second_uart: bool,
     /// The BCM2835 or BCM2711 power management block, which can reset the board.
     pub watchdog: Option<PaRange>,
     /// A light, for what must be said where no UART works.
@@ -195,6 +197,7 @@ impl Board {
             },
             console: None,
             second_uart: None,
+            keeps_second_uart: false,
             watchdog: None,
             led: None,
             initrd: None,

@@ -51,8 +51,23 @@ pub(crate) enum Command {
     Act(GuestIndex, Action),
     Console(GuestIndex),
     Log(Option<GuestIndex>),
+    Trace(TraceVerb),
     Power(Power),
 }
+
+/// What to do with the trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TraceVerb {
+    /// Tell how it stands.
+    Tell,
+    /// Switch it on or off.
+    Set(bool),
+    /// Show the last records, so many of each CPU.
+    Tail(u32),
+}
+
+/// Records of each CPU that `trace tail` shows without a number.
+const TAIL: u32 = 16;
 
 /// What to do in the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,7 +174,7 @@ fn find_guest(word: &str, system: &dyn System) -> Option<GuestIndex> {
 const GUEST: &[Kind] = &[Kind::Guest];
 
 /// All commands, as `help` lists them.
-pub(crate) static COMMANDS: [Entry; 21] = [
+pub(crate) static COMMANDS: [Entry; 22] = [
     Entry {
         name: "list",
         usage: "list",
@@ -289,6 +304,13 @@ pub(crate) static COMMANDS: [Entry; 21] = [
         parse: |words, system| Ok(Command::Log(words.only(1)?.maybe_guest(0, system)?)),
     },
     Entry {
+        name: "trace",
+        usage: "trace [on | off | tail [COUNT]]",
+        help: "the binary trace: how it stands; its last records, for `just trace file=LOG`",
+        arguments: &[Kind::OneOf(&["on", "off", "tail"])],
+        parse: trace,
+    },
+    Entry {
         name: "reboot",
         usage: "reboot",
         help: "starts the board again, at once",
@@ -353,6 +375,22 @@ fn store(words: Words<'_>, _: &dyn System) -> Result<Command, Bad> {
     };
     let word = |text| Word::from(text).map_err(|_| Bad::Usage);
     Ok(Command::Store(verb, word(path)?, word(value)?))
+}
+
+fn trace(words: Words<'_>, _: &dyn System) -> Result<Command, Bad> {
+    let verb = match words.get(0) {
+        None => TraceVerb::Tell,
+        Some("tail") => match words.only(2)?.get(1).map_or(Ok(TAIL), str::parse) {
+            Ok(count @ 1..) => TraceVerb::Tail(count),
+            _ => return Err(Bad::Usage),
+        },
+        Some(how) => match (words.only(1)?, how) {
+            (_, "on") => TraceVerb::Set(true),
+            (_, "off") => TraceVerb::Set(false),
+            _ => return Err(Bad::Usage),
+        },
+    };
+    Ok(Command::Trace(verb))
 }
 
 /// The command with this name.

@@ -1,11 +1,12 @@
 //! What commands do, a step at a time: each step writes a line or two, or none.
 
+mod trace;
 mod walks;
 
 use crate::command::{COMMANDS, Command, FOR_EVER};
 use crate::format::{Cpus, Percent, Seconds, Size};
 use crate::shell::Scratch;
-use crate::system::{Guest, GuestIndex, GuestState, LogOf, Output, Power, System};
+use crate::system::{Guest, GuestIndex, GuestState, LogOf, Output, Power, System, TracePlace};
 
 /// Between two rounds of `top`, in nanoseconds.
 const ROUND: u64 = 1_000_000_000;
@@ -30,6 +31,7 @@ pub(crate) struct Job {
     /// Where in a log it is, and where that ends; or when the next round begins.
     position: u64,
     end: u64,
+    traced: TracePlace,
 }
 
 impl Job {
@@ -49,6 +51,7 @@ impl Job {
             item: 0,
             position: 0,
             end,
+            traced: TracePlace::default(),
         }
     }
 
@@ -116,6 +119,10 @@ impl Job {
             Command::Log(of) => {
                 let of = log_of(*of);
                 self.log(of, system, output)
+            }
+            Command::Trace(verb) => {
+                let verb = *verb;
+                self.trace(verb, system, output)
             }
             Command::Power(power) => {
                 system.power(*power);

@@ -59,7 +59,8 @@ pub use source::{MAX_LINE, MAX_NAME, SourceId};
 
 pub use system::{
     Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, Label, LogOf,
-    MAX_REPLY, Memory, Output, Port, Power, Refused, StoreRequest, System, Vcpu, VcpuState, cut,
+    MAX_REPLY, Memory, Output, Port, Power, Refused, StoreRequest, System, Trace, TraceLine,
+    TracePlace, Vcpu, VcpuState, cut,
 };
 
 use core::fmt;

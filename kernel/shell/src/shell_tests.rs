@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use crate::{
     Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
-    Memory, Next, Output, Port, Power, Refused, Shell, StoreRequest, System, Vcpu, VcpuState,
+    Memory, Next, Output, Port, Power, Refused, Shell, StoreRequest, System, Trace, TraceLine,
+    TracePlace, Vcpu, VcpuState, cut,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -219,6 +220,49 @@ fn deeds() {
         [0, 1, 2].map(|number| format!("| Guest(1) line {number}"))
     );
     assert_eq!(session.command("log").len(), 3);
+}
+
+#[test]
+fn the_trace_is_switched_and_shown() {
+    let mut session = Session::new();
+    assert_eq!(session.command("trace"), ["trace     off; 0 records made"]);
+    assert_eq!(
+        session.command("trace tail"),
+        ["there are no records (trace on makes some)"]
+    );
+    assert!(session.command("trace on").is_empty());
+    assert_eq!(session.system.traced, Some(true));
+    assert_eq!(
+        session.command("trace"),
+        [
+            "trace     on; 7000 records made",
+            "UART      none: they can be read here alone",
+            "kept      the last 2047 of each CPU; 12 older ones are gone",
+        ]
+    );
+    assert!(session.command("trace off").is_empty());
+    assert_eq!(
+        session.command("trace tail 3"),
+        ["trace 80", "trace 0005", "trace 0006", "trace 0007"]
+    );
+    assert_eq!(session.command("trace tail").len(), 17);
+    session.command("trace on");
+    assert_eq!(
+        session.command("trace")[1..],
+        [
+            "UART      12 overwritten before they were sent",
+            "kept      the last 2047 of each CPU",
+        ]
+    );
+    assert_eq!(session.command("trace on"), ["no memory"]);
+    for line in ["trace up", "trace on 1", "trace tail 0", "trace tail 1 2"] {
+        assert_eq!(
+            session.command(line),
+            ["usage: trace [on | off | tail [COUNT]]"]
+        );
+    }
+    session.types("trace t\t");
+    assert_eq!(session.screen.last, "viaduct> trace tail ");
 }
 
 #[test]

@@ -258,6 +258,35 @@ pub enum LogOf {
     Guest(GuestIndex),
 }
 
+/// How the binary trace stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trace {
+    /// Records are made.
+    pub on: bool,
+    /// They are sent to a UART of their own.
+    pub sent: bool,
+    /// Records that were ever made.
+    pub written: u64,
+    /// Those of them that were overwritten before they were sent, or that nobody can read any more.
+    pub lost: u64,
+    /// The last records of each CPU that are kept.
+    pub kept: u64,
+}
+
+/// A record of the trace as text: what the tool on the workstation reads.
+pub type TraceLine = ArrayString<80>;
+
+/// How far the last records of the trace have been told; the default is their beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TracePlace {
+    /// What is being told: some facts first, then CPU by CPU.
+    pub part: usize,
+    /// Of a CPU: the number of the next record.
+    pub record: u64,
+    /// How many of its records are still to be told; 0 before the first.
+    pub left: u64,
+}
+
 /// What becomes of the whole machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Power {
@@ -354,6 +383,16 @@ pub trait System {
     fn log(&self, of: LogOf, position: u64) -> Option<(LogLine, u64)>;
     /// Position behind the last line of a log.
     fn log_end(&self, of: LogOf) -> u64;
+    /// How the binary trace stands.
+    fn trace(&self) -> Trace;
+    /// A step of switching the trace on or off; whether it is done.
+    ///
+    /// # Errors
+    /// It cannot be.
+    fn set_trace(&mut self, on: bool) -> Result<bool, Refused>;
+    /// What stands at a place of the last records, so many of each CPU, if there is something, and where it goes on;
+    /// `None` at the end.
+    fn trace_line(&self, last: u32, place: TracePlace) -> Option<(Option<TraceLine>, TracePlace)>;
     /// Does something with a guest. What takes time goes on by itself.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use devtree::Board;
+use devtree::{Assignment, Board};
 use platform::uart::Uart;
 use records::stream::{Bytes, Packet, WIRE};
 use records::{Reader, Taken};
@@ -21,6 +21,8 @@ const BURST: usize = 128;
 static DESCRIBED: Once<devtree::Uart> = Once::new();
 static DRAIN: SpinLock<Option<Drain>> = SpinLock::new(None);
 static OPEN: AtomicBool = AtomicBool::new(false);
+/// It is a guest's.
+static GIVEN: AtomicBool = AtomicBool::new(false);
 /// Its interrupt will go on with the rest.
 static SENDING: AtomicBool = AtomicBool::new(false);
 /// Its interrupt.
@@ -48,11 +50,21 @@ pub(super) fn find(board: &Board) {
     }
 }
 
+/// A guest is given devices: if the UART is among them, there is none for the trace. With `trace=on` that is refused.
+pub(crate) fn give_up(assignment: &Assignment) {
+    if DESCRIBED.get().is_some_and(|uart| assignment.has(uart)) {
+        GIVEN.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Opens the UART, once.
 pub(super) fn open() {
     let Some(described) = DESCRIBED.get() else {
         return;
     };
+    if GIVEN.load(Ordering::Relaxed) {
+        return;
+    }
     let mut drain = DRAIN.lock();
     if drain.is_some() {
         return;

@@ -107,8 +107,9 @@ impl Ring {
         self.head.store(head.wrapping_add(1), Ordering::Release);
     }
 
-    /// Records that are safe from the writer, whatever it does meanwhile.
-    fn kept(&self) -> u64 {
+    /// How many of the last records are there to be read, whatever the writer does meanwhile.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
         self.mask as u64
     }
 }
@@ -142,6 +143,18 @@ impl Reader {
         Self {
             next: head.saturating_sub(count.min(ring.kept())),
         }
+    }
+
+    /// A reader that goes on where another one was.
+    #[must_use]
+    pub const fn at(position: u64) -> Self {
+        Self { next: position }
+    }
+
+    /// Where it is: how many records it has passed.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.next
     }
 
     /// Records that wait, some of them perhaps lost.
@@ -249,7 +262,10 @@ mod tests {
         let mut reader = Reader::of_last(&ring, 4);
         assert_eq!(reader.waiting(&ring), 4);
         assert_eq!(reader.take(&ring), Some(Taken::Record(record(26))));
-        assert_eq!(Reader::of_last(&ring, 99).waiting(&ring), 15);
+        assert_eq!(reader.position(), 27);
+        let mut other = Reader::at(reader.position());
+        assert_eq!(other.take(&ring), reader.take(&ring));
+        assert_eq!(Reader::of_last(&ring, 99).waiting(&ring), ring.kept());
     }
 
     #[test]

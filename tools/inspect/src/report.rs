@@ -93,6 +93,8 @@ impl<'t> Report<'t> {
             lines.push((Severity::Warning, format!("boot argument {word}: {why}")));
         });
 
+        board.keeps_second_uart = options.trace;
+
         let slot = board.initrd;
         let (image, own_tree) = load(&mut board, inputs)?;
         let mut taken = own_memory::taken(&board, image, own_tree)?;

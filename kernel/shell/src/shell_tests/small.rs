@@ -8,6 +8,8 @@ pub(super) struct Small {
     pub(super) now: u64,
     pub(super) store: BTreeMap<String, String>,
     pub(super) done: Vec<String>,
+    pub(super) traced: Option<bool>,
+    pub(super) prepared: usize,
 }
 
 pub(super) const NAMES: [&str; 3] = ["linux", "hello-1", "hello-2"];
@@ -176,6 +178,64 @@ impl System for Small {
 
     fn log_end(&self, _: LogOf) -> u64 {
         3
+    }
+
+    fn trace(&self) -> Trace {
+        Trace {
+            on: self.traced == Some(true),
+            sent: self.prepared > 2,
+            written: self.traced.map_or(0, |_| 7000),
+            lost: 12,
+            kept: 2047,
+        }
+    }
+
+    fn set_trace(&mut self, on: bool) -> Result<bool, Refused> {
+        // Two steps, and no memory the third time.
+        self.prepared += usize::from(on);
+        if self.prepared > 4 {
+            return Err(Refused::because(&"no memory"));
+        }
+        let done = !on || self.prepared.is_multiple_of(2);
+        if done {
+            self.traced = Some(on);
+        }
+        Ok(done)
+    }
+
+    fn trace_line(&self, last: u32, place: TracePlace) -> Option<(Option<TraceLine>, TracePlace)> {
+        let (part, left) = (place.part, u64::from(last));
+        let next = TracePlace {
+            part: part + 1,
+            ..TracePlace::default()
+        };
+        match (part, place.left) {
+            (0, _) => Some((Some(TraceLine::from("trace 80").unwrap()), next)),
+            (1, 1) => Some((
+                Some(cut(&format_args!("trace 00{:02x}", place.record))),
+                next,
+            )),
+            (1, 0) => Some((
+                None,
+                TracePlace {
+                    part,
+                    record: 5,
+                    left,
+                },
+            )),
+            (1, left) => {
+                let next = TracePlace {
+                    part,
+                    record: place.record + 1,
+                    left: left - 1,
+                };
+                Some((
+                    Some(cut(&format_args!("trace 00{:02x}", place.record))),
+                    next,
+                ))
+            }
+            _ => None,
+        }
     }
 
     fn act(&mut self, guest: GuestIndex, action: Action) -> Result<(), Refused> {
