@@ -197,3 +197,97 @@ fn a_failure_tells_the_last_records() {
     );
     assert_eq!(trace.names.get(&1).map(String::as_str), Some("hello"));
 }
+
+/// The operator switches it on, and reads the last records on a board that has no second UART.
+fn by_the_shell(name: &str, machine: Machine) {
+    let bundle = Bundle::new(name)
+        .guest(Guest::hello("hello-1").boot_arguments("period=100ms"))
+        .guest(Guest::hello("hello-2").boot_arguments("period=100ms"))
+        .write();
+    let mut console = machine.bundle(bundle).argument("conswitch=ax").start(name);
+    console.expect("hello-2| hello: heartbeat 1 ", seconds(60));
+    let mut ask = |command: &str| console.operate(command, seconds(60));
+    assert_eq!(ask("trace"), ["trace     off; 0 records made"]);
+    assert_eq!(
+        ask("trace tail"),
+        ["there are no records (trace on makes some)"]
+    );
+    assert_eq!(ask("trace on"), [""; 0]);
+    // It takes some time, in which the guests beat.
+    assert_eq!(ask("top 1").last().map(|line| &line[..7]), Some("hello-2"));
+    assert_eq!(ask("trace off"), [""; 0]);
+    let status = ask("trace");
+    let made = status[0].strip_prefix("trace     off; ");
+    let made = made.and_then(|rest| rest.strip_suffix(" records made"));
+    let made: u64 = made.and_then(|made| made.parse().ok()).unwrap();
+    assert!(made > 20, "{status:?}");
+    assert_eq!(status[1], "UART      none: they can be read here alone");
+    // Off is off.
+    assert_eq!(ask("trace"), status);
+    let lines = ask("trace tail 500");
+    assert_eq!(ask("trace tail 500"), lines);
+    assert!(ask("trace tail 3").len() < 3 + 3 * 4);
+
+    let text = lines.join("\n");
+    let trace = Trace::read(text.as_bytes(), &formats("viaduct.elf"));
+    assert_eq!((trace.damaged, trace.all_lost()), (0, 0), "{text}");
+    let names: Vec<&str> = trace.names.values().map(String::as_str).collect();
+    assert_eq!(names, ["hello-1", "hello-2"]);
+    assert_eq!(trace.records.len() + 3, lines.len(), "{text}");
+    for domain in 1..=2 {
+        let enters = Event::Enter(Who { domain, vcpu: 0 });
+        let found = trace.records.iter().any(|record| record.event == enters);
+        assert!(found, "d{domain}v0 enters: {trace}");
+    }
+}
+
+#[test]
+fn the_shell_shows_it_gicv2() {
+    by_the_shell("trace-shell-v2", Machine::virt(Gic::V2).cpus(2));
+}
+
+#[test]
+fn the_shell_shows_it_gicv3() {
+    by_the_shell("trace-shell-v3", Machine::virt(Gic::V3).cpus(1));
+}
+
+#[test]
+fn the_shell_shows_it_raspberry_pi() {
+    by_the_shell("trace-shell-pi4", Machine::pi4());
+}
+
+/// Where there is a second UART, it begins to send when the operator says so, what came before is not lost, and
+/// nothing is sent any more once it is off.
+#[test]
+fn the_shell_starts_sending() {
+    let (name, path) = ("trace-shell-uart", scratch().join("trace-shell-uart.trace"));
+    let bundle = Bundle::new(name)
+        .guest(Guest::hello("hello-1").boot_arguments("period=100ms"))
+        .write();
+    let mut console = Machine::virt(Gic::V3)
+        .cpus(2)
+        .bundle(bundle)
+        .second_uart(&path)
+        .argument("conswitch=ax")
+        .start(name);
+    console.expect("hello-1| hello: heartbeat 1 ", seconds(60));
+    let mut ask = |command: &str| console.operate(command, seconds(60));
+    let size = || std::fs::metadata(&path).expect("the UART's file").len();
+    assert_eq!(size(), 0);
+    ask("trace on");
+    ask("top 1");
+    let status = ask("trace");
+    assert!(status[0].starts_with("trace     on; "), "{status:?}");
+    assert_eq!(status[1], "UART      0 overwritten before they were sent");
+    ask("trace off");
+    ask("top 1");
+    let sent = size();
+    assert!(sent > 1000, "{sent}");
+    ask("top 1");
+    assert_eq!(size(), sent);
+    let trace = read(&path);
+    assert_eq!((trace.damaged, trace.all_lost()), (0, 0));
+    let made = ask("trace")[0].clone();
+    let all = format!("trace     off; {} records made", trace.records.len());
+    assert_eq!(made, all);
+}
