@@ -67,7 +67,7 @@ static READY: AtomicU32 = AtomicU32::new(0);
 arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
     call: exits::call, interrupt: exits::interrupt, synchronous: exits::synchronous,
-    serror: serrors::taken, fatal: crate::failure::fatal,
+    serror: serrors::taken, idle: schedule::run, fatal: crate::failure::fatal,
     traced_exit: trace::points::exit, traced_entry: trace::points::entry,
 }
 

@@ -11,8 +11,8 @@ use domain::life::{State, Then};
 use domain::lifecycle::Power as Activity;
 use shell::{
     Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
-    Memory, Next, Port, Power, Refused, Shell, StoreRequest, System, Trace, TraceLine, TracePlace,
-    Vcpu, VcpuState, cut,
+    Memory, Next, Port, Power, Refused, Setting, Settings, Shell, StoreRequest, System, Trace,
+    TraceLine, TracePlace, Vcpu, VcpuState, cut,
 };
 use sync::SpinLock;
 use vgic::VcpuId;
@@ -20,7 +20,9 @@ use xen::{PortBinding, Service};
 
 use crate::console::{self, Source};
 use crate::machine::{self, Domain};
-use crate::{cpus, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store, trace};
+use crate::{
+    cpus, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store, trace, tuning,
+};
 
 static SHELL: SpinLock<Option<Shell>> = SpinLock::new(None);
 
@@ -343,6 +345,31 @@ impl System for Board {
             Action::Create => lifecycle::start(domain),
         };
         done.map_err(|refusal| Refused::because(&refusal))
+    }
+
+    fn settings(&self, guest: GuestIndex, vcpu: u32) -> Option<Settings> {
+        let vcpu = domain(guest)?.vcpu(VcpuId::new(vcpu)?)?;
+        let settings = tuning::settings(vcpu);
+        let budget = settings.reservation;
+        Some(Settings {
+            weight: settings.weight,
+            affinity: settings.affinity_on(vcpu.home().index),
+            budget: budget.map(|reservation| (reservation.budget, reservation.period)),
+        })
+    }
+
+    fn set(&mut self, guest: GuestIndex, vcpu: u32, setting: Setting) -> Result<(), Refused> {
+        let vcpu = domain(guest)
+            .zip(VcpuId::new(vcpu))
+            .and_then(|(domain, id)| domain.vcpu(id));
+        let vcpu = vcpu.ok_or_else(|| Refused::because(&"it is gone"))?;
+        let change = match setting {
+            Setting::Weight(weight) => tuning::Change::Weight(weight),
+            Setting::Affinity(mask) => tuning::Change::Affinity(mask),
+            Setting::Budget(budget, period) => tuning::Change::Budget(budget, period),
+            Setting::NoBudget => tuning::Change::NoBudget,
+        };
+        tuning::set(vcpu, change).map_err(|refusal| Refused::because(&refusal))
     }
 
     fn give_input(&mut self, guest: GuestIndex) -> Result<(), Refused> {

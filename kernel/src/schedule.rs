@@ -33,7 +33,7 @@ use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
 use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer, trace};
 
-/// A CPU begins: waits for its first vCPU and runs guests for ever.
+/// A CPU begins, with nothing loaded: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
     match next(cpu) {
         Resume::Other(first) => {
@@ -44,8 +44,8 @@ pub(crate) fn run(cpu: &'static Cpu) -> ! {
             }
             vectors::run(first)
         }
-        // Nothing is loaded yet, so there is no same guest to go on with.
-        Resume::Same => arch::cpu::park(),
+        // Nothing is loaded, so there is no same guest to go on with, nor one to be stored.
+        Resume::Same | Resume::Nobody(_) => arch::cpu::park(),
     }
 }
 
@@ -107,6 +107,12 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             unload(cpu, loaded);
             lifecycle::left(loaded.domain);
         }
+        if let Some(loaded) = cpu.loaded()
+            && !may_stay(cpu, loaded)
+            && let Some(stored) = evict(cpu, loaded)
+        {
+            return Resume::Nobody(stored);
+        }
         // Somebody may wait for what its list registers hold, also while it sleeps here.
         if let Some(loaded) = cpu.loaded()
             && loaded.domain.vgic.needs_enter(loaded.id)
@@ -134,6 +140,11 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
                     migration::offer(&All, cpu.index, idled);
                     if choice.crowded {
                         migration::balance(&All, cpu.index);
+                    }
+                    if choice.alone && !may_stay(cpu, vcpu) {
+                        // It woke here while its affinity changed: at the next look it goes.
+                        cpu.look.store(true, Ordering::Relaxed);
+                        interrupts::send_look(cpu);
                     }
                     return resume;
                 }
@@ -292,6 +303,45 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
         release_loaded(before);
     }
     Some(Resume::Other(switched))
+}
+
+/// Whether a vCPU may run on this CPU.
+fn may_stay(cpu: &Cpu, vcpu: &Vcpu) -> bool {
+    vcpu.affinity.load(Ordering::Relaxed) & migration::bit(cpu.index) != 0
+}
+
+/// Stores the vCPU that is loaded here, and may not run here any more, and sends it to another CPU if it can run.
+#[cold]
+fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
+    // As in `choose`, its state and the queue change together. While it is loaded nobody else takes it out.
+    let ready = {
+        let mut queue = cpu.queue.lock();
+        let slot = vcpu.place(cpu.index)?.slot;
+        let runs = vcpu.run.power() == Power::Running;
+        let ready = if runs {
+            vcpu.run.preempt()
+        } else {
+            queue.waits(slot)
+        };
+        if runs || ready {
+            queue.block(slot, arch::time::counter());
+        }
+        ready
+    };
+    let active = save(vcpu);
+    let stored = context::store(cpu.header(), |esr, waits| {
+        serrors::at_switch(vcpu, esr, waits)
+    })?;
+    // After the timer is off, or its interrupt would be pending at once.
+    if active {
+        interrupts::set_timer_active(false);
+    }
+    cpu.set_loaded(None);
+    release_loaded(vcpu);
+    if ready {
+        enqueue(vcpu);
+    }
+    Some(stored)
 }
 
 /// Says that this CPU is about to load a vCPU. `false`, and nothing said, if its domain ends.

@@ -3,7 +3,9 @@
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use devtree::guest::{CpuSet, DomainConfig, Reservation, Scheduling};
+use devtree::guest::{
+    CpuSet, DomainConfig, LEAST_BUDGET, PERIODS, Reservation, Scheduling, WEIGHTS,
+};
 use devtree::seats::MOST_PROMISED;
 use domain::migration::{self, bit};
 use domain::sched::{self, Class, Parameters};
@@ -28,11 +30,30 @@ pub(crate) struct Settings {
     pub(crate) reservation: Option<Reservation>,
 }
 
+/// A change of it, not checked yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// The weight.
+    Weight(u64),
+    /// A bit for each CPU; all ones for all that there are.
+    Affinity(u64),
+    /// Microseconds of every so many microseconds.
+    Budget(u64, u64),
+    /// No budget.
+    NoBudget,
+}
+
 /// Why a change is not made. Nothing has changed then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    /// None of the CPUs is up.
-    NoCpu,
+    /// There is no such weight.
+    Weight(u64),
+    /// There is no such period.
+    Period(u64),
+    /// There is no such budget with that period.
+    Budget(u64, u64),
+    /// This CPU is not up; these are.
+    NotUp(usize, u64),
     /// `sched=null`: vCPUs stay where they are, alone.
     Null,
     /// A real-time vCPU stays on its CPU, and its new affinity does not have that.
@@ -54,7 +75,25 @@ pub(crate) enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NoCpu => f.write_str("none of these CPUs is up"),
+            Self::Weight(found) => {
+                let (least, most) = (WEIGHTS.start(), WEIGHTS.end());
+                write!(f, "weight {found}: expected {least} to {most}")
+            }
+            Self::Period(found) => {
+                let (least, most) = (PERIODS.start(), PERIODS.end());
+                write!(f, "period {found}: expected {least} to {most} us")
+            }
+            Self::Budget(found, period) => write!(
+                f,
+                "budget {found}: expected {LEAST_BUDGET} to {period} us, the period"
+            ),
+            Self::NotUp(cpu, up) => {
+                let up = shell::Cpus {
+                    mask: up,
+                    count: 64,
+                };
+                write!(f, "CPU {cpu}: expected CPUs of {up}")
+            }
             Self::Null => f.write_str("sched=null: every vCPU has a CPU of its own"),
             Self::Bound { cpu } => {
                 write!(f, "a real-time vCPU stays on its CPU, which is {cpu}")
@@ -65,6 +104,41 @@ impl fmt::Display for Refusal {
             }
             Self::Moving => f.write_str("it is just going to another CPU: try again"),
         }
+    }
+}
+
+impl Change {
+    /// What there is with this change.
+    fn on(self, before: Settings) -> Result<Settings, Refusal> {
+        let mut after = before;
+        match self {
+            Self::Weight(weight) => {
+                after.weight = u16::try_from(weight)
+                    .ok()
+                    .filter(|weight| WEIGHTS.contains(weight))
+                    .ok_or(Refusal::Weight(weight))?;
+            }
+            Self::Affinity(mask) => {
+                let up = cpus::all().iter().fold(0, |set, cpu| set | bit(cpu.index));
+                let missing = mask & !up;
+                if mask & up == 0 || missing != 0 && mask != u64::MAX {
+                    return Err(Refusal::NotUp(missing.trailing_zeros() as usize, up));
+                }
+                after.affinity = mask;
+            }
+            Self::Budget(budget, period) => {
+                let length = u32::try_from(period)
+                    .ok()
+                    .filter(|period| PERIODS.contains(period))
+                    .ok_or(Refusal::Period(period))?;
+                let budget = u32::try_from(budget).map_err(|_| Refusal::Budget(budget, period))?;
+                let reservation = Reservation::new(length, budget);
+                let refusal = Refusal::Budget(budget.into(), period);
+                after.reservation = Some(reservation.ok_or(refusal)?);
+            }
+            Self::NoBudget => after.reservation = None,
+        }
+        Ok(after)
     }
 }
 
@@ -118,27 +192,21 @@ pub(crate) fn promise(cpu: &Cpu, reservation: Option<Reservation>) {
 }
 
 /// How a vCPU is scheduled now.
-#[expect(dead_code, reason = "commands of the console call it")]
 pub(crate) fn settings(vcpu: &Vcpu) -> Settings {
     *vcpu.settings.lock()
 }
 
-/// Schedules a vCPU otherwise from now on. If it may not stay on its CPU, it leaves that as soon as another vCPU runs
-/// there.
+/// Schedules a vCPU otherwise from now on. If it may not stay on its CPU, that sends it elsewhere when it looks.
 ///
 /// # Errors
 /// It cannot be.
-#[expect(dead_code, reason = "commands of the console call it")]
-pub(crate) fn set(vcpu: &'static Vcpu, settings: Settings) -> Result<(), Refusal> {
+pub(crate) fn set(vcpu: &'static Vcpu, change: Change) -> Result<(), Refusal> {
     let _one_at_a_time = CHANGES.lock();
-    let up = cpus::all().iter().fold(0, |set, cpu| set | bit(cpu.index));
-    if settings.affinity & up == 0 {
-        return Err(Refusal::NoCpu);
-    }
+    let before = *vcpu.settings.lock();
+    let settings = change.on(before)?;
     if interrupts::no_slices() {
         return Err(Refusal::Null);
     }
-    let before = *vcpu.settings.lock();
     let home = vcpu.home();
     let Some(reservation) = settings.reservation else {
         apply(vcpu, settings, home.index);

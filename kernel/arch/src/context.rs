@@ -151,6 +151,10 @@ pub struct World {
 #[must_use]
 pub struct Switched(pub(crate) &'static Context);
 
+/// Proof that [`store`] left nothing to run on this CPU but the general registers of who was loaded.
+#[must_use]
+pub struct Stored(());
+
 /// SCTLR_EL1 when a vCPU starts: MMU and caches off, RES1 bits, as KVM and Xen have it.
 const SCTLR_RESET: u64 = 0x00c5_0078;
 /// Bits of `HCR_EL2` that belong to the vCPU that is loaded.
@@ -426,6 +430,35 @@ pub fn unload(header: &Header) -> Option<u64> {
     let current = unsafe { &*current };
     current.owned.store(0, Ordering::Release);
     serror
+}
+
+/// Stores the vCPU that is loaded on this CPU, if one is, and leaves nothing loaded, as [`unload`]: but for its general
+/// registers, which follow when the handler gives back the proof. Its context is free from then on. `raised` as
+/// for [`switch_to`].
+pub fn store(header: &Header, raised: impl FnOnce(u64, bool) -> bool) -> Option<Stored> {
+    let current = header.current();
+    if current.is_null() {
+        return None;
+    }
+    // SAFETY: the context is loaded on this CPU, so `owned` is 1 on its behalf, and it is static.
+    let current = unsafe { &*current };
+    // SAFETY: only the CPU that has the context loaded touches it; no handler holds this cell.
+    let system = unsafe { &mut *current.system.get() };
+    system.save();
+    // SAFETY: as above.
+    let float = unsafe { &mut *current.float.get() };
+    float.save();
+    barrier::dsb(barrier::SY);
+    stop_translations();
+    if serror::is_pending() {
+        leaves_serror(header, raised);
+    }
+    CNTV_CTL_EL0.set(0);
+    barrier::isb(barrier::SY);
+    VTTBR_EL2.set(0);
+    HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION);
+    barrier::isb(barrier::SY);
+    Some(Stored(()))
 }
 
 /// The guest's timer as it is now on this CPU: `CNTV_CTL_EL0` and `CNTV_CVAL_EL0`.

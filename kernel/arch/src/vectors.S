@@ -5,7 +5,7 @@
 // interrupts keep x19-x29 where they are, as Rust keeps them for us; other exits store them too, as
 // the handler may need any register of the guest.
 //
-// A handler returns 0 to resume the same guest, or the context that is now loaded.
+// A handler returns 0 to resume the same guest, 1 to resume none, or the context that is now loaded.
 
 .macro SAVE_ARGUMENTS
     stp     x0, x1, [sp]
@@ -201,6 +201,7 @@ release_current:
     add     x2, x2, #{owned}
     stlr    wzr, [x2]
 take_over:
+    tbnz    x0, #0, nobody
     str     x0, [x1, #{current}]
 restore_all:
     mov     sp, x0
@@ -212,6 +213,18 @@ restore_all:
     ldr     x29, [sp, #232]
     b       restore_arguments
     .size   viaduct_resume_other, . - viaduct_resume_other
+
+// x1 = header. What this CPU was doing is over; its stack is empty.
+    .type   nobody, %function
+nobody:
+    str     xzr, [x1, #{current}]
+    ldr     x2, [x1, #{stack_top}]
+    mov     sp, x2
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x1
+    b       viaduct_idle
+    .size   nobody, . - nobody
 
 // An exception of EL2 itself. The stack may be what is broken, so the emergency stack is used: x18 is
 // lost to get at it. x18 = which vector on entry.

@@ -12,7 +12,7 @@ use aarch64_cpu::registers::{
 };
 use tock_registers::interfaces::{Readable, Writeable};
 
-use crate::context::{self, Context, Switched};
+use crate::context::{self, Context, Stored, Switched};
 use crate::cpu::Header;
 
 /// Used for a fault before this CPU has an emergency stack of its own.
@@ -49,6 +49,8 @@ pub enum Resume {
     Same,
     /// The guest that [`context::switch_to`] loaded.
     Other(Switched),
+    /// No guest: [`context::store`] stored the one that exited. The CPU begins anew, as the image's `idle` does.
+    Nobody(Stored),
 }
 
 impl Resume {
@@ -59,6 +61,8 @@ impl Resume {
         match self {
             Self::Same => core::ptr::null(),
             Self::Other(Switched(context)) => context,
+            // Contexts are aligned to 16 bytes: `vectors.S` looks at bit 0.
+            Self::Nobody(_) => core::ptr::without_provenance(1),
         }
     }
 }
@@ -109,6 +113,7 @@ impl FatalCause {
 /// * `interrupt(cpu, vcpu, &mut Arguments) -> Resume`: IRQ or FIQ
 /// * `synchronous(cpu, vcpu, &mut Registers, esr) -> Resume`: everything else
 /// * `serror(cpu, vcpu, &mut Registers, esr) -> Resume`
+/// * `idle(cpu) -> !`: nobody is loaded, and the stack is empty
 /// * `fatal(FatalCause, &FatalFrame) -> !`: EL2 itself faulted
 ///
 /// While [`install_traced`] is in force, also:
@@ -122,7 +127,7 @@ macro_rules! exit_handlers {
     (
         cpu: $cpu:ty, header: $header:ident, vcpu: $vcpu:ty, context: $context:ident,
         call: $call:path, interrupt: $interrupt:path, synchronous: $synchronous:path,
-        serror: $serror:path, fatal: $fatal:path,
+        serror: $serror:path, idle: $idle:path, fatal: $fatal:path,
         traced_exit: $traced_exit:path, traced_entry: $traced_entry:path $(,)?
     ) => {
         const _: () = assert!(core::mem::offset_of!($cpu, $header) == 0);
@@ -183,6 +188,11 @@ macro_rules! exit_handlers {
             // SAFETY: as for a call; all registers were stored.
             let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
             $serror(cpu, vcpu, registers, esr).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_idle(cpu: &'static $cpu) -> ! {
+            $idle(cpu)
         }
 
         #[unsafe(no_mangle)]

@@ -34,7 +34,7 @@ use crate::{Problem, Tree};
 pub use life::{LifeConfig, Restart};
 pub(crate) use links::check_names;
 pub use links::{ChannelEnd, are_peers};
-pub use scheduling::{Reservation, Scheduling};
+pub use scheduling::{LEAST_BUDGET, PERIODS, Reservation, Scheduling, WEIGHTS};
 pub use shared::SharedMemory;
 
 /// Guests of one boot: as many as there are 8-bit VMIDs besides the hypervisor's.

@@ -5,7 +5,7 @@ use core::fmt;
 use arrayvec::ArrayString;
 
 use crate::editor::MAX_COMMAND;
-use crate::system::{Action, GuestIndex, Power, System};
+use crate::system::{Action, GuestIndex, Power, Setting, System};
 
 /// A path or a value in the store, as it was typed.
 pub(crate) type Word = ArrayString<MAX_COMMAND>;
@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Store(StoreVerb, Word, Word),
     Mem,
     Act(GuestIndex, Action),
+    Set(GuestIndex, Order),
     Console(GuestIndex),
     Log(Option<GuestIndex>),
     Trace(TraceVerb),
@@ -68,6 +69,15 @@ pub(crate) enum TraceVerb {
 
 /// Records of each CPU that `trace tail` shows without a number.
 const TAIL: u32 = 16;
+
+/// What `set` is to do with a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Order {
+    /// The change; to show what there is without one.
+    pub(crate) setting: Option<Setting>,
+    /// Of this vCPU; of all without it.
+    pub(crate) vcpu: Option<u32>,
+}
 
 /// What to do in the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,6 +101,8 @@ pub(crate) enum Bad {
     Usage,
     /// The word at this place names no guest.
     Guest(usize),
+    /// The word at this place is not this.
+    Word(usize, &'static str),
 }
 
 /// What is wrong with a line.
@@ -101,6 +113,8 @@ pub(crate) enum Wrong<'l> {
     NoCommand(&'l str),
     Usage(&'static Entry),
     NoGuest(&'l str),
+    /// A word, and what was expected.
+    Word(&'l str, &'static str),
 }
 
 impl fmt::Display for Wrong<'_> {
@@ -110,6 +124,7 @@ impl fmt::Display for Wrong<'_> {
             Self::NoCommand(name) => write!(f, "no such command: {name} (help lists them)"),
             Self::Usage(entry) => write!(f, "usage: {}", entry.usage),
             Self::NoGuest(name) => write!(f, "no such guest: {name} (list shows them)"),
+            Self::Word(word, expected) => write!(f, "{word}: expected {expected}"),
         }
     }
 }
@@ -174,7 +189,7 @@ fn find_guest(word: &str, system: &dyn System) -> Option<GuestIndex> {
 const GUEST: &[Kind] = &[Kind::Guest];
 
 /// All commands, as `help` lists them.
-pub(crate) static COMMANDS: [Entry; 22] = [
+pub(crate) static COMMANDS: [Entry; 23] = [
     Entry {
         name: "list",
         usage: "list",
@@ -290,6 +305,13 @@ pub(crate) static COMMANDS: [Entry; 22] = [
         parse: |words, system| act(words, system, Action::Create),
     },
     Entry {
+        name: "set",
+        usage: "set GUEST [weight N | affinity CPUS | budget US PERIOD-US | budget none] [VCPU]",
+        help: "how a guest's vCPUs share the CPUs: shows it, or changes it for all or one",
+        arguments: &[Kind::Guest, Kind::OneOf(&["weight", "affinity", "budget"])],
+        parse: set,
+    },
+    Entry {
         name: "console",
         usage: "console GUEST",
         help: "gives the input to a guest; the switch key three times goes on to the next",
@@ -393,6 +415,53 @@ fn trace(words: Words<'_>, _: &dyn System) -> Result<Command, Bad> {
     Ok(Command::Trace(verb))
 }
 
+fn set(words: Words<'_>, system: &dyn System) -> Result<Command, Bad> {
+    const NUMBER: &str = "a number";
+    let guest = words.guest(0, system)?;
+    let number = |at: usize| {
+        let word = words.get(at).ok_or(Bad::Usage)?;
+        word.parse::<u64>().map_err(|_| Bad::Word(at, NUMBER))
+    };
+    let (setting, used) = match words.get(1) {
+        None => (None, 1),
+        Some("weight") => (Some(Setting::Weight(number(2)?)), 3),
+        Some("affinity") => {
+            let cpus = words.get(2).ok_or(Bad::Usage)?;
+            let expected = "CPUs like 0-1,3, or all";
+            let mask = mask_of(cpus).ok_or(Bad::Word(2, expected))?;
+            (Some(Setting::Affinity(mask)), 3)
+        }
+        Some("budget") if words.get(2) == Some("none") => (Some(Setting::NoBudget), 3),
+        Some("budget") => (Some(Setting::Budget(number(2)?, number(3)?)), 4),
+        // What there is, of one vCPU.
+        Some(_) => (None, 1),
+    };
+    let vcpu = words.only(used + 1)?.get(used).map(|word| {
+        let expected = "the number of a vCPU, or weight, affinity, budget";
+        word.parse().map_err(|_| Bad::Word(used, expected))
+    });
+    let vcpu = vcpu.transpose()?;
+    Ok(Command::Set(guest, Order { setting, vcpu }))
+}
+
+/// The CPUs of a list of numbers and ranges below 64; all ones for `all`.
+fn mask_of(list: &str) -> Option<u64> {
+    if list == "all" {
+        return Some(u64::MAX);
+    }
+    let mut mask = 0;
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if first > last || last >= u64::BITS {
+            return None;
+        }
+        let length = last - first + 1;
+        mask |= u64::MAX >> (u64::BITS - length) << first;
+    }
+    Some(mask)
+}
+
 /// The command with this name.
 pub(crate) fn entry(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.name == name)
@@ -409,6 +478,7 @@ pub(crate) fn parse<'l>(line: &'l str, system: &dyn System) -> Result<Command, W
     let words = Words { text };
     (entry.parse)(words, system).map_err(|bad| match bad {
         Bad::Guest(number) => Wrong::NoGuest(words.get(number).unwrap_or("")),
+        Bad::Word(number, expected) => Wrong::Word(words.get(number).unwrap_or(""), expected),
         Bad::Usage => Wrong::Usage(entry),
     })
 }

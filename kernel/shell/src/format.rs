@@ -48,9 +48,12 @@ impl fmt::Display for Percent {
 }
 
 /// The CPUs of a mask, as a list of numbers and ranges; `all` if it has all of so many.
-pub(crate) struct Cpus {
-    pub(crate) mask: u64,
-    pub(crate) count: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    /// A bit for each CPU.
+    pub mask: u64,
+    /// How many CPUs there are: bits from this one on do not count.
+    pub count: usize,
 }
 
 impl fmt::Display for Cpus {

@@ -1,5 +1,6 @@
 //! What commands do, a step at a time: each step writes a line or two, or none.
 
+mod settings;
 mod trace;
 mod walks;
 
@@ -115,6 +116,10 @@ impl Job {
                     output.line(format_args!("{refused}"));
                 }
                 Progress::Done
+            }
+            Command::Set(guest, order) => {
+                let (guest, order) = (*guest, *order);
+                self.set(guest, order, system, output)
             }
             Command::Log(of) => {
                 let of = log_of(*of);

@@ -53,14 +53,15 @@ mod tests;
 
 pub use console::{Console, Input, Keys};
 pub use conswitch::{BadSwitch, Switch};
+pub use format::Cpus;
 pub use scrollback::LogLine;
 pub use shell::{Next, Shell};
 pub use source::{MAX_LINE, MAX_NAME, SourceId};
 
 pub use system::{
     Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, Label, LogOf,
-    MAX_REPLY, Memory, Output, Port, Power, Refused, StoreRequest, System, Trace, TraceLine,
-    TracePlace, Vcpu, VcpuState, cut,
+    MAX_REPLY, Memory, Output, Port, Power, Refused, Setting, Settings, StoreRequest, System,
+    Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
 };
 
 use core::fmt;

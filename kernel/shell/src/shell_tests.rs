@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use crate::{
     Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
-    Memory, Next, Output, Port, Power, Refused, Shell, StoreRequest, System, Trace, TraceLine,
-    TracePlace, Vcpu, VcpuState, cut,
+    Memory, Next, Output, Port, Power, Refused, Setting, Settings, Shell, StoreRequest, System,
+    Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -288,6 +288,85 @@ fn lives_are_changed() {
 }
 
 #[test]
+fn shares_are_shown_and_changed() {
+    let mut session = Session::new();
+    let table = [
+        "VCPU WEIGHT AFFINITY BUDGET",
+        "   0    512 all      none",
+        "   1    512 1        2500 of 10000 us",
+    ];
+    assert_eq!(session.command("set linux"), table);
+    assert_eq!(session.command("set linux 1"), [table[0], table[2]]);
+    for (line, done) in [
+        (
+            "set linux weight 100",
+            vec!["Weight(100) of 0.0", "Weight(100) of 0.1"],
+        ),
+        ("set 2 affinity 0-1,3 1", vec!["Affinity(11) of 1.1"]),
+        (
+            "set 2 affinity 0-63 0",
+            vec!["Affinity(18446744073709551615) of 1.0"],
+        ),
+        (
+            "set 2 affinity all 0",
+            vec!["Affinity(18446744073709551615) of 1.0"],
+        ),
+        (
+            "set linux budget 2500 10000 0",
+            vec!["Budget(2500, 10000) of 0.0"],
+        ),
+        (
+            "set linux budget none",
+            vec!["NoBudget of 0.0", "NoBudget of 0.1"],
+        ),
+    ] {
+        session.system.done.clear();
+        assert!(session.command(line).is_empty(), "{line}");
+        assert_eq!(session.system.done, done, "{line}");
+    }
+    session.system.done.clear();
+    let usage =
+        "usage: set GUEST [weight N | affinity CPUS | budget US PERIOD-US | budget none] [VCPU]";
+    for (line, answer) in [
+        ("set", usage),
+        ("set linux weight", usage),
+        ("set linux weight 1 0 0", usage),
+        ("set linux budget 1", usage),
+        ("set nobody", "no such guest: nobody (list shows them)"),
+        ("set linux weight much", "much: expected a number"),
+        ("set linux weight 1 7", "vCPU 7: expected 0 to 1"),
+        ("set linux 2", "vCPU 2: expected 0 to 1"),
+        (
+            "set linux affinity 1-0",
+            "1-0: expected CPUs like 0-1,3, or all",
+        ),
+        (
+            "set linux affinity 64",
+            "64: expected CPUs like 0-1,3, or all",
+        ),
+        (
+            "set linux affinity ,",
+            ",: expected CPUs like 0-1,3, or all",
+        ),
+        (
+            "set linux wieght",
+            "wieght: expected the number of a vCPU, or weight, affinity, budget",
+        ),
+    ] {
+        assert_eq!(session.command(line), [answer], "{line}");
+    }
+    assert!(session.system.done.is_empty());
+    // Where not all can have it, the line says who has.
+    session.system.refuses_from = Some(1);
+    let refused = "CPU 1 has only 10.0 % left";
+    assert_eq!(
+        session.command("set linux budget 500 1000"),
+        [format!("vCPU 1: {refused}; those before it are changed")]
+    );
+    assert_eq!(session.command("set linux budget 500 1000 1"), [refused]);
+}
+
+#[test]
 fn mistakes_are_explained() {
     let mut session = Session::new();
     for (line, answer) in [
@@ -328,6 +407,7 @@ fn words_are_completed() {
         ("info l\t", "info linux "),
         ("info h\t", "info hello-"),
         ("store w\t", "store write "),
+        ("set linux w\t", "set linux weight "),
         ("help gr\t", "help grants "),
         ("info linux x\t", "info linux x"),
         ("nonsense \t", "nonsense "),

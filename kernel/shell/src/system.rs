@@ -313,9 +313,33 @@ pub enum Action {
     Create,
 }
 
+/// How a vCPU is scheduled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Its share against others that want the CPU.
+    pub weight: u16,
+    /// A bit for each CPU that it may run on.
+    pub affinity: u64,
+    /// What it is promised before those that share: so many microseconds of every so many.
+    pub budget: Option<(u32, u32)>,
+}
+
+/// A change of it, as it was typed: whoever carries it out knows the ranges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    /// The weight.
+    Weight(u64),
+    /// The CPUs, as a mask; all ones for all that there are.
+    Affinity(u64),
+    /// Microseconds of every so many microseconds.
+    Budget(u64, u64),
+    /// It is promised nothing.
+    NoBudget,
+}
+
 /// Why something was not done: some words for the operator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused(ArrayString<64>);
+pub struct Refused(ArrayString<80>);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -398,6 +422,13 @@ pub trait System {
     /// # Errors
     /// It cannot be done now.
     fn act(&mut self, guest: GuestIndex, action: Action) -> Result<(), Refused>;
+    /// How one of a guest's vCPUs is scheduled.
+    fn settings(&self, guest: GuestIndex, vcpu: u32) -> Option<Settings>;
+    /// Changes that, from now on.
+    ///
+    /// # Errors
+    /// What was typed is out of its range, or cannot be had.
+    fn set(&mut self, guest: GuestIndex, vcpu: u32, setting: Setting) -> Result<(), Refused>;
     /// Gives the input to a guest.
     ///
     /// # Errors

@@ -9,10 +9,12 @@ use crate::tree::{Node, Property};
 
 /// The weight of who has none in the tree, as in Xen.
 pub(super) const DEFAULT_WEIGHT: u16 = 256;
+/// The weights that there are.
+pub const WEIGHTS: core::ops::RangeInclusive<u16> = 1..=u16::MAX;
 /// Shortest and longest period of a real-time vCPU, in microseconds.
-pub(super) const PERIODS: core::ops::RangeInclusive<u32> = 500..=1_000_000;
+pub const PERIODS: core::ops::RangeInclusive<u32> = 500..=1_000_000;
 /// The least budget, in microseconds.
-pub(super) const LEAST_BUDGET: u32 = 50;
+pub const LEAST_BUDGET: u32 = 50;
 
 /// How a vCPU is scheduled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,8 +77,11 @@ pub(super) fn read(
     let mut scheduling = usual;
     if let Some(property) = node.property("viaduct,weight") {
         match property.u32().and_then(|weight| u16::try_from(weight).ok()) {
-            Some(weight) if weight > 0 => scheduling.weight = weight,
-            _ => context.refuse(below, property.name, property, "one cell: 1 to 65535"),
+            Some(weight) if WEIGHTS.contains(&weight) => scheduling.weight = weight,
+            _ => {
+                let expected = format!("one cell: {} to {}", WEIGHTS.start(), WEIGHTS.end());
+                context.refuse(below, property.name, property, expected);
+            }
         }
     }
     let period = node.property("viaduct,period-us");

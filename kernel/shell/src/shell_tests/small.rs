@@ -10,6 +10,7 @@ pub(super) struct Small {
     pub(super) done: Vec<String>,
     pub(super) traced: Option<bool>,
     pub(super) prepared: usize,
+    pub(super) refuses_from: Option<u32>,
 }
 
 pub(super) const NAMES: [&str; 3] = ["linux", "hello-1", "hello-2"];
@@ -243,6 +244,22 @@ impl System for Small {
         if guest == 2 {
             return Err(Refused::because(&"it is stopped"));
         }
+        Ok(())
+    }
+
+    fn settings(&self, guest: GuestIndex, vcpu: u32) -> Option<Settings> {
+        (guest < NAMES.len() && vcpu < 2).then_some(Settings {
+            weight: 512,
+            affinity: if vcpu == 0 { u64::MAX } else { 0b10 },
+            budget: (vcpu == 1).then_some((2_500, 10_000)),
+        })
+    }
+
+    fn set(&mut self, guest: GuestIndex, vcpu: u32, setting: Setting) -> Result<(), Refused> {
+        if self.refuses_from.is_some_and(|from| vcpu >= from) {
+            return Err(Refused::because(&"CPU 1 has only 10.0 % left"));
+        }
+        self.done.push(format!("{setting:?} of {guest}.{vcpu}"));
         Ok(())
     }
 
