@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, lines, seconds};
+use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, seconds};
 
 fn soon() -> Duration {
     seconds(60)
@@ -20,26 +20,26 @@ fn top(console: &mut Console, guests: [&str; 2]) -> [f64; 2] {
     })
 }
 
+/// A second of a machine that has not a core for itself: how exact shares are others measure (`scheduler`).
 fn near(name: &str, found: [f64; 2], expected: [f64; 2]) {
     for (found, expected) in found.iter().zip(expected) {
         assert!(
-            (found - expected).abs() < 1.5,
+            (found - expected).abs() < 8.0,
             "{name}: {found}, expected {expected}"
         );
     }
 }
 
-/// Two that compute, on one CPU, counted in instructions: what is set is what they have from then on.
+/// Two that compute, on one CPU: what is set is what they have from then on.
 fn shares(name: &str, gic: Gic) {
     let busy = |name| Guest::probe(name, "test=share seconds=1000");
     let bundle = Bundle::new(name).guest(busy("one")).guest(busy("two"));
     let mut console = Machine::virt(gic)
         .cpus(1)
-        .icount()
         .bundle(bundle.write())
         .argument("conswitch=ax")
         .start(name);
-    console.expect(lines::PROMPT, soon());
+    console.expect_each(&["one| probe: share", "two| probe: share"], soon());
     let both = ["one", "two"];
     near("equal", top(&mut console, both), [50.0, 50.0]);
     let quiet = |console: &mut Console, line| {
@@ -47,20 +47,20 @@ fn shares(name: &str, gic: Gic) {
     };
     quiet(&mut console, "set one weight 768");
     near("weights", top(&mut console, both), [75.0, 25.0]);
-    // A fifth of the CPU, and hardly a share of the rest.
     quiet(&mut console, "set two weight 1");
-    quiet(&mut console, "set two budget 2000 10000");
-    near("budget", top(&mut console, both), [80.0, 20.0]);
+    near("the least", top(&mut console, both), [100.0, 0.0]);
+    // What a budget is good for is measured in `scheduler`.
+    quiet(&mut console, "set two budget 5000 10000");
     let told = console.operate("set two", soon());
     assert_eq!(
         told,
         [
             "VCPU WEIGHT AFFINITY BUDGET",
-            "   0      1 all      2000 of 10000 us"
+            "   0      1 all      5000 of 10000 us"
         ]
     );
     for (line, answer) in [
-        ("set one budget 7500 10000", "CPU 0 has only 70.0 % left"),
+        ("set one budget 7500 10000", "CPU 0 has only 40.0 % left"),
         ("set one weight 0", "weight 0: expected 1 to 65535"),
         ("set one weight 65536", "weight 65536: expected 1 to 65535"),
         (

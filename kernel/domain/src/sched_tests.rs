@@ -281,6 +281,35 @@ fn parameters_change_while_it_runs_waits_and_sleeps() {
     assert!(queue.take(slots[2], now).is_some() && queue.stranger(|_| true).is_none());
 }
 
+#[test]
+fn a_new_weight_counts_at_once() {
+    let (mut queue, slots) = queue(2);
+    queue.set_parameters(slots[1], weight(1), 0);
+    slots.iter().for_each(|slot| {
+        queue.wake(*slot, 0);
+    });
+    let mut now = 0;
+    let mut run = |queue: &mut RunQueue<u32>, slices: u64| {
+        let (mut ran, end) = ([0, 0], now + slices * SLICE);
+        while now < end {
+            let (next, until) = pick(queue, now);
+            let until = until.unwrap_or(end).min(end);
+            ran[next.unwrap() as usize] += until - now;
+            now = until;
+        }
+        (ran, now)
+    };
+    let (ran, now) = run(&mut queue, 20);
+    assert!((1..=SLICE).contains(&ran[1]), "{ran:?}");
+    queue.set_parameters(slots[1], Parameters::default(), now);
+    let (ran, now) = run(&mut queue, 20);
+    assert!(ran[0].abs_diff(ran[1]) <= 2 * SLICE, "{ran:?}");
+    // And back.
+    queue.set_parameters(slots[0], weight(1), now);
+    let (ran, _) = run(&mut queue, 20);
+    assert!(ran[0] <= 2 * SLICE, "{ran:?}");
+}
+
 proptest! {
     /// A clock that only the queue's own answers move: every vCPU that wants to run gets its share of the time.
     #[test]

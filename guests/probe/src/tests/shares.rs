@@ -35,18 +35,20 @@ fn ran() -> Duration {
     }
 }
 
-/// Computes, and says how much of `seconds` it ran, from two seconds after its start on; goes on for one more, so that
-/// others find it busy to their ends.
+/// Computes, and says how much of `seconds` it ran, from `begin` after its start on (two seconds); goes on as long
+/// afterwards, so that others find it busy to their ends.
 pub(crate) fn share() -> Outcome {
     register()?;
     let seconds = arguments().number("seconds").unwrap_or(10);
-    let begin = Duration::from_secs(2);
+    let begin = arguments()
+        .duration("begin")
+        .unwrap_or(Duration::from_secs(2));
     let until = |time: Duration| timer::spin(time.saturating_sub(timer::uptime()));
     until(begin);
     let (start, ran_before) = (timer::uptime(), ran());
     until(begin + Duration::from_secs(seconds));
     let (end, ran_after) = (timer::uptime(), ran());
-    until(begin + Duration::from_secs(seconds + 2));
+    until(begin + Duration::from_secs(seconds) + begin);
     let (window, ran) = (end - start, ran_after - ran_before);
     println!(
         "NOTE share {} of {} us",

@@ -42,6 +42,12 @@ impl<T> Entry<T> {
         (u128::from(ticks).saturating_mul(u128::from(self.pace)) >> PACE_BITS) as u64
     }
 
+    /// Ticks in which so much virtual time passes.
+    pub(super) fn ticks(&self, time: u64) -> u64 {
+        let ticks = (u128::from(time) << PACE_BITS) / u128::from(self.pace.max(1));
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
     /// It ran for so many ticks. What is less than one of virtual time is kept: none is free however short it is.
     pub(super) fn run(&mut self, ticks: u64) {
         let passed = u128::from(ticks)

@@ -127,11 +127,15 @@ impl<T: Copy> RunQueue<T> {
         let Some(entry) = self.entry(slot) else {
             return;
         };
+        // What it has had more than others counts as time of the CPU, and so less at a greater weight: else who had next
+        // to none would have to wait for long before it gets its new share.
+        let ahead = later(entry.virtual_time, floor).wrapping_sub(floor);
+        let ticks = entry.ticks(ahead);
         entry.set(parameters);
         if let Some(server) = &mut entry.server {
             server.arrive(now);
         }
-        entry.virtual_time = later(entry.virtual_time, floor);
+        entry.virtual_time = floor.wrapping_add(entry.passed(ticks));
         self.has_servers = true;
         if waits {
             self.link(slot);
