@@ -44,8 +44,10 @@ impl<T> Entry<T> {
 
     /// Ticks in which so much virtual time passes.
     pub(super) fn ticks(&self, time: u64) -> u64 {
-        let ticks = (u128::from(time) << PACE_BITS) / u128::from(self.pace.max(1));
-        u64::try_from(ticks).unwrap_or(u64::MAX)
+        let ticks = (u128::from(time) << PACE_BITS).checked_div(u128::from(self.pace));
+        ticks
+            .and_then(|ticks| u64::try_from(ticks).ok())
+            .unwrap_or(u64::MAX)
     }
 
     /// It ran for so many ticks. What is less than one of virtual time is kept: none is free however short it is.
