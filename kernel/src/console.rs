@@ -148,13 +148,14 @@ pub(crate) fn reserve(guests: usize) {
     }
 }
 
-/// A new guest's place on the console; `None` if there is no memory for it. Without a console it has the
+/// A new guest's place on the console, with so many KiB of its last lines (16 if that is not said); `None` if there is no memory for it. Without a console it has the
 /// hypervisor's, which nobody sees either.
-pub(crate) fn add(name: &str) -> Option<Source> {
+pub(crate) fn add(name: &str, scroll_back: Option<u32>) -> Option<Source> {
+    let kept = scroll_back.map_or(SCROLLBACK, |kibibytes| (kibibytes as usize) << 10);
     match &mut STATE.lock().console {
         Some(console) => {
             let source = console.add(name, SHARE).ok()?;
-            if console.keep(source, SCROLLBACK).is_err() {
+            if console.keep(source, kept).is_err() {
                 console.remove(source);
                 return None;
             }

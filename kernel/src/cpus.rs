@@ -46,6 +46,8 @@ pub(crate) struct Cpu {
     pub(crate) promised: AtomicU32,
     /// Ticks that it slept because nobody could run.
     pub(crate) idle_ticks: Count,
+    /// Interrupts of the hypervisor's own timer: ends of slices, and alarms of vCPUs that are not loaded.
+    pub(crate) alarms: Count,
     /// When vCPUs whose home it is want to be woken.
     pub(crate) timers: SpinLock<Timers>,
     /// Binary trace.
@@ -90,6 +92,7 @@ impl Cpu {
             wanted: AtomicU64::new(0),
             promised: AtomicU32::new(0),
             idle_ticks: Count::new(),
+            alarms: Count::new(),
             timers: SpinLock::new(Timers {
                 queue: TimerQueue::new(),
                 vcpus: Vec::new(),

@@ -140,7 +140,9 @@ pub(crate) fn build_all(
         ),
     };
     let mut domains: Vec<&'static Domain> = Vec::new();
-    memory_map::grow_heap_by(console::room_for(configs.len()));
+    let logs = configs.iter().filter_map(|config| config.scroll_back);
+    let logs: u64 = logs.map(|kibibytes| u64::from(kibibytes) << 10).sum();
+    memory_map::grow_heap_by(console::room_for(configs.len()).saturating_add(logs));
     shared::start(configs);
     console::reserve(configs.len());
     for (number, config) in configs.iter().enumerate() {
@@ -247,6 +249,11 @@ impl Builder<'_> {
             info!("{}: domain {}, started by hand", domain.name, domain.id.0);
             return Ok(domain);
         }
+        if !config.after.is_empty() {
+            let (name, id, after) = (&domain.name, domain.id.0, config.after.join(", "));
+            info!("{name}: domain {id}, starts after {after}");
+            return Ok(domain);
+        }
         domain.life.lock().start().map_err(|_| Error::Heap)?;
         building::build_now(domain)?;
         lifecycle::begin(domain, &mut domain.life.lock());
@@ -351,7 +358,7 @@ impl Builder<'_> {
                 .map_err(Error::Vgic)?,
             xen,
             uart: machine.uart.map(|(_, intid)| devices::Uart::new(intid)),
-            console: console::add(&config.name).ok_or(Error::Heap)?,
+            console: console::add(&config.name, config.scroll_back).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,
             direct_map: config.direct_map,
             registers: registers::for_guests(self.virtual_gic.version),

@@ -269,7 +269,11 @@ impl Host for Calling {
     }
 
     fn serve_store(&self, domain: DomainId) -> bool {
-        store::serve(self, domain)
+        let more = store::serve(self, domain);
+        if !more {
+            lifecycle::look_whether_ready(self.0.domain);
+        }
+        more
     }
 
     fn condemn(&self, domain: DomainId) {

@@ -335,6 +335,7 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
         // The queue is looked at, which takes what has expired.
         _ if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) => {
             platform::timer::disarm();
+            cpu.alarms.add(1);
             cpu.look.store(true, Ordering::Relaxed);
         }
         _ if number == MAINTENANCE.load(Ordering::Relaxed) => {

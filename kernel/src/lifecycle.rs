@@ -2,6 +2,7 @@
 //! CPUs, and then its job begins (`jobs`): it gives back what it holds, and perhaps is built again. What may follow what
 //! is decided in `domain::life`.
 
+use alloc::string::String;
 use core::sync::atomic::Ordering;
 
 use ::memory::CHUNK_SIZE;
@@ -48,6 +49,51 @@ pub(crate) fn begin(domain: &Domain, life: &mut Life) {
     trace(domain, Turn::Begun, None);
     let ticks = arch::time::counter().saturating_sub(domain.ended_at.load(Ordering::Relaxed));
     domain.build_ticks.store(ticks, Ordering::Relaxed);
+    // Those after it are looked for when the lock of this one's life is free again.
+    if !domain.recipe.config.life.says_ready {
+        domain.was_up.store(true, Ordering::Release);
+    }
+}
+
+/// A domain has begun to run, or has said that it is ready: those that start after it may.
+fn is_up(domain: &Domain) {
+    if !domain.was_up.swap(true, Ordering::AcqRel) {
+        start_those_after();
+    }
+}
+
+/// A domain that says so has written to its xenstore: that it is ready, perhaps.
+#[cold]
+pub(crate) fn look_whether_ready(domain: &Domain) {
+    if domain.recipe.config.life.says_ready
+        && !domain.was_up.load(Ordering::Relaxed)
+        && store::has(domain.id, "data/ready")
+    {
+        info!("{}: is ready", domain.name);
+        is_up(domain);
+    }
+}
+
+/// Starts whoever waited for others that have all started, or are over: it is an order, and no condition.
+pub(crate) fn start_those_after() {
+    for domain in machine::domains() {
+        let config = domain.recipe.config;
+        let is_past = |name: &String| {
+            let other = machine::domains().iter().find(|other| other.name == *name);
+            // Who was left out is not waited for.
+            other.is_none_or(|other| {
+                other.was_up.load(Ordering::Acquire) || other.state() == State::Stopped
+            })
+        };
+        if domain.is_after.load(Ordering::Relaxed)
+            && !config.life.manual_start
+            && config.after.iter().all(is_past)
+            && domain.is_after.swap(false, Ordering::AcqRel)
+        {
+            // If somebody has started it by hand meanwhile that is as good.
+            let _ = start(domain);
+        }
+    }
 }
 
 /// Says that a domain which was started while guests run is running.
@@ -58,6 +104,7 @@ pub(crate) fn tell_begin(domain: &Domain) {
         0 => "",
         _ => " again",
     };
+    start_those_after();
     info!("{}: runs{again}, {microseconds} us later", domain.name);
 }
 
@@ -287,6 +334,7 @@ pub(crate) fn stopped(domain: &'static Domain) {
         let next = life.released(now());
         let cause = life.cause();
         drop(life);
+        start_those_after();
         let has_ended =
             |domain: &&Domain| matches!(domain.state(), State::Stopped | State::Waiting);
         (machine::domains().iter().all(has_ended), next, cause)

@@ -145,6 +145,10 @@ pub(crate) struct Domain {
     vcpus: Once<Box<[Vcpu]>>,
     /// What it is doing. Held while its vCPUs are held back or let go, so that one CPU at a time does that.
     pub(crate) life: SpinLock<Life>,
+    /// Others are to start before it, and have not yet.
+    pub(crate) is_after: AtomicBool,
+    /// Those that start after it need not wait any more.
+    pub(crate) was_up: AtomicBool,
     /// System counter when it was paused.
     pub(crate) paused_at: AtomicU64,
     /// System counter when its last life ended, or when it was to be started.
@@ -227,6 +231,8 @@ impl Domain {
             registers: parts.registers,
             vcpus: Once::new(),
             life: SpinLock::new(Life::new(parts.policy)),
+            is_after: AtomicBool::new(!parts.recipe.config.after.is_empty()),
+            was_up: AtomicBool::new(false),
             paused_at: AtomicU64::new(0),
             ended_at: AtomicU64::new(0),
             build_ticks: AtomicU64::new(0),

@@ -38,6 +38,7 @@ mod store;
 mod timer;
 mod trace;
 mod tuning;
+mod watchdog;
 
 use core::fmt::Write;
 
@@ -131,6 +132,8 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
         warn!("console input: {error}");
     }
     console::start_interrupts(&board);
+    lifecycle::start_those_after();
+    watchdog::start(configs);
     operator::start();
     #[cfg(feature = "faults")]
     faults::run_late(options.fault);

@@ -21,16 +21,23 @@ pub(crate) fn conduit(board: &Board) -> Option<Conduit> {
 /// Remembers how this board is switched off.
 #[expect(unsafe_code, reason = "the address comes from the board's tree")]
 pub(crate) fn start(board: &Board) {
-    POWER.call_once(|| match (conduit(board), board.watchdog) {
-        (Some(conduit), _) => Power::Psci(conduit),
-        (None, Some(registers)) => {
+    POWER.call_once(|| {
+        let watchdog = board.watchdog.and_then(|registers| {
             // SAFETY: the tree says that the block is there; the final map holds it, and nobody else
             // drives it.
-            let watchdog = unsafe { Watchdog::new(registers) };
-            watchdog.map_or(Power::None, Power::Watchdog)
+            unsafe { Watchdog::new(registers) }
+        });
+        match (conduit(board), watchdog) {
+            (Some(conduit), watchdog) => Power::Psci(conduit, watchdog),
+            (None, Some(watchdog)) => Power::Watchdog(watchdog),
+            (None, None) => Power::None,
         }
-        (None, None) => Power::None,
     });
+}
+
+/// The board's watchdog, if it has one that is known here.
+pub(crate) fn watchdog() -> Option<&'static Watchdog> {
+    POWER.get()?.watchdog()
 }
 
 /// Switches the board off.

@@ -31,7 +31,7 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer, trace};
+use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer, trace, watchdog};
 
 /// A CPU begins, with nothing loaded: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -121,6 +121,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
         }
         frames::pass(cpu);
         timer::wake_expired(cpu);
+        watchdog::serve(cpu);
         console::serve_waiting();
         let choice = choose(cpu);
         match choice.vcpu {

@@ -164,7 +164,9 @@ pub(crate) fn tell(domain: &'static Domain) {
 /// The same of the CPUs.
 pub(crate) fn tell_cpus() {
     let up = uptime() / 1000;
-    for (cpu, idle) in idle_times() {
-        debug!("CPU {cpu}: slept {} us of {up}", idle / 1000);
+    for cpu in cpus::all() {
+        let (index, alarms) = (cpu.index, cpu.alarms.get());
+        let slept = nanoseconds(cpu.idle_ticks.get()) / 1000;
+        debug!("CPU {index}: slept {slept} us of {up}; its timer went off {alarms} times");
     }
 }

@@ -173,6 +173,13 @@ pub(crate) fn set(id: DomainId, key: &str, value: &str) {
     }
 }
 
+/// Whether there is a node below a guest's home.
+pub(crate) fn has(id: DomainId, key: &str) -> bool {
+    let mut path: Request = ArrayString::new();
+    write!(path, "/local/domain/{}/{key}", id.0).is_ok()
+        && query(StoreRequest::Read(&path), &mut []).is_ok()
+}
+
 /// Says to those who watch for it that a domain has come: when that is under way `true`, and [`serve_own`] does it.
 pub(crate) fn introduce() -> bool {
     let Some(store) = STORE.get() else {

@@ -10,7 +10,7 @@ use vgic::IntId;
 
 use crate::cpus::Cpu;
 use crate::machine::{Domain, Vcpu};
-use crate::{hypercalls, interrupts, lifecycle, operator, schedule};
+use crate::{hypercalls, interrupts, lifecycle, operator, schedule, watchdog};
 
 /// `CNTx_CTL`: enabled, not masked.
 const ENABLE_AND_MASK: u64 = 0b11;
@@ -26,6 +26,7 @@ pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
         .into_iter()
         .chain(slice_end)
         .chain(operator::alarm())
+        .chain(watchdog::alarm(cpu))
         .min();
     match (first, slice_end) {
         (None, None) => platform::timer::disarm(),

@@ -62,6 +62,11 @@ register_structs! {
 /// The bits of RSTS that number a partition, all set: partition 63, which firmware takes for "halt".
 const PARTITION: u32 = 0x555;
 
+/// The watchdog counts so often a second.
+const TICKS_A_SECOND: u32 = 65_536;
+/// It has 20 bits for its time: not quite 16 seconds.
+const MOST_SECONDS: u32 = 15;
+
 /// The watchdog of a BCM2711's power management block.
 pub struct Watchdog(Mmio<Registers>);
 
@@ -84,27 +89,38 @@ impl Watchdog {
         Some(Self(unsafe { Mmio::new(base) }))
     }
 
-    /// Lets the watchdog run out in some 150 µs, with this partition in RSTS.
-    fn bite(&self, partition: u32) {
-        let others = self.0.rsts.get() & !PARTITION & 0x00ff_ffff;
-        self.0
-            .rsts
-            .set(RSTS::Password::Right.value | others | partition);
+    /// Lets the watchdog run out in so many seconds from now, 15 at most, unless this is called again: then it resets the
+    /// chip, and firmware boots as ever.
+    pub fn feed(&self, seconds: u32) {
+        self.start(seconds.min(MOST_SECONDS).saturating_mul(TICKS_A_SECOND));
+    }
+
+    /// Starts it with so much time left.
+    fn start(&self, time: u32) {
         self.0
             .wdog
-            .write(WDOG::Password::Right + WDOG::Time.val(10));
+            .write(WDOG::Password::Right + WDOG::Time.val(time));
         let kept = self.0.rstc.get() & !(RSTC::Password::SET + RSTC::Configuration::SET).value;
         self.0
             .rstc
             .set((RSTC::Password::Right + RSTC::Configuration::FullReset).value | kept);
         barrier::complete_all();
     }
+
+    /// Lets the watchdog run out in some 150 µs, with this partition in RSTS.
+    fn bite(&self, partition: u32) {
+        let others = self.0.rsts.get() & !PARTITION & 0x00ff_ffff;
+        self.0
+            .rsts
+            .set(RSTS::Password::Right.value | others | partition);
+        self.start(10);
+    }
 }
 
 /// How this board is switched off and reset.
 pub enum Power {
-    /// By the firmware.
-    Psci(Conduit),
+    /// By the firmware. The board may have the watchdog all the same.
+    Psci(Conduit, Option<Watchdog>),
     /// By the watchdog of a BCM2711. Off is "halted until the plug is pulled".
     Watchdog(Watchdog),
     /// Not at all.
@@ -112,11 +128,21 @@ pub enum Power {
 }
 
 impl Power {
+    /// The board's watchdog, if it has one that is known here.
+    #[must_use]
+    pub const fn watchdog(&self) -> Option<&Watchdog> {
+        match self {
+            Self::Psci(_, watchdog) => watchdog.as_ref(),
+            Self::Watchdog(watchdog) => Some(watchdog),
+            Self::None => None,
+        }
+    }
+
     /// Switches the board off. Where that is not possible, or has no effect, this CPU stops for good:
     /// interrupts are to be masked, the console flushed.
     pub fn off(&self) -> ! {
         match self {
-            Self::Psci(conduit) => psci_off(*conduit),
+            Self::Psci(conduit, _) => psci_off(*conduit),
             Self::Watchdog(watchdog) => watchdog.bite(PARTITION),
             Self::None => {}
         }
@@ -126,7 +152,7 @@ impl Power {
     /// Resets the board. Where that is not possible, or has no effect, this CPU stops for good.
     pub fn reset(&self) -> ! {
         match self {
-            Self::Psci(conduit) => psci_reset(*conduit),
+            Self::Psci(conduit, _) => psci_reset(*conduit),
             Self::Watchdog(watchdog) => watchdog.bite(0),
             Self::None => {}
         }
@@ -192,6 +218,23 @@ mod tests {
     #[test]
     fn off_asks_for_partition_63() {
         assert_eq!(after(PARTITION), [0x5a00_0122, 0x5a00_1555, 0x5a00_000a]);
+    }
+
+    #[test]
+    fn feeding_sets_the_time_and_leaves_the_partition() {
+        let block = Block::new(4096);
+        block.set(0x1c, 0x0000_0102);
+        block.set(0x20, 0x0000_1155);
+        let range = PaRange::new(Pa::new(block.base() as u64), 0x114).unwrap();
+        // SAFETY: ordinary memory that is never freed.
+        let watchdog = unsafe { Watchdog::new(range) }.unwrap();
+        for (seconds, time) in [(10, 0x5a0a_0000), (15, 0x5a0f_0000), (99, 0x5a0f_0000)] {
+            watchdog.feed(seconds);
+            let found = [block.get(0x1c), block.get(0x20), block.get(0x24)];
+            assert_eq!(found, [0x5a00_0122, 0x0000_1155, time]);
+            // The password is never read.
+            block.set(0x1c, 0x0000_0122);
+        }
     }
 
     #[test]

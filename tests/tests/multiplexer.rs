@@ -30,6 +30,46 @@ fn lines_come_out_whole() {
     }
 }
 
+/// Who floods its UART loses lines of its own at most: those of others are all there, and all are whole.
+#[test]
+fn a_flood_by_the_uart_takes_nothing_from_others() {
+    let name = "uart-flood";
+    let flood = Guest::probe("flood", "test=flood").vpl011().enhanced(None);
+    let bundle = Bundle::new(name)
+        .guest(flood.extra("viaduct,scroll-back = <64>;"))
+        .guest(Guest::hello("ring").boot_arguments("period=5ms count=200"))
+        .guest(
+            Guest::hello("uart")
+                .boot_arguments("period=5ms count=200")
+                .vpl011()
+                .enhanced(None),
+        );
+    let machine = Machine::virt(Gic::V3).bundle(bundle.write());
+    let mut console = machine.argument("conswitch=ax").start(name);
+    console.expect_each(
+        &[
+            &lines::stopped("ring", "poweroff"),
+            &lines::stopped("uart", "poweroff"),
+        ],
+        seconds(90),
+    );
+    for guest in ["ring", "uart"] {
+        for number in 1..=200 {
+            let line = format!("{guest}| hello: heartbeat {number} at ");
+            assert_eq!(console.lines_with(&line).len(), 1, "{line}");
+        }
+    }
+    let floods = console.lines_with("flood| flood ");
+    let (_, all_but_last) = floods.split_last().expect("some lines");
+    assert!(all_but_last.len() > 100, "{}", all_but_last.len());
+    assert!(all_but_last.iter().all(|line| line.ends_with("0123456789")));
+    // It keeps more of its last lines than others.
+    assert!(console.operate("destroy flood", seconds(60)).is_empty());
+    let log = console.operate("log flood", seconds(60));
+    let kept: usize = log.iter().map(String::len).sum();
+    assert!((40 << 10..66 << 10).contains(&kept), "{kept}");
+}
+
 /// Ctrl-A three times hands the input on.
 #[test]
 fn input_goes_where_it_was_switched_to() {

@@ -155,3 +155,53 @@ fn promises_are_checked() {
     );
     console.expect(lines::ALL_STOPPED, seconds(30));
 }
+
+/// Two guests that compute, and how often the hypervisor's own timer went off on each CPU.
+fn alarms(name: &str, machine: Machine, guests: u32) -> (Console, Vec<u64>) {
+    let mut bundle = Bundle::new(name);
+    for number in 0..guests {
+        let guest = Guest::probe(
+            &format!("busy-{number}"),
+            "test=share seconds=1 begin=500ms",
+        );
+        bundle = bundle.guest(guest);
+    }
+    let mut console = machine
+        .bundle(bundle.write())
+        .argument(lines::POWER_OFF)
+        .argument("loglvl=debug")
+        .start(name);
+    console.expect(lines::ALL_STOPPED, seconds(60));
+    console.expect(lines::MEMORY_FREE, seconds(10));
+    let told = console.lines_with("its timer went off ");
+    let count = |line: &String| {
+        let number = line.split("went off ").nth(1)?.split(' ').next()?;
+        number.parse().ok()
+    };
+    let counts: Vec<u64> = told.iter().filter_map(count).collect();
+    assert_eq!(counts.len(), 2, "{told:?}");
+    (console, counts)
+}
+
+/// With `sched=null` a vCPU has a CPU for itself, and the hypervisor needs no timer; who finds none left is told.
+#[test]
+fn one_vcpu_a_cpu_needs_no_timer() {
+    let machine = || Machine::virt(Gic::V3).cpus(2);
+    let (console, counts) = alarms("null-v3", machine().argument("sched=null"), 3);
+    assert_eq!(counts, [0, 0]);
+    let refused = "error: /chosen/busy-2: cpus: found vCPU 0, and every CPU that it may run on has one, expected no more \
+                   vCPUs than CPUs, with sched=null; guest left out";
+    assert_eq!(
+        console.lines_with(refused).len(),
+        1,
+        "{:#?}",
+        console.lines_with("busy-2")
+    );
+    for number in 0..2 {
+        let (ran, window) = share(&console, &format!("busy-{number}"));
+        assert!(ran / window > 0.99, "{ran} of {window}");
+    }
+    // The same three where they share: each end of a slice is one.
+    let (_, counts) = alarms("null-not-v3", machine(), 3);
+    assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+}

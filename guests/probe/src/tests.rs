@@ -141,6 +141,7 @@ pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
     Test::new("echo", BARE, input::echo),
     Test::new("witness", BARE, witness::watch),
+    Test::new("ready", XEN, input::ready),
     Test::new("grant-give", XEN, sharing::give),
     Test::new("grant-use", XEN, sharing::use_grants),
     Test::new("keep", XEN, lives::keep),

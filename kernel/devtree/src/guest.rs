@@ -15,6 +15,7 @@ mod module;
 #[cfg(test)]
 mod module_tests;
 mod node;
+mod order;
 mod scheduling;
 mod shared;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::{Problem, Tree};
 pub use life::{LifeConfig, Restart};
 pub(crate) use links::check_names;
 pub use links::{ChannelEnd, are_peers};
+pub(crate) use order::check_order;
 pub use scheduling::{LEAST_BUDGET, PERIODS, Reservation, Scheduling, WEIGHTS};
 pub use shared::SharedMemory;
 
@@ -158,10 +160,14 @@ pub struct DomainConfig {
     pub table_memory: Option<u64>,
     /// It has the console's input when everything has started (`viaduct,console-focus`).
     pub console_focus: bool,
+    /// KiB of its last lines that the console keeps (`viaduct,scroll-back`), where the tree says how many.
+    pub scroll_back: Option<u32>,
     /// What is done at its end, and whether it starts at boot.
     pub life: LifeConfig,
     /// Guests that it may deal with, by name (`viaduct,peers`); see [`are_peers`].
     pub peers: Vec<String>,
+    /// Guests that start before it, by name (`viaduct,after`): such as there are, and nobody waits in a circle.
+    pub after: Vec<String>,
     /// Its ends of static event channels (`xen,evtchn-v1`).
     pub channels: Vec<ChannelEnd>,
     /// The kernel.

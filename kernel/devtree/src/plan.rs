@@ -98,6 +98,7 @@ impl<'b, 't> Planner<'b, 't> {
             guest::read(&Container::Bundle(bundle), &limits, &mut configs, report);
         }
         guest::check_names(&configs, report);
+        guest::check_order(&mut configs, report);
         configs
     }
 

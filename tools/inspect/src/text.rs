@@ -295,7 +295,7 @@ impl Report<'_> {
             row(f, "command line", format_args!("{line:?}"))?;
         }
         if config.life != LifeConfig::default() {
-            row(f, "life", life(&config.life))?;
+            row(f, "life", life(&config.life, &config.after))?;
         }
         let defaults = self.defaults(guest, machine);
         if !defaults.is_empty() {

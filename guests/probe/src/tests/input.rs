@@ -1,7 +1,7 @@
 //! Console input: prints `READY input`, waits ten seconds for a line, and prints it as `GOT line`. `echo` does that for
 //! ever, and shuts down when its `control/shutdown` says so.
 
-use crate::check::{Outcome, fail};
+use crate::check::{Outcome, check, fail};
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 use runtime::xenstore::Store;
@@ -44,5 +44,19 @@ pub(crate) fn echo() -> Outcome {
             psci::system_off();
         }
     }
+    Ok(())
+}
+
+/// Says after a while, in its xenstore, that it is ready.
+pub(crate) fn ready() -> Outcome {
+    let Some(mut store) = Store::open() else {
+        fail!("no xenstore");
+    };
+    timer::sleep(Duration::from_millis(300));
+    println!("READY");
+    console::flush();
+    let written = store.write("data/ready", "1");
+    check!(written.is_ok(), "data/ready: {written:?}");
+    timer::sleep(Duration::from_millis(300));
     Ok(())
 }

@@ -33,6 +33,10 @@ pub struct LifeConfig {
     pub backoff: u32,
     /// It is described at boot, and started by hand (`viaduct,manual-start`).
     pub manual_start: bool,
+    /// Those after it wait until it says that it is ready, and not only until it runs (`viaduct,says-ready`).
+    pub says_ready: bool,
+    /// The board is of no use without it: its watchdog is fed while it lives (`viaduct,critical`).
+    pub critical: bool,
 }
 
 impl Default for LifeConfig {
@@ -42,6 +46,8 @@ impl Default for LifeConfig {
             limit: RESTART_LIMIT,
             backoff: RESTART_BACKOFF,
             manual_start: false,
+            says_ready: false,
+            critical: false,
         }
     }
 }
@@ -71,6 +77,8 @@ pub(super) fn property(
             life.backoff = context.number(property, 0..=MAX_RESTART_BACKOFF, &expected);
         }
         "viaduct,manual-start" => life.manual_start = true,
+        "viaduct,says-ready" => life.says_ready = true,
+        "viaduct,critical" => life.critical = true,
         _ => return false,
     }
     true
@@ -94,12 +102,14 @@ mod tests {
     fn what_follows_an_end_is_read() {
         assert_eq!(read(""), Ok(LifeConfig::default()));
         let all = "viaduct,restart = \"on-crash\"; viaduct,restart-limit = <0>;
-            viaduct,restart-backoff-ms = <60000>; viaduct,manual-start;";
+            viaduct,restart-backoff-ms = <60000>; viaduct,manual-start; viaduct,says-ready; viaduct,critical;";
         let expected = LifeConfig {
             restart: Restart::OnCrash,
             limit: 0,
             backoff: 60_000,
             manual_start: true,
+            says_ready: true,
+            critical: true,
         };
         assert_eq!(read(all), Ok(expected));
         let restart =

@@ -12,7 +12,7 @@ use memory::PAGE_SIZE;
 use super::module::{self, Kind, Module};
 use super::{
     Container, CpuSet, DomainConfig, Enhanced, GrantLimits, LifeConfig, Limits, MAX_DOMAINS,
-    MAX_SPIS, ModuleNodes, Scheduling, affinity, fixed, life, links, scheduling, shared,
+    MAX_SPIS, ModuleNodes, Scheduling, affinity, fixed, life, links, order, scheduling, shared,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -217,8 +217,10 @@ impl Context<'_> {
             trap_unmapped: true,
             table_memory: None,
             console_focus: false,
+            scroll_back: None,
             life: LifeConfig::default(),
             peers: Vec::new(),
+            after: Vec::new(),
             channels: Vec::new(),
             kernel: super::ModuleSource::Image(String::new()),
             load_offset: None,
@@ -281,9 +283,14 @@ impl Context<'_> {
             "max_grant_frames" => domain.grants.frames = self.natural(property),
             "max_maptrack_frames" => domain.grants.maptrack_frames = self.natural(property),
             "viaduct,console-focus" => domain.console_focus = true,
+            "viaduct,scroll-back" => {
+                let expected = "one cell: 1 to 1024 KiB";
+                domain.scroll_back = Some(self.number(property, 1..=1024, &expected));
+            }
             // Read with the vCPUs.
             name if scheduling::is_known(name) => {}
             "viaduct,peers" => domain.peers = links::peers(self, property),
+            "viaduct,after" => domain.after = order::after(self, property),
             "capabilities" => {
                 let expected = "<0>: control, hardware and xenstore domains are not supported";
                 self.number(property, 0..=0, &expected);

@@ -114,11 +114,20 @@ pub(super) fn devices(f: &mut Formatter<'_>, machine: &GuestMachine) -> fmt::Res
 }
 
 /// When a guest starts, and when it is started again.
-pub(super) fn life(life: &LifeConfig) -> String {
-    let start = match life.manual_start {
-        true => "started by a command; ",
-        false => "",
+pub(super) fn life(life: &LifeConfig, after: &[String]) -> String {
+    let mut start = match life.manual_start {
+        true => "started by a command; ".to_owned(),
+        false => String::new(),
     };
+    if !after.is_empty() {
+        start += &format!("after {}; ", list(after.to_vec()));
+    }
+    if life.says_ready {
+        start += "says when it is ready; ";
+    }
+    if life.critical {
+        start += "critical; ";
+    }
     let again = match life.restart {
         Restart::Never => return format!("{start}never started again"),
         Restart::OnCrash => "started again after a crash or a reboot",
