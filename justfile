@@ -55,13 +55,15 @@ loom:
     tools/cargo test --release -p viaduct-vgic --features model --test loom
     tools/cargo test --release -p viaduct-trace --features model --test loom
 
-# Unit tests under AddressSanitizer: pages, tables, rings, what is shared with guests. Wants a nightly toolchain (`nightly=NAME`)
+# Unit tests under AddressSanitizer: pages, tables, rings, what is shared with guests. Wants a nightly toolchain (`just asan NAME`); PROPTEST_CASES=N for more cases of a property than 32
 asan nightly="nightly":
     #!/usr/bin/env bash
     set -euo pipefail
     host=$(rustc +{{ nightly }} -vV | sed -n 's/^host: //p')
     # Pages that tests share live as long as the test program: no leaks.
     export RUSTUP_AUTO_INSTALL=0 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/asan"
+    # It is slow: optimized, and fewer cases.
+    export CARGO_PROFILE_DEV_OPT_LEVEL=1 PROPTEST_CASES="${PROPTEST_CASES:-32}"
     cargo +{{ nightly }} test -p viaduct-memory -p viaduct-sync -p viaduct-xen -p viaduct-xenstore -p viaduct-shell --lib --target "$host"
 
 # System tests, two machines at a time; `just system boot` for one file

@@ -155,7 +155,7 @@ fn dropping_gives_back_every_table() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(4)))]
     #[test]
     fn behaves_as_a_map_of_pages(
         operations in prop::collection::vec((any::<bool>(), 0_u64..1536, 0_u64..1536, 1_u64..1100), 1..40)

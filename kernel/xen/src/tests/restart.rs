@@ -176,7 +176,7 @@ fn a_new_life_begins_as_the_first_did() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(4)))]
     /// Whatever was mapped of a domain before its end, nothing of it is held or used afterwards, and what was mapped of
     /// others is as before.
     #[test]

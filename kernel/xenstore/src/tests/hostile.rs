@@ -1,6 +1,7 @@
 //! Guests that write what they like into their page: nothing panics, every step ends, the others are served, and all
 //! is free again when they have gone.
 
+use super::cases;
 use super::support::World;
 use crate::Page;
 use abi::DomainId;
@@ -100,7 +101,7 @@ fn act(world: &World, domain: u16, action: &Action) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 300 } else { 3000 }))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn nothing_that_guests_write_harms_the_store(

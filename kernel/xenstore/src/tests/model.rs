@@ -3,6 +3,7 @@
 //! same answers; one that fails must have been disturbed. Every watch must hear of every change that its
 //! owner may read.
 
+use super::cases;
 use super::support::{Answer, World};
 use abi::xenstore::*;
 use proptest::prelude::*;
@@ -408,7 +409,7 @@ impl Test {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 400 } else { 4000 }))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn the_store_does_what_the_model_does(actions in prop::collection::vec(action(), 1..60)) {
