@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use ::memory::{CHUNK_SIZE, PAGE_SIZE};
+use abi::event_channel::VIRQ_DEBUG;
 use domain::life::{State, Then};
 use domain::lifecycle::Power as Activity;
 use shell::{
@@ -19,6 +20,7 @@ use vgic::VcpuId;
 use xen::{PortBinding, Service};
 
 use crate::console::{self, Source};
+use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
 use crate::{
     cpus, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store, trace, tuning,
@@ -343,6 +345,7 @@ impl System for Board {
             Action::Destroy => lifecycle::destroy(domain),
             Action::Restart => lifecycle::restart(domain),
             Action::Create => lifecycle::start(domain),
+            Action::Debug => return debug(domain),
         };
         done.map_err(|refusal| Refused::because(&refusal))
     }
@@ -385,6 +388,18 @@ impl System for Board {
             Power::Off => power::try_off(),
         }
     }
+}
+
+/// As Xen's debug key `q` does it for each vCPU.
+fn debug(domain: &'static Domain) -> Result<(), Refused> {
+    if !domain.is_running() {
+        return Err(Refused::because(&"it does not run"));
+    }
+    for vcpu in domain.vcpus() {
+        let id = abi::VcpuId(vcpu.id.get());
+        domain.xen.raise_virq(&Machine, id, VIRQ_DEBUG);
+    }
+    Ok(())
 }
 
 fn source(of: LogOf) -> Option<Source> {

@@ -1,5 +1,6 @@
 //! Event channels between guests: what the tree connects works, what it does not is out of reach.
 
+use viaduct_tests::linux::input_to;
 use viaduct_tests::{Bundle, Gic, Guest, Machine, lines, seconds};
 
 /// Boots the guests on each kind of machine, and waits until each has passed its subject.
@@ -84,4 +85,25 @@ fn peers_connect_by_the_fifo_abi() {
 #[test]
 fn peers_connect_by_different_abis() {
     peers_connect("peers-both", ["fifo=1", ""]);
+}
+
+/// `VIRQ_DEBUG`, which the operator raises, comes to who has bound it, on each vCPU.
+#[test]
+fn the_operator_raises_the_debug_interrupt() {
+    for (name, machine) in [
+        ("virq-v2", Machine::virt(Gic::V2).cpus(1)),
+        ("virq-v3", Machine::virt(Gic::V3)),
+    ] {
+        let bundle = Bundle::new(name)
+            .guest(Guest::probe("asks", "test=virq-debug").cpus(2))
+            .guest(Guest::hello("has-not").boot_arguments("period=60s"));
+        let mut console = machine.bundle(bundle.write()).start(name);
+        console.expect("asks| READY virq-debug", seconds(30));
+        input_to(&mut console, "the shell");
+        // Who has not bound it hears nothing.
+        let said = console.operate("virq has-not", seconds(10));
+        assert!(said.is_empty(), "{said:?}");
+        console.operate("virq asks", seconds(10));
+        console.expect("asks| PASS virq-debug", seconds(10));
+    }
 }

@@ -189,7 +189,7 @@ fn find_guest(word: &str, system: &dyn System) -> Option<GuestIndex> {
 const GUEST: &[Kind] = &[Kind::Guest];
 
 /// All commands, as `help` lists them.
-pub(crate) static COMMANDS: [Entry; 23] = [
+pub(crate) static COMMANDS: [Entry; 24] = [
     Entry {
         name: "list",
         usage: "list",
@@ -310,6 +310,13 @@ pub(crate) static COMMANDS: [Entry; 23] = [
         help: "how a guest's vCPUs share the CPUs: shows it, or changes it for all or one",
         arguments: &[Kind::Guest, Kind::OneOf(&["weight", "affinity", "budget"])],
         parse: set,
+    },
+    Entry {
+        name: "virq",
+        usage: "virq GUEST",
+        help: "raises VIRQ_DEBUG on each vCPU: a guest that has bound it tells of itself",
+        arguments: GUEST,
+        parse: |words, system| act(words, system, Action::Debug),
     },
     Entry {
         name: "console",

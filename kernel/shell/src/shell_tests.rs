@@ -276,6 +276,7 @@ fn lives_are_changed() {
         ("destroy linux", "Destroy of 0"),
         ("restart linux", "Restart of 0"),
         ("create 2", "Create of 1"),
+        ("virq linux", "Debug of 0"),
     ] {
         assert!(session.command(line).is_empty());
         assert_eq!(session.system.done.last().unwrap(), done);

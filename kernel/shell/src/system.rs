@@ -311,6 +311,8 @@ pub enum Action {
     Restart,
     /// It lives: one that has not been started, or is over.
     Create,
+    /// Its debug interrupt (`VIRQ_DEBUG`) is raised on each vCPU.
+    Debug,
 }
 
 /// How a vCPU is scheduled.

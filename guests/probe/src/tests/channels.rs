@@ -1,14 +1,15 @@
 //! Event channels to other guests: who may be reached, and what the device tree connects.
 
 use crate::check::{Outcome, check, equal, fail, within};
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use core::time::Duration;
 use runtime::abi::Errno::{NoSuchDomain, Perm};
+use runtime::abi::event_channel::VIRQ_DEBUG;
 use runtime::abi::{DomainId, Port};
 use runtime::arguments::arguments;
 use runtime::hypercall::Error;
-use runtime::{event, timer};
+use runtime::{cpu, event, println, timer};
 
 /// Reaches for every guest there may be. `others=N` says that domains 1 to N are there and no peers, but
 /// for this one, `own=ID`; nobody else may be reached either.
@@ -72,6 +73,35 @@ pub(crate) fn peers() -> Outcome {
         Some(port) => exchange(port),
         None => fail!("{peer} offers nothing"),
     }
+}
+
+/// The debug interrupt, bound for each vCPU, comes to each when the operator raises it.
+pub(crate) fn debug() -> Outcome {
+    let mut ports = Vec::new();
+    for vcpu in 0..cpu::count() as u32 {
+        match event::bind_virq(VIRQ_DEBUG, vcpu) {
+            Ok(port) => ports.push(port),
+            Err(error) => fail!("bind_virq for vCPU {vcpu}: {error}"),
+        }
+    }
+    let count = Arc::new(AtomicU32::new(0));
+    let theirs = count.clone();
+    let listening = event::on(ports[0], move |_| {
+        theirs.fetch_add(1, SeqCst);
+    });
+    equal!(listening, Ok(()), "unmask");
+    println!("READY virq-debug");
+    let came = within(Duration::from_secs(60), || count.load(SeqCst) != 0);
+    check!(came, "nothing came");
+    // The other vCPUs are off: what there is of theirs is a bit.
+    for port in &ports[1..] {
+        let pending = within(Duration::from_secs(5), || event::is_pending(*port));
+        check!(pending, "nothing at {port}");
+    }
+    for port in ports {
+        equal!(event::close(port), Ok(()), "close of {port}");
+    }
+    Ok(())
 }
 
 fn exchange(port: Port) -> Outcome {
