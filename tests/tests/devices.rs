@@ -133,3 +133,83 @@ fn linux_has_a_disk_on_gicv2() {
 fn linux_has_a_disk_on_gicv3() {
     disk("disk-v3", Machine::virt(Gic::V3));
 }
+
+/// A hostile guest that has the clock, on two CPUs, and in the end still has its alarms. Beside it goes on a guest that
+/// watches its own clock and memory, and the board's UART with an interrupt of its own.
+fn storm(name: &str, machine: Machine, seed: u64) {
+    let line = format!("test=device-storm seed={seed}");
+    let bad = Guest::probe("bad", &line).cpus(2).devices(CLOCK);
+    let good = Guest::probe("good", "test=witness").extra("viaduct,console-focus;");
+    let bundle = Bundle::new(name).guest(bad).guest(good);
+    let mut console = machine
+        .cpus(2)
+        .bundle(bundle.write())
+        .argument(lines::POWER_OFF)
+        .start(name);
+    console.expect("good| READY witness", seconds(30));
+    console.expect("bad| PASS device-storm", seconds(240));
+    console.expect("good| NOTE witness beat", seconds(30));
+    console.send("\n");
+    console.expect("good| PASS witness", seconds(30));
+    let told = console.lines_with("viaduct| bad: ").len();
+    assert!(told < 60, "{name}: {told} lines about it");
+    let line = console.expect(lines::MEMORY_FREE, seconds(20));
+    assert!(lines::all_is_free(&line), "{name}: {line}");
+}
+
+#[test]
+fn a_hostile_owner_of_the_clock_on_gicv2() {
+    storm("storm-v2", Machine::virt(Gic::V2), 1);
+}
+
+#[test]
+fn a_hostile_owner_of_the_clock_on_gicv3() {
+    storm("storm-v3", Machine::virt(Gic::V3), 2);
+}
+
+#[test]
+#[ignore = "long"]
+fn hostile_owners_of_the_clock() {
+    for seed in 10..20 {
+        storm(&format!("storm-v2-{seed}"), Machine::virt(Gic::V2), seed);
+        storm(&format!("storm-v3-{seed}"), Machine::virt(Gic::V3), seed);
+    }
+}
+
+/// One that crashes in the midst of that: what it left behind is taken back, and its next life has the clock as if it
+/// were the first.
+fn dies_in_the_storm(name: &str, machine: Machine) {
+    const LIVES: usize = 3;
+    let restart = "viaduct,restart = \"on-crash\"; viaduct,restart-limit = <0>; viaduct,restart-backoff-ms = <0>;";
+    let line = "test=rtc,device-storm rounds=600 dies";
+    let bad = Guest::probe("bad", line)
+        .cpus(2)
+        .devices(CLOCK)
+        .extra(restart);
+    let good = Guest::probe("good", "test=witness").extra("viaduct,console-focus;");
+    let bundle = Bundle::new(name).guest(bad).guest(good);
+    let mut console = machine
+        .cpus(2)
+        .bundle(bundle.write())
+        .argument(lines::POWER_OFF)
+        .start(name);
+    // Each life first has its alarms in good order.
+    for _ in 0..LIVES {
+        console.expect("bad| PASS rtc", seconds(60));
+        console.expect("bad| BEGIN device-storm", seconds(30));
+    }
+    console.expect("bad| PASS rtc", seconds(60));
+    console.expect_never(&["bad| FAIL"]);
+    console.send("\n");
+    console.expect("good| PASS witness", seconds(30));
+}
+
+#[test]
+fn what_a_storm_leaves_behind_is_taken_back_on_gicv2() {
+    dies_in_the_storm("storm-dies-v2", Machine::virt(Gic::V2));
+}
+
+#[test]
+fn what_a_storm_leaves_behind_is_taken_back_on_gicv3() {
+    dies_in_the_storm("storm-dies-v3", Machine::virt(Gic::V3));
+}

@@ -2,6 +2,7 @@
 //! as tests; the others end the guest, or leave it spinning for the hypervisor to deal with.
 
 pub(crate) mod collude;
+pub(crate) mod device;
 pub(crate) mod wild;
 
 use crate::check::{BARE, Outcome, TWO, Test, XEN, XEN_TWO, fail};
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("flood", BARE, flood),
     Test::new("wild", XEN, wild::run),
     Test::new("collude", XEN_TWO, collude::run),
+    Test::new("device-storm", TWO, device::run),
 ];
 
 fn begin(name: &str) {

@@ -4,7 +4,7 @@ mod balloon;
 mod channels;
 mod clocks;
 mod controller;
-mod devices;
+pub(crate) mod devices;
 mod encodings;
 mod entry;
 mod events;
@@ -139,6 +139,7 @@ pub(crate) const ALL: &[Test] = &[
 /// `all`.
 pub(crate) const BY_NAME: &[Test] = &[
     Test::new("input", BARE, input::line),
+    Test::new("virq-debug", XEN, channels::debug),
     Test::new("echo", BARE, input::echo),
     Test::new("witness", BARE, witness::watch),
     Test::new("ready", XEN, input::ready),

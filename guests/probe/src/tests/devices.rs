@@ -8,19 +8,19 @@ use runtime::sync::Lock;
 use runtime::{entry, gic, interrupt, timer};
 
 /// Registers of the PL031 (DDI 0224).
-mod register {
+pub(crate) mod register {
     /// Seconds.
-    pub(super) const DATA: usize = 0x00;
+    pub(crate) const DATA: usize = 0x00;
     /// The alarm is raised when the seconds are these.
-    pub(super) const MATCH: usize = 0x04;
+    pub(crate) const MATCH: usize = 0x04;
     /// Bit 0: the alarm's interrupt is let through.
-    pub(super) const MASK: usize = 0x10;
+    pub(crate) const MASK: usize = 0x10;
     /// Bit 0: the alarm is raised.
-    pub(super) const RAW_STATUS: usize = 0x14;
+    pub(crate) const RAW_STATUS: usize = 0x14;
     /// Bit 0: takes the alarm back.
-    pub(super) const CLEAR: usize = 0x1c;
+    pub(crate) const CLEAR: usize = 0x1c;
     /// The first byte of the part number.
-    pub(super) const PART_0: usize = 0xfe0;
+    pub(crate) const PART_0: usize = 0xfe0;
 }
 
 static CLOCK: Lock<Option<Mmio>> = Lock::new(None);
@@ -31,6 +31,13 @@ fn alarm(_: u32) {
         clock.write32(register::CLEAR, 1);
         ALARMS.fetch_add(1, SeqCst);
     }
+}
+
+/// The clock that this guest has, and its interrupt.
+pub(crate) fn clock() -> Option<(Mmio, u32)> {
+    let node = entry::tree()?.compatible("arm,pl031")?;
+    let (base, size) = node.reg().next()?;
+    Some((Mmio::new(base, size), node.interrupts().next()?))
 }
 
 /// Reads the time, sees it go on, and has its alarm come three times, also while the guest sleeps. While its
