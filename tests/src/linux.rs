@@ -238,6 +238,23 @@ pub fn input_to(console: &mut Console, guest: &str) {
     console.fail(&format!("{guest} never got the input"));
 }
 
+/// It has moved to the FIFO events, its xenbus is up and served by the store, and console and bus have their interrupts.
+///
+/// # Panics
+/// When something of that is missing. The guest must have a xenstore.
+#[track_caller]
+pub fn uses_all_of_xen(console: &mut Console, guest: &str) {
+    let log = console.command(guest, "dmesg", seconds(40));
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("Using FIFO-based ABI"), 1, "{log:#?}");
+    let failed = count("xenbus: failed") + count("xenbus_dev_error");
+    assert_eq!(failed, 0, "{log:#?}");
+    let interrupts = "grep -c -E 'hvc_console|xenbus' /proc/interrupts";
+    assert_eq!(console.command(guest, interrupts, seconds(20)), ["2"]);
+    let asked = "xenstore-write data/probe up && xenstore-read name data/probe";
+    assert_eq!(console.command(guest, asked, seconds(20)), [guest, "up"]);
+}
+
 /// Switches it off: it ends with that reason, and the heartbeat beside it goes on.
 #[track_caller]
 pub fn powers_off(console: &mut Console, guest: &str) {

@@ -16,13 +16,15 @@ fn row_on(processor: &'static str, suite: &str, flavour: &str, cpus: u32, gic: G
     let name = format!("kernel-{suite}-{flavour}-{cpus}-{gic:?}").to_lowercase();
     let guest = Guest::linux("linux")
         .kernel(debian_kernel(suite, flavour))
-        .cpus(cpus);
+        .cpus(cpus)
+        .enhanced(Some("enabled"));
     let mut console = linux::to_shell(&name, Machine::virt(gic).cpu(processor), guest);
     let release = console.command("linux", "uname -r", seconds(20)).concat();
     println!(
         "{name}: {release}, shell after {:.1} s",
         console.age().as_secs_f64()
     );
+    linux::uses_all_of_xen(&mut console, "linux");
     linux::looks_healthy(&mut console, "linux", cpus);
     if cpus > 1 {
         cpus_come_and_go(&mut console, "linux", cpus, 2);
