@@ -161,3 +161,22 @@ pub fn restart(gic: Gic) -> f64 {
     });
     number_before(&line, "us") * 1000.0
 }
+
+/// From a guest's timer to its handler's first instruction, from WFI, when so many other guests wait as well, none of
+/// which has anything to do.
+#[must_use]
+pub fn wake(gic: Gic, others: u32) -> f64 {
+    let name = format!("cost-wake-{gic:?}-{others}").to_lowercase();
+    let mut bundle = Bundle::new(&name).hash(None);
+    for index in 1..=others {
+        let guest = Guest::hello(&format!("g{index}")).memory_mib(4);
+        bundle = bundle.guest(guest.boot_arguments("period=3600s"));
+    }
+    // Twice: when it is measured the second time all others have come to rest.
+    let bundle = bundle
+        .guest(Guest::probe("probe", "test=latency,latency"))
+        .write();
+    let costs = counts(Machine::virt(gic).memory_mib(2048).bundle(bundle), &name);
+    let of = |(name, cost): &(String, f64)| (name == "timer-wfi").then_some(*cost);
+    costs.iter().rev().find_map(of).unwrap_or(f64::NAN)
+}
