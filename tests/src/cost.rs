@@ -32,6 +32,8 @@ pub fn measure(gic: Gic) -> Costs {
         (three.instructions - one.instructions) / 2.0,
     );
     push("restart-16-mib", restart(gic));
+    push("wake-of-2", wake(gic, 1));
+    push("wake-of-250", wake(gic, 249));
     push("memory-kib", one.memory_kib);
     push("memory-kib-more", (three.memory_kib - one.memory_kib) / 2.0);
     let image = std::fs::metadata(Image::Release.path());
@@ -162,8 +164,8 @@ pub fn restart(gic: Gic) -> f64 {
     number_before(&line, "us") * 1000.0
 }
 
-/// From a guest's timer to its handler's first instruction, from WFI, when so many other guests wait as well, none of
-/// which has anything to do.
+/// From a guest's timer to its handler's first instruction, out of WFI and with another vCPU to switch out, when so many
+/// other guests wait as well, each for a timer that is far away.
 #[must_use]
 pub fn wake(gic: Gic, others: u32) -> f64 {
     let name = format!("cost-wake-{gic:?}-{others}").to_lowercase();
@@ -174,9 +176,9 @@ pub fn wake(gic: Gic, others: u32) -> f64 {
     }
     // Twice: when it is measured the second time all others have come to rest.
     let bundle = bundle
-        .guest(Guest::probe("probe", "test=latency,latency"))
+        .guest(Guest::probe("probe", "test=latency,latency").cpus(2))
         .write();
     let costs = counts(Machine::virt(gic).memory_mib(2048).bundle(bundle), &name);
-    let of = |(name, cost): &(String, f64)| (name == "timer-wfi").then_some(*cost);
+    let of = |(name, cost): &(String, f64)| (name == "timer-wfi-switch").then_some(*cost);
     costs.iter().rev().find_map(of).unwrap_or(f64::NAN)
 }

@@ -23,7 +23,7 @@ const fn to(name: &'static str, budget: u32) -> Row {
 }
 
 /// Every row.
-pub const ROWS: [Row; 27] = [
+pub const ROWS: [Row; 29] = [
     to("null-hypercall", 100),
     to("unknown-hypercall", 90),
     to("psci-version-hvc", 100),
@@ -49,6 +49,8 @@ pub const ROWS: [Row; 27] = [
     to("boot-16-mib", 1_400_000),
     to("boot-16-mib-more", 950_000),
     to("restart-16-mib", 1_200_000),
+    to("wake-of-2", 900),
+    to("wake-of-250", 900),
     to("memory-kib", 1_024),
     to("memory-kib-more", 64),
 ];
