@@ -53,18 +53,27 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Makes sure that the interrupts are there, and ours to give. `None` if there is no memory.
+    /// Makes sure that the interrupts are there, and ours to give. `None` if there is no memory. A guest that asks for
+    /// each device gets `all` or none; one that has what there is does without those that firmware kept.
     ///
     /// # Errors
     /// The interrupt that is not.
-    pub(crate) fn new(interrupts: &[Interrupt]) -> Option<Result<Self, platform::gic::Error>> {
+    pub(crate) fn new(
+        interrupts: &[Interrupt],
+        all: bool,
+    ) -> Option<Result<Self, platform::gic::Error>> {
         let mut lines = Vec::new();
         lines.try_reserve_exact(interrupts.len()).ok()?;
         for interrupt in interrupts {
             let intid = IntId::new(interrupt.intid).filter(|intid| !intid.is_private())?;
             let (gic, cpu) = (interrupts::gic()?, cpus::this_cpu()?);
-            if let Err(error) = gic.claim(cpu.index, intid) {
-                return Some(Err(error));
+            match gic.claim(cpu.index, intid) {
+                Err(error) if all => return Some(Err(error)),
+                Err(error) => {
+                    warn!("board's devices: {error}; the guest does without it");
+                    continue;
+                }
+                Ok(()) => {}
             }
             lines.push(Line {
                 intid,

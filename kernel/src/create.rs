@@ -145,7 +145,10 @@ pub(crate) fn build_all(
     memory_map::grow_heap_by(console::room_for(configs.len()).saturating_add(logs));
     shared::start(configs);
     console::reserve(configs.len());
-    for (number, config) in configs.iter().enumerate() {
+    for number in plan::order(configs) {
+        let Some(config) = configs.get(number) else {
+            continue;
+        };
         let built = builder.build(number, config);
         builder.planner.take_problems().iter().for_each(tell);
         match built {
@@ -154,6 +157,7 @@ pub(crate) fn build_all(
             Err(error) => error!("/chosen/{}: {error}; guest left out", config.name),
         }
     }
+    domains.sort_unstable_by_key(|domain| domain.id);
     let ids: Vec<DomainId> = domains.iter().map(|domain| domain.id).collect();
     let focus = plan::focus(configs, &ids).filter(|_| console::input_goes_to_guest());
     if let Some(domain) = domains.iter().find(|domain| Some(domain.id) == focus) {
@@ -379,7 +383,7 @@ impl Builder<'_> {
                 false => frames.fixed(),
             },
             policy: policy_of(config),
-            lines: Lines::new(&plan.assignment.interrupts)
+            lines: Lines::new(&plan.assignment.interrupts, !config.hardware)
                 .ok_or(Error::Heap)?
                 .map_err(Error::Interrupt)?,
             recipe: Recipe {

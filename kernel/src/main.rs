@@ -126,6 +126,7 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     problems.iter().for_each(create::tell);
     let (kept, fixed) = (plan::kept(configs), plan::static_memory(configs));
     memory_map::fill_pool(&board, &kept, &fixed)?;
+    memory_map::grow_heap_by(plan::heap_for_hardware(&tree, configs));
     create::build_all(interrupts::virtual_of(&board), planner, configs);
     info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     if let Err(error) = interrupts::start_uart(&board) {

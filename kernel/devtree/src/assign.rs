@@ -139,7 +139,7 @@ fn traces(board: &Board) -> Option<&Uart> {
 }
 
 /// Whose an interrupt is, if it is the hypervisor's own.
-fn own(board: &Board, intid: u32) -> Option<&'static str> {
+pub(crate) fn own(board: &Board, intid: u32) -> Option<&'static str> {
     let is = |uart: Option<&Uart>| {
         let interrupt = uart.and_then(|uart| uart.interrupt);
         interrupt.is_some_and(|interrupt| interrupt.intid == intid)

@@ -10,7 +10,7 @@ use memory::{Pa, PaRange};
 
 use crate::{Error, Led, Tree, Uart};
 
-pub(crate) use devices::GicNode;
+pub(crate) use devices::{GicNode, decode};
 
 /// CPUs that are used; further ones are counted and left alone.
 pub const MAX_CPUS: usize = 8;

@@ -14,15 +14,15 @@ const MAX_PROPERTIES: usize = 256 * 1024;
 /// Nesting that is accepted; the walk looks less deep.
 const MAX_DEPTH: usize = 32;
 /// Bytes in the name of a node or a property, without the NUL.
-const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
-const HEADER_SIZE: usize = 40;
-const MAGIC: u32 = 0xd00d_feed;
-const BEGIN_NODE: u32 = 1;
-const END_NODE: u32 = 2;
-const PROPERTY: u32 = 3;
+pub(crate) const HEADER_SIZE: usize = 40;
+pub(crate) const MAGIC: u32 = 0xd00d_feed;
+pub(crate) const BEGIN_NODE: u32 = 1;
+pub(crate) const END_NODE: u32 = 2;
+pub(crate) const PROPERTY: u32 = 3;
 const NOP: u32 = 4;
-const END: u32 = 9;
+pub(crate) const END: u32 = 9;
 
 /// Where the parts of a tree lie. All ranges are inside the tree's total size.
 #[derive(Clone, Copy)]

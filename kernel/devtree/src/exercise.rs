@@ -76,6 +76,43 @@ fn plans(board: &Board, tree: Tree<'_>, bundle: Option<Fit<'_>>) -> Vec<Problem>
     told
 }
 
+/// The bytes of a board's tree: a guest of the bundle of the tests has the devices. What it is given is neither the
+/// hypervisor's nor RAM, and the tree that it gets is one, within its room. Whether it could be planned.
+pub fn hardware(bytes: &[u8]) -> bool {
+    const BUNDLE: &[u8] = include_bytes!("../tests/data/bundle.fit");
+    let started = Instant::now();
+    let board = Board::from_tree(bytes);
+    let (Ok(board), Ok(tree), Ok(bundle)) = (board, Tree::new(bytes), Fit::new(BUNDLE)) else {
+        return false;
+    };
+    let mut planner = Planner::new(&board, Some(bundle));
+    let mut configs = planner.describe(tree, &[], &mut |_| {});
+    let Some(config) = configs.last_mut() else {
+        return false;
+    };
+    (config.hardware, config.direct_map) = (true, true);
+    let ram = board.memory.first();
+    let ram = ram.and_then(|ram| ram.align_inward(memory::CHUNK_SIZE));
+    let ram = ram.and_then(|ram| PaRange::new(ram.start(), config.memory));
+    config.static_memory = ram.into_iter().collect();
+    let plan = planner.plan(0, config, &|_| b"MZ");
+    for problem in planner.take_problems() {
+        assert!(!problem.to_string().contains('\n'), "{problem}");
+    }
+    let done = plan.is_ok();
+    if let Ok(plan) = plan {
+        assert!(Tree::new(&plan.tree).is_ok());
+        assert!(plan.tree.len() as u64 <= plan.place.tree.size());
+        for (pages, at) in &plan.assignment.registers {
+            assert_eq!(pages.start().get(), at.get());
+            let mut kept = crate::assign::kept(&board).into_iter();
+            assert!(kept.all(|(other, _)| !other.overlaps(*pages)), "{pages}");
+        }
+    }
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    done
+}
+
 /// A kernel's file, packed or not: what it is, and all its bytes.
 pub fn unpack(file: &[u8]) -> Result<(Kernel<'_>, Vec<u8>), Error> {
     let kernel = kernel::probe(file)?;
@@ -105,7 +142,7 @@ pub fn file(bytes: &[u8]) {
             (4096, Some(64 << 20), 200 << 20),
         ] {
             let banks = placement::banks(memory << 20).unwrap_or_default();
-            let Ok(place) = placement::place(&kernel, &banks, disk, tree) else {
+            let Ok(place) = placement::place(&kernel, &banks, disk, TREE_SIZE, tree) else {
                 continue;
             };
             let parts = [Some(place.kernel), Some(place.tree), place.initrd];

@@ -9,6 +9,7 @@ mod affinity;
 mod fixed;
 #[cfg(test)]
 mod fixed_tests;
+mod hardware;
 mod life;
 mod links;
 mod module;
@@ -190,6 +191,8 @@ pub struct DomainConfig {
     pub static_memory: Vec<PaRange>,
     /// Its addresses are the board's own (`direct-map`).
     pub direct_map: bool,
+    /// It has the board's devices (the hardware capability of "capabilities"); then it is direct-mapped.
+    pub hardware: bool,
     /// Memory that it shares with others ("xen,domain-shared-memory-v1").
     pub shared: Vec<SharedMemory>,
 }

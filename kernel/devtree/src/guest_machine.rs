@@ -205,6 +205,7 @@ impl GuestMachine {
             bootargs: config.bootargs.as_deref(),
             gic_phandle: guest_tree::GIC,
             partial: None,
+            hardware: None,
         }
     }
 }

@@ -4,14 +4,14 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 use memory::IpaRange;
-use vm_fdt::{FdtWriter, FdtWriterNode};
 
+use crate::flat::Writer;
 use crate::guest::SharedMemory;
+use crate::hardware::Hardware;
 use crate::placement::TREE_SIZE;
 use crate::tree::{Children, Node};
 use crate::{Error, Tree, assign};
@@ -87,137 +87,158 @@ pub struct GuestTree<'a> {
     pub gic_phandle: u32,
     /// The partial tree whose `/passthrough` and `/aliases` it gets.
     pub partial: Option<Tree<'a>>,
+    /// The board's own tree, for the guest that gets its devices: then this is what replaces parts of it.
+    pub(crate) hardware: Option<&'a Hardware<'a>>,
 }
 
-type Result<T> = core::result::Result<T, vm_fdt::Error>;
-
 impl GuestTree<'_> {
-    /// The tree as bytes, at most [`TREE_SIZE`].
-    pub fn write(&self) -> core::result::Result<Vec<u8>, Error> {
-        let tree = self
-            .build()
-            .map_err(|_| Error::Writing("a name or value in it is not allowed"))?;
-        if tree.len() as u64 > TREE_SIZE {
-            return Err(Error::Writing("larger than the room for it"));
+    /// The tree as bytes, at most [`TREE_SIZE`], or what the board's tree needs where the guest gets that.
+    ///
+    /// # Errors
+    /// It would be larger, or has a name or value that is not allowed.
+    pub fn write(&self) -> Result<Vec<u8>, Error> {
+        let mut tree = Writer::new(self.room());
+        tree.begin("");
+        match &self.hardware {
+            Some(hardware) => hardware.write(self, &mut tree),
+            None => self.build(&mut tree),
         }
-        Ok(tree)
+        tree.end();
+        tree.finish()
     }
 
-    fn build(&self) -> Result<Vec<u8>> {
-        let mut tree = FdtWriter::new()?;
-        let root = tree.begin_node("")?;
-        tree.property_u32("#address-cells", 2)?;
-        tree.property_u32("#size-cells", 2)?;
-        tree.property_string("model", "Viaduct guest")?;
-        tree.property_string_list("compatible", strings(&["viaduct,guest", "xen,xenvm"]))?;
-        tree.property_u32("interrupt-parent", self.gic_phandle)?;
-        self.chosen(&mut tree)?;
-        self.cpus(&mut tree)?;
-        self.memory(&mut tree)?;
-        self.reserved_memory(&mut tree)?;
-        self.interrupt_controller(&mut tree)?;
-        self.timer(&mut tree)?;
-        psci(&mut tree)?;
-        self.uart(&mut tree)?;
-        self.hypervisor(&mut tree)?;
+    /// Bytes that there are for it.
+    fn room(&self) -> usize {
+        let room = self.hardware.map_or(TREE_SIZE, Hardware::tree_room);
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    fn build(&self, tree: &mut Writer) {
+        tree.cell("#address-cells", 2);
+        tree.cell("#size-cells", 2);
+        tree.texts("model", &["Viaduct guest"]);
+        tree.texts("compatible", &["viaduct,guest", "xen,xenvm"]);
+        tree.cell("interrupt-parent", self.gic_phandle);
+        self.chosen(tree);
+        self.aliases(tree);
+        self.cpus(tree, &[]);
+        self.memory(tree);
+        self.reserved_memory(tree);
+        self.interrupt_controller(tree);
+        self.timer(tree);
+        psci(tree);
+        self.uart(tree);
+        self.hypervisor(tree);
         if let Some(top) = self
             .partial
             .and_then(|partial| partial.find("/passthrough"))
         {
-            copy(&mut tree, &top)?;
+            copy(tree, &top);
         }
-        tree.end_node(root)?;
-        tree.finish()
     }
 
-    fn uart_name(&self) -> Option<String> {
+    /// Path of the UART's node.
+    pub(crate) fn uart_path(&self) -> Option<String> {
         self.uart
-            .map(|(registers, _)| format!("sbsa-uart@{:x}", registers.start().get()))
+            .map(|(registers, _)| format!("/sbsa-uart@{:x}", registers.start().get()))
     }
 
-    fn chosen(&self, tree: &mut FdtWriter) -> Result<()> {
-        let uart_path = self.uart_name().map(|name| format!("/{name}"));
-        let node = tree.begin_node("chosen")?;
+    pub(crate) fn chosen(&self, tree: &mut Writer) {
+        tree.begin("chosen");
         if let Some(bootargs) = self.bootargs {
-            tree.property_string("bootargs", bootargs)?;
+            tree.texts("bootargs", &[bootargs]);
         }
         if let Some(initrd) = self.initrd {
-            tree.property_u64("linux,initrd-start", initrd.start().get())?;
-            tree.property_u64("linux,initrd-end", initrd.end().get())?;
+            tree.long("linux,initrd-start", initrd.start().get());
+            tree.long("linux,initrd-end", initrd.end().get());
         }
-        if let Some(path) = &uart_path {
-            tree.property_string("stdout-path", path)?;
+        if let Some(path) = &self.uart_path() {
+            tree.texts("stdout-path", &[path]);
         }
-        tree.end_node(node)?;
+        tree.end();
+    }
+
+    pub(crate) fn aliases(&self, tree: &mut Writer) {
+        let uart_path = self.uart_path();
         let theirs = self.partial.and_then(|partial| partial.find("/aliases"));
         if uart_path.is_none() && theirs.is_none() {
-            return Ok(());
+            return;
         }
-        let node = tree.begin_node("aliases")?;
+        tree.begin("aliases");
         if let Some(path) = &uart_path {
-            tree.property_string("serial0", path)?;
+            tree.texts("serial0", &[path]);
         }
         for alias in theirs.iter().flat_map(Node::properties) {
             if uart_path.is_none() || alias.name != "serial0" {
-                tree.property(alias.name, alias.value)?;
+                tree.property(alias.name, alias.value);
             }
         }
-        tree.end_node(node)
+        tree.end();
     }
 
-    fn cpus(&self, tree: &mut FdtWriter) -> Result<()> {
-        let cpus = tree.begin_node("cpus")?;
-        tree.property_u32("#address-cells", 1)?;
-        tree.property_u32("#size-cells", 0)?;
-        for &affinity in self.affinities {
-            let affinity =
-                u32::try_from(affinity).map_err(|_| vm_fdt::Error::PropertyValueTooLarge)?;
-            let node = tree.begin_node(&format!("cpu@{affinity:x}"))?;
-            tree.property_string("device_type", "cpu")?;
+    /// The CPUs; the first ones have these phandles.
+    pub(crate) fn cpus(&self, tree: &mut Writer, phandles: &[Option<u32>]) {
+        tree.begin("cpus");
+        tree.cell("#address-cells", 1);
+        tree.cell("#size-cells", 0);
+        for (number, &affinity) in self.affinities.iter().enumerate() {
+            let Ok(affinity) = u32::try_from(affinity) else {
+                return tree.fail("an affinity of more than 32 bits");
+            };
+            tree.begin(&cpu_name(affinity));
+            tree.texts("device_type", &["cpu"]);
             let compatible = Some(self.cpu_compatible).filter(|compatible| !compatible.is_empty());
-            tree.property_string("compatible", compatible.unwrap_or("arm,armv8"))?;
-            tree.property_u32("reg", affinity)?;
-            tree.property_string("enable-method", "psci")?;
-            tree.end_node(node)?;
+            tree.texts("compatible", &[compatible.unwrap_or("arm,armv8")]);
+            tree.cell("reg", affinity);
+            tree.texts("enable-method", &["psci"]);
+            if let Some(Some(phandle)) = phandles.get(number) {
+                tree.cell("phandle", *phandle);
+            }
+            tree.end();
         }
-        tree.end_node(cpus)
+        tree.end();
     }
 
-    fn memory(&self, tree: &mut FdtWriter) -> Result<()> {
+    pub(crate) fn memory(&self, tree: &mut Writer) {
         let Some(first) = self.memory.first() else {
-            return Ok(());
+            return;
         };
-        let node = tree.begin_node(&format!("memory@{:x}", first.start().get()))?;
-        tree.property_string("device_type", "memory")?;
+        tree.begin(&format!("memory@{:x}", first.start().get()));
+        tree.texts("device_type", &["memory"]);
         // As on Xen, what is shared is memory too, and reserved beside.
         let shared = self.shared.iter().map(|shared| shared.guest);
         let banks: Vec<IpaRange> = self.memory.iter().copied().chain(shared).collect();
-        tree.property_array_u64("reg", &cells(&banks))?;
-        tree.end_node(node)
+        self.registers(tree, &banks);
+        tree.end();
     }
 
-    /// What Xen writes for static shared memory (xen/arch/arm/static-shmem.c).
-    fn reserved_memory(&self, tree: &mut FdtWriter) -> Result<()> {
+    pub(crate) fn reserved_memory(&self, tree: &mut Writer) {
         if self.shared.is_empty() {
-            return Ok(());
+            return;
         }
-        let all = tree.begin_node("reserved-memory")?;
-        tree.property_u32("#address-cells", 2)?;
-        tree.property_u32("#size-cells", 2)?;
-        tree.property_null("ranges")?;
+        let (address, size) = self.cells();
+        tree.begin("reserved-memory");
+        tree.cell("#address-cells", address);
+        tree.cell("#size-cells", size);
+        tree.property("ranges", &[]);
+        self.shared_memory(tree, (address, size));
+        tree.end();
+    }
+
+    /// What Xen writes for static shared memory (xen/arch/arm/static-shmem.c), below a node with these cells.
+    pub(crate) fn shared_memory(&self, tree: &mut Writer, cells: (u32, u32)) {
         for shared in self.shared {
             let start = shared.guest.start().get();
-            let node = tree.begin_node(&format!("xen-shmem@{start:x}"))?;
-            tree.property_string("compatible", "xen,shared-memory-v1")?;
-            tree.property_array_u64("reg", &cells(&[shared.guest]))?;
-            tree.property_u64("xen,offset", 0)?;
-            tree.property_string("xen,id", &shared.id)?;
-            tree.end_node(node)?;
+            tree.begin(&format!("xen-shmem@{start:x}"));
+            tree.texts("compatible", &["xen,shared-memory-v1"]);
+            registers(tree, &[shared.guest], cells);
+            tree.long("xen,offset", 0);
+            tree.texts("xen,id", &[&shared.id]);
+            tree.end();
         }
-        tree.end_node(all)
     }
 
-    fn interrupt_controller(&self, tree: &mut FdtWriter) -> Result<()> {
+    fn interrupt_controller(&self, tree: &mut Writer) {
         let (registers, compatible) = match self.gic {
             GuestGic::V2 {
                 distributor,
@@ -233,62 +254,114 @@ impl GuestTree<'_> {
             .map(|range| range.start().get())
             .min()
             .unwrap_or(0);
-        let node = tree.begin_node(&format!("interrupt-controller@{start:x}"))?;
-        tree.property_string("compatible", compatible)?;
-        tree.property_u32("#interrupt-cells", 3)?;
-        tree.property_u32("#address-cells", 0)?;
-        tree.property_null("interrupt-controller")?;
+        tree.begin(&format!("interrupt-controller@{start:x}"));
+        tree.texts("compatible", &[compatible]);
+        tree.cell("#interrupt-cells", 3);
+        tree.cell("#address-cells", 0);
+        tree.property("interrupt-controller", &[]);
         if matches!(self.gic, GuestGic::V3 { .. }) {
-            tree.property_u32("#redistributor-regions", 1)?;
+            tree.cell("#redistributor-regions", 1);
         }
-        tree.property_array_u64("reg", &cells(&registers))?;
-        tree.property_u32("linux,phandle", self.gic_phandle)?;
-        tree.property_phandle(self.gic_phandle)?;
-        tree.end_node(node)
+        self.registers(tree, &registers);
+        tree.cell("linux,phandle", self.gic_phandle);
+        tree.cell("phandle", self.gic_phandle);
+        tree.end();
     }
 
-    fn timer(&self, tree: &mut FdtWriter) -> Result<()> {
-        let interrupts = self.timers.map(interrupt_cells);
-        let node = tree.begin_node("timer")?;
-        tree.property_string("compatible", "arm,armv8-timer")?;
-        tree.property_u32("interrupt-parent", self.gic_phandle)?;
-        tree.property_array_u32("interrupts", interrupts.as_flattened())?;
+    pub(crate) fn timer(&self, tree: &mut Writer) {
+        tree.begin("timer");
+        tree.texts("compatible", &["arm,armv8-timer"]);
+        self.interrupts(tree, &self.timers);
         if let Some(frequency) = self.timer_frequency {
-            tree.property_u32("clock-frequency", frequency)?;
+            tree.cell("clock-frequency", frequency);
         }
-        tree.end_node(node)
+        tree.end();
     }
 
-    fn uart(&self, tree: &mut FdtWriter) -> Result<()> {
-        let Some(((registers, intid), name)) = self.uart.zip(self.uart_name()) else {
-            return Ok(());
+    pub(crate) fn uart(&self, tree: &mut Writer) {
+        let Some(((registers, intid), path)) = self.uart.zip(self.uart_path()) else {
+            return;
         };
-        let node = tree.begin_node(&name)?;
+        tree.begin(path.trim_start_matches('/'));
         // Without "arm,primecell": Linux's bus of that name would read identification registers.
-        tree.property_string_list("compatible", strings(&["arm,sbsa-uart", "arm,pl011"]))?;
-        tree.property_array_u64("reg", &cells(&[registers]))?;
-        tree.property_u32("interrupt-parent", self.gic_phandle)?;
-        tree.property_array_u32("interrupts", &interrupt_cells(intid))?;
-        tree.property_u32("current-speed", 115_200)?;
-        tree.end_node(node)
+        tree.texts("compatible", &["arm,sbsa-uart", "arm,pl011"]);
+        self.registers(tree, &[registers]);
+        self.interrupts(tree, &[intid]);
+        tree.cell("current-speed", 115_200);
+        tree.end();
     }
 
-    fn hypervisor(&self, tree: &mut FdtWriter) -> Result<()> {
+    pub(crate) fn hypervisor(&self, tree: &mut Writer) {
         let Some(hypervisor) = &self.hypervisor else {
-            return Ok(());
+            return;
         };
         let (major, minor) = hypervisor.version;
-        let mut registers = vec![hypervisor.grant_window];
+        let mut registers = Vec::from([hypervisor.grant_window]);
         registers.extend_from_slice(hypervisor.extended_regions);
         // Linux finds it by this name.
-        let node = tree.begin_node("hypervisor")?;
+        tree.begin("hypervisor");
         let exact = format!("xen,xen-{major}.{minor}");
-        tree.property_string_list("compatible", strings(&[&exact, "xen,xen"]))?;
-        tree.property_array_u64("reg", &cells(&registers))?;
-        tree.property_u32("interrupt-parent", self.gic_phandle)?;
-        tree.property_array_u32("interrupts", &interrupt_cells(hypervisor.upcall))?;
-        tree.end_node(node)
+        tree.texts("compatible", &[&exact, "xen,xen"]);
+        self.registers(tree, &registers);
+        self.interrupts(tree, &[hypervisor.upcall]);
+        tree.end();
     }
+
+    /// `#address-cells` and `#size-cells` of the root.
+    fn cells(&self) -> (u32, u32) {
+        self.hardware.map_or((2, 2), Hardware::root_cells)
+    }
+
+    fn registers(&self, tree: &mut Writer, ranges: &[IpaRange]) {
+        registers(tree, ranges, self.cells());
+    }
+
+    fn interrupts(&self, tree: &mut Writer, intids: &[u32]) {
+        let size = self.hardware.map_or(3, Hardware::interrupt_cells);
+        let mut cells = Vec::new();
+        for intid in intids {
+            // What a controller wants beyond three is 0 for those that concern all CPUs.
+            let padded = interrupt_cells(*intid).into_iter();
+            cells.extend(padded.chain(core::iter::repeat(0)).take(size));
+        }
+        tree.cell("interrupt-parent", self.gic_phandle);
+        tree.cells("interrupts", &cells);
+    }
+}
+
+/// Name of a CPU's node.
+pub(crate) fn cpu_name(affinity: u32) -> String {
+    format!("cpu@{affinity:x}")
+}
+
+/// `reg`, in so many cells for addresses and sizes; what one cell cannot say is said in pieces.
+pub(crate) fn registers(tree: &mut Writer, ranges: &[IpaRange], (address, size): (u32, u32)) {
+    const PIECE: u64 = 1 << 31;
+    let mut cells = Vec::new();
+    let mut put = |number: u64, count: u32| {
+        let [high, low] = [(number >> 32) as u32, number as u32];
+        match count {
+            2 => cells.extend([high, low]),
+            1 if high == 0 => cells.push(low),
+            _ => return false,
+        }
+        true
+    };
+    for range in ranges {
+        let (mut at, mut left) = (range.start().get(), range.size());
+        while left > 0 {
+            let piece = match u32::try_from(left) {
+                Err(_) if size == 1 => PIECE,
+                _ => left,
+            };
+            if !put(at, address) || !put(piece, size) {
+                return tree.fail("the board's cells cannot say an address");
+            }
+            at = at.saturating_add(piece);
+            left = left.saturating_sub(piece);
+        }
+    }
+    tree.cells("reg", &cells);
 }
 
 /// An interrupt of a guest as its tree has it: a tree counts private interrupts (type 1) from INTID 16, and shared
@@ -300,58 +373,43 @@ pub const fn interrupt_cells(intid: u32) -> [u32; 3] {
     }
 }
 
-fn psci(tree: &mut FdtWriter) -> Result<()> {
-    let node = tree.begin_node("psci")?;
-    tree.property_string_list(
-        "compatible",
-        strings(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]),
-    )?;
-    tree.property_string("method", "hvc")?;
+pub(crate) fn psci(tree: &mut Writer) {
+    tree.begin("psci");
+    tree.texts("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]);
+    tree.texts("method", &["hvc"]);
     // Xen says 1 and 2, PSCI 0.1's calls without a context. Readers of the numbers want the calls of 0.2.
-    tree.property_u32("cpu_off", 0x8400_0002)?;
-    tree.property_u32("cpu_on", 0xc400_0003)?;
-    tree.end_node(node)
+    tree.cell("cpu_off", 0x8400_0002);
+    tree.cell("cpu_on", 0xc400_0003);
+    tree.end();
 }
 
 /// Copies a node and all below it, but for what is the hypervisor's.
-fn copy(tree: &mut FdtWriter, top: &Node<'_>) -> Result<()> {
-    let mut open: ArrayVec<(FdtWriterNode, Children<'_>), MAX_DEPTH> = ArrayVec::new();
+fn copy(tree: &mut Writer, top: &Node<'_>) {
+    let mut open: ArrayVec<Children<'_>, MAX_DEPTH> = ArrayVec::new();
     let mut next = Some(*top);
     loop {
         match next {
             Some(node) => {
-                let writer = tree.begin_node(&node.name().to_string())?;
+                tree.begin(&node.name().to_string());
                 for property in node.properties() {
                     if !assign::is_for_us(property.name) {
-                        tree.property(property.name, property.value)?;
+                        tree.property(property.name, property.value);
                     }
                 }
-                let entry = (writer, node.children());
-                let pushed = open.try_push(entry);
-                pushed.map_err(|_| vm_fdt::Error::NodeDepthTooLarge)?;
+                if open.try_push(node.children()).is_err() {
+                    return tree.fail("nodes nested too deep");
+                }
             }
             None => {
-                let Some((writer, _)) = open.pop() else { break };
-                tree.end_node(writer)?;
+                open.pop();
+                tree.end();
             }
         }
-        let Some((_, children)) = open.last_mut() else {
+        let Some(children) = open.last_mut() else {
             break;
         };
         next = children.next();
     }
-    Ok(())
-}
-
-fn cells(ranges: &[IpaRange]) -> Vec<u64> {
-    ranges
-        .iter()
-        .flat_map(|range| [range.start().get(), range.size()])
-        .collect()
-}
-
-fn strings(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|text| text.to_string()).collect()
 }
 
 #[cfg(test)]

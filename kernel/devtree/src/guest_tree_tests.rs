@@ -28,6 +28,7 @@ fn description() -> GuestTree<'static> {
         bootargs: None,
         gic_phandle: GIC,
         partial: None,
+        hardware: None,
     }
 }
 

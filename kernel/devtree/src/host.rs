@@ -29,6 +29,19 @@ pub(crate) struct HostDevice {
     pub(crate) enabled: bool,
 }
 
+/// Names of the nodes on the way down to the one that a walk is at.
+#[derive(Default)]
+pub(crate) struct Names(Vec<String>);
+
+impl Names {
+    /// The walk has come to this node; the result is its path.
+    pub(crate) fn enter(&mut self, visit: &Visit<'_>) -> String {
+        self.0.truncate(visit.depth.saturating_sub(1));
+        self.0.push(format!("/{}", visit.node.name()));
+        self.0.concat()
+    }
+}
+
 /// The host's tree, to look devices up in.
 pub(crate) struct Host<'t> {
     tree: Tree<'t>,
@@ -63,12 +76,10 @@ impl<'t> Host<'t> {
     /// Calls `each` with every node below the root, as a device.
     pub(crate) fn each(&self, mut each: impl FnMut(&HostDevice, &Visit<'t>)) {
         let mut walk = Walk::new(&self.tree);
-        // Names of the nodes on the way down.
-        let mut names: Vec<String> = Vec::new();
+        let mut names = Names::default();
         while let Some(visit) = walk.next() {
-            names.truncate(visit.depth.saturating_sub(1));
-            names.push(format!("/{}", visit.node.name()));
-            each(&self.read(&walk, &visit, names.concat()), &visit);
+            let path = names.enter(&visit);
+            each(&self.read(&walk, &visit, path), &visit);
         }
     }
 

@@ -36,11 +36,13 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod exercise;
 pub mod fit;
+mod flat;
 pub mod free;
 pub mod guest;
 mod guest_machine;
 pub mod guest_tree;
 pub mod gzip;
+pub(crate) mod hardware;
 mod host;
 pub mod kernel;
 mod led;

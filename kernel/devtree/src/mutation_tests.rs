@@ -142,6 +142,23 @@ fn damaged_trees_of_boards() {
 }
 
 #[test]
+fn damaged_trees_of_boards_whose_devices_a_guest_has() {
+    let mut pi = dts::compile(PI_4);
+    dts::blank_node(&mut pi, "thermal-zones");
+    for (seed, tree) in [VIRT_2, VIRT_3, &pi].into_iter().enumerate() {
+        assert!(exercise::hardware(tree));
+        let mut random = Random::new(seed as u64 + 60);
+        let mut planned = 0;
+        for _ in 0..1_500 {
+            let mut bytes = tree.to_vec();
+            damage_values(&mut bytes, &mut random);
+            planned += usize::from(exercise::hardware(&bytes));
+        }
+        assert!(planned > 700, "{planned}");
+    }
+}
+
+#[test]
 fn damaged_trees_of_guests() {
     run(10, 34_000, &dts::compile(GUESTS));
 }

@@ -33,7 +33,7 @@ pub struct Placement {
     pub kernel: IpaRange,
     /// Where vCPU 0 starts.
     pub entry: Ipa,
-    /// Room for the tree: [`TREE_SIZE`].
+    /// Room for the tree: [`TREE_SIZE`], or more where it is the board's.
     pub tree: IpaRange,
     /// The initial RAM disk, exactly.
     pub initrd: Option<IpaRange>,
@@ -100,7 +100,7 @@ pub fn cut(regions: impl Iterator<Item = IpaRange>, taken: &[IpaRange]) -> Exten
     left
 }
 
-/// Places a kernel, a tree and an initial RAM disk of `initrd` bytes (0: none).
+/// Places a kernel, a tree of at most `tree_size` bytes and an initial RAM disk of `initrd` bytes (0: none).
 ///
 /// Xen's rules: tree and disk, each rounded up to 2 MiB, lie together at 128 MiB from the start of RAM if they
 /// fit there and the kernel ends below; else at the end of bank 0 if that is above the kernel; else just below
@@ -111,14 +111,15 @@ pub fn place(
     kernel: &Kernel<'_>,
     banks: &Banks,
     initrd: u64,
+    tree_size: u64,
     tree_offset: Option<u64>,
 ) -> Result<Placement, Error> {
-    let together = place_in_first(kernel, banks, initrd, tree_offset);
+    let together = place_in_first(kernel, banks, initrd, tree_size, tree_offset);
     let (Err(_), Some(second)) = (&together, banks.get(1)) else {
         return together;
     };
     let disk = IpaRange::new(second.start(), initrd).filter(|disk| second.contains_range(*disk));
-    let alone = place_in_first(kernel, banks, 0, tree_offset);
+    let alone = place_in_first(kernel, banks, 0, tree_size, tree_offset);
     match (alone, disk) {
         (Ok(placement), Some(disk)) if initrd > 0 => Ok(Placement {
             initrd: Some(disk),
@@ -132,6 +133,7 @@ fn place_in_first(
     kernel: &Kernel<'_>,
     banks: &Banks,
     initrd: u64,
+    tree_size: u64,
     tree_offset: Option<u64>,
 ) -> Result<Placement, Error> {
     const PREFERRED: u64 = 128 << 20;
@@ -145,7 +147,7 @@ fn place_in_first(
         None => None,
         Some(offset) => {
             let range = ram.start().checked_add(offset);
-            let range = range.and_then(|start| IpaRange::new(start, TREE_SIZE));
+            let range = range.and_then(|start| IpaRange::new(start, tree_size));
             let range = range.filter(|tree| ram.contains_range(*tree));
             let range = range.filter(|tree| !tree.overlaps(kernel_range));
             Some(range.ok_or(Error::DoesNotFit("the tree at its offset"))?)
@@ -153,7 +155,7 @@ fn place_in_first(
     };
     // Room for the tree before the disk.
     let (tree_room, small_room) = match fixed {
-        None => (CHUNK_SIZE, TREE_SIZE),
+        None => (CHUNK_SIZE, tree_size),
         Some(_) => (0, 0),
     };
 
@@ -189,7 +191,7 @@ fn place_in_first(
         fits.then_some((range, tree_room))
     });
     let (place, tree_room) = place.ok_or(Error::DoesNotFit("the tree and the initial RAM disk"))?;
-    let tree = fixed.or_else(|| IpaRange::new(place.start(), TREE_SIZE));
+    let tree = fixed.or_else(|| IpaRange::new(place.start(), tree_size));
     let tree = tree.ok_or(too_big)?;
     let initrd_start = place.start().checked_add(tree_room).ok_or(too_big)?;
     let initrd = match initrd {

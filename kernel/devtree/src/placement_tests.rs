@@ -15,7 +15,7 @@ fn at(offset: u64) -> Ipa {
 
 fn try_place(memory: u64, kernel: &Kernel<'_>, initrd: u64) -> Result<Placement, Error> {
     let banks = banks(memory).unwrap();
-    let placement = place(kernel, &banks, initrd, None)?;
+    let placement = place(kernel, &banks, initrd, TREE_SIZE, None)?;
     let parts = [
         Some(placement.kernel),
         Some(placement.tree),
@@ -135,7 +135,13 @@ fn nothing_ever_overlaps() {
 #[test]
 fn a_tree_lies_where_its_offset_says() {
     let place_at = |memory: u64, kernel: &Kernel<'_>, initrd: u64, tree: u64| {
-        place(kernel, &banks(memory).unwrap(), initrd, Some(tree))
+        place(
+            kernel,
+            &banks(memory).unwrap(),
+            initrd,
+            TREE_SIZE,
+            Some(tree),
+        )
     };
     // U-Boot: the tree at the start of RAM, the binary behind it.
     let placement = place_at(64 * MIB, &image(2 * MIB, MIB), 0, 0).unwrap();
@@ -180,7 +186,13 @@ fn a_disk_without_room_in_bank_0_lies_in_bank_1() {
     assert_eq!(try_place(BANK_0_SIZE + MIB, &kernel, large), told);
     assert_eq!(try_place(BANK_0_SIZE, &kernel, large), told);
     assert_eq!(
-        place(&kernel, &banks(memory).unwrap(), large, Some(MIB)),
+        place(
+            &kernel,
+            &banks(memory).unwrap(),
+            large,
+            TREE_SIZE,
+            Some(MIB)
+        ),
         Err(Error::DoesNotFit("the tree at its offset"))
     );
 }

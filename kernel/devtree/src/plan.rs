@@ -6,16 +6,18 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use abi::DomainId;
-use memory::PaRange;
+use memory::{CHUNK_SIZE, PaRange};
 
 use crate::assign::{self, Assigned, Reader};
 use crate::board::Gic;
 use crate::fit::Fit;
+use crate::free::Free;
 use crate::guest::{self, Container, DomainConfig, Limits, ModuleSource, SharedMemory};
 use crate::gzip;
+use crate::hardware::{self, Hardware, Survey};
 use crate::host::Host;
 use crate::kernel::{self, Kernel};
-use crate::placement::{self, Placement};
+use crate::placement::{self, Placement, TREE_SIZE};
 use crate::{Assignment, Board, Error, Problem, Severity, Tree};
 
 pub use crate::guest_machine::GuestMachine;
@@ -99,7 +101,26 @@ impl<'b, 't> Planner<'b, 't> {
         }
         guest::check_names(&configs, report);
         guest::check_order(&mut configs, report);
+        self.place_hardware(&mut configs, taken);
         configs
+    }
+
+    /// Finds the memory of the guest that has the board's devices, if its node does not say where it lies: the lowest
+    /// that is free in one piece, as old DMA masters reach no further than 1 GiB. This comes before anything else is
+    /// placed.
+    fn place_hardware(&self, configs: &mut [DomainConfig], taken: &[PaRange]) {
+        let claims = configs.iter().flat_map(DomainConfig::claims);
+        let claims: Vec<PaRange> = claims.map(|(range, _)| range).collect();
+        let mut configs = configs.iter_mut();
+        if let Some(config) = configs.find(|config| config.hardware)
+            && config.static_memory.is_empty()
+        {
+            let free = Free::new(&self.board.memory, &[taken, &claims].concat(), CHUNK_SIZE);
+            let mut pieces = free.ranges.iter();
+            let piece = pieces.find(|piece| piece.size() >= config.memory);
+            let place = piece.and_then(|piece| PaRange::new(piece.start(), config.memory));
+            config.static_memory.extend(place);
+        }
     }
 
     /// Plans the guest that was described as number `number`, from 0. `memory` gives the bytes of a module
@@ -122,11 +143,26 @@ impl<'b, 't> Planner<'b, 't> {
             })?,
             None => &[],
         };
+        if config.hardware && config.static_memory.is_empty() {
+            return Err(Error::NoPlace("its RAM in one piece"));
+        }
         let mut machine = GuestMachine::new(self.board, config)?;
-        let (partial, assignment) = self.devices(config, &machine, memory)?;
+        let (partial, mut assignment) = self.devices(config, &machine, memory)?;
+        let mut hardware = None;
+        if config.hardware {
+            let (tree, all) = self.all_devices(config, &machine)?;
+            hardware = Some(tree);
+            assignment = all;
+        }
         machine.assign(&assignment);
-        let ramdisk_size = ramdisk.len() as u64;
-        let place = placement::place(&kernel, &machine.banks, ramdisk_size, config.tree_offset);
+        let room = hardware.as_ref().map_or(TREE_SIZE, Hardware::tree_room);
+        let place = placement::place(
+            &kernel,
+            &machine.banks,
+            ramdisk.len() as u64,
+            room,
+            config.tree_offset,
+        );
         let place = match (place, &kernel) {
             // A file that was cut off has some number in place of its length.
             (Err(error), Kernel::Packed(_)) => {
@@ -138,6 +174,10 @@ impl<'b, 't> Planner<'b, 't> {
         if let Some(partial) = partial {
             tree.gic_phandle = assign::gic_phandle(&partial).unwrap_or(tree.gic_phandle);
             tree.partial = Some(partial);
+        }
+        if let Some(hardware) = &hardware {
+            tree.gic_phandle = hardware.gic_phandle();
+            tree.hardware = Some(hardware);
         }
         let tree = tree.write()?;
         Ok(Plan {
@@ -155,6 +195,25 @@ impl<'b, 't> Planner<'b, 't> {
     /// What is to be told of the devices of the guest that was planned last.
     pub fn take_problems(&mut self) -> Vec<Problem> {
         core::mem::take(&mut self.problems)
+    }
+
+    /// The board's devices, for the guest that has them, and what of the board it is given by that.
+    fn all_devices(
+        &mut self,
+        config: &DomainConfig,
+        machine: &GuestMachine,
+    ) -> Result<(Hardware<'t>, Assignment), Error> {
+        let mut survey = Survey {
+            board: self.board,
+            tree: self.tree.ok_or(Error::Devices)?,
+            assigned: &self.assigned,
+            machine,
+            guest: &format!("/chosen/{}", config.name),
+            problems: &mut self.problems,
+        };
+        let (hardware, assignment) = survey.run()?;
+        self.assigned.add(&config.name, &assignment);
+        Ok((hardware, assignment))
     }
 
     /// The partial tree of a guest, if it has one, and what of the board it is given by it.
@@ -224,6 +283,27 @@ impl Plan<'_> {
             if config.vcpus == 1 { "" } else { "s" },
             self.place.entry,
         )
+    }
+}
+
+/// The numbers of all guests in the order in which they are to be planned: who has what others leave of the board comes
+/// last.
+pub fn order(configs: &[DomainConfig]) -> impl Iterator<Item = usize> {
+    let some = |hardware: bool| {
+        let numbers = configs.iter().enumerate();
+        numbers.filter_map(move |(number, config)| (config.hardware == hardware).then_some(number))
+    };
+    some(false).chain(some(true))
+}
+
+/// Bytes of heap that it takes to plan the guest that has the board's devices: its tree, twice while it grows, and
+/// what is known of each node. None if there is no such guest.
+pub fn heap_for_hardware(tree: &Tree<'_>, configs: &[DomainConfig]) -> u64 {
+    let any = configs.iter().any(|config| config.hardware);
+    if any {
+        hardware::tree_room(tree).saturating_mul(6)
+    } else {
+        0
     }
 }
 

@@ -52,6 +52,12 @@ impl<'a> Tree<'a> {
         self.bytes
     }
 
+    /// Bytes that its nodes, values and names take: some trees have much room behind them.
+    pub fn content(&self) -> usize {
+        let field = |number: usize| check::word(self.bytes, number * 4).unwrap_or(0) as usize;
+        field(8).saturating_add(field(9))
+    }
+
     /// The root node.
     pub fn root(&self) -> Node<'a> {
         let fdt = fdt::Fdt::new_unaligned_fallible(self.bytes);

@@ -28,7 +28,26 @@ struct Bus<'a> {
     address_cells: u32,
     size_cells: u32,
     ranges: Ranges<'a>,
+    dma_ranges: Ranges<'a>,
     interrupt_parent: Option<u32>,
+}
+
+/// Whose addresses are translated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// The CPU's, to registers: `ranges`.
+    Cpu,
+    /// A device's, to memory: `dma-ranges`.
+    Dma,
+}
+
+impl<'a> Bus<'a> {
+    fn table(&self, access: Access) -> Ranges<'a> {
+        match access {
+            Access::Cpu => self.ranges,
+            Access::Dma => self.dma_ranges,
+        }
+    }
 }
 
 /// Where a node's interrupts go, to be read when their controller is known.
@@ -135,15 +154,50 @@ impl<'a> Walk<'a> {
     /// Entry `index` of the `reg` of a node just visited, as the CPU sees it. `None` past the last, and
     /// for an entry that no bus on the way up passes on.
     pub(crate) fn register(&self, visit: &Visit<'a>, index: usize) -> Option<PaRange> {
-        let (mut address, size) = self.raw_register(visit, index)?;
-        let buses = self.stack.get(..visit.depth)?;
+        let (address, size) = self.raw_register(visit, index)?;
+        self.outward(visit.depth, address, size, Access::Cpu)
+    }
+
+    /// A range of addresses beside the `reg` of a node at this depth, as the CPU or the memory sees it.
+    fn outward(
+        &self,
+        depth: usize,
+        mut address: u64,
+        size: u64,
+        access: Access,
+    ) -> Option<PaRange> {
+        let buses = self.stack.get(..depth)?;
         for (level, bus) in buses.iter().enumerate().rev() {
             let Some(outer) = level.checked_sub(1).and_then(|level| buses.get(level)) else {
                 break;
             };
-            address = translate(address, size, bus, outer)?;
+            address = translate(address, size, bus, outer, access)?;
         }
         PaRange::new(Pa::new(address), size)
+    }
+
+    /// What a node just visited, a bus, passes on by the entries of its `ranges` or `dma-ranges`, as the CPU or the
+    /// memory sees it; `None` for an entry that a bus further out does not. Nothing if it has no entries.
+    pub(crate) fn windows(
+        &self,
+        visit: &Visit<'a>,
+        access: Access,
+    ) -> impl Iterator<Item = Option<PaRange>> + '_ {
+        let (own, outer) = (self.stack.get(visit.depth), self.parent(visit));
+        let depth = visit.depth;
+        let mut table = match own.map(|own| own.table(access)) {
+            Some(Ranges::Table(table)) => table,
+            _ => &[],
+        };
+        core::iter::from_fn(move || {
+            let (own, outer) = own.zip(outer)?;
+            // Addresses below may be wider than ours: a PCI bus has three cells.
+            let child = usize::try_from(own.address_cells).ok()?.checked_mul(4)?;
+            table = table.get(child..).filter(|_| child > 0)?;
+            let parent = take(&mut table, outer.address_cells)?;
+            let size = take(&mut table, own.size_cells)?;
+            Some(self.outward(depth, parent, size, access))
+        })
     }
 
     /// Entries in the `reg` of a node just visited.
@@ -169,8 +223,14 @@ pub(crate) fn take(bytes: &mut &[u8], cells: u32) -> Option<u64> {
     Some(value)
 }
 
-fn translate(address: u64, size: u64, bus: &Bus<'_>, outer: &Bus<'_>) -> Option<u64> {
-    let mut table = match bus.ranges {
+fn translate(
+    address: u64,
+    size: u64,
+    bus: &Bus<'_>,
+    outer: &Bus<'_>,
+    access: Access,
+) -> Option<u64> {
+    let mut table = match bus.table(access) {
         Ranges::Same => return Some(address),
         Ranges::Absent => return None,
         Ranges::Table(table) => table,
@@ -211,6 +271,8 @@ fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>,
         address_cells: 2,
         size_cells: 1,
         ranges: Ranges::Absent,
+        // A bus that says nothing of DMA changes no address.
+        dma_ranges: Ranges::Same,
         interrupt_parent: inherited,
     };
     for property in node.properties() {
@@ -227,6 +289,9 @@ fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>,
             "#size-cells" => bus.size_cells = property.u32().unwrap_or(u32::MAX),
             "ranges" if property.value.is_empty() => bus.ranges = Ranges::Same,
             "ranges" => bus.ranges = Ranges::Table(property.value),
+            "dma-ranges" if !property.value.is_empty() => {
+                bus.dma_ranges = Ranges::Table(property.value);
+            }
             _ => {}
         }
     }

@@ -138,8 +138,9 @@ impl<'t> Report<'t> {
         let mut seats = Seats::new(cpus.iter().copied(), options.no_slices);
         let mut guests = Vec::new();
         let files = Memory(inputs.modules);
-        for (number, config) in configs.iter().enumerate() {
-            guests.push(guest(
+        for number in plan::order(&configs) {
+            let config = &configs[number];
+            let guest = guest(
                 &board,
                 &mut planner,
                 number,
@@ -147,9 +148,12 @@ impl<'t> Report<'t> {
                 &files,
                 &pool,
                 &mut seats,
-            ));
+            );
+            guests.push((number, guest));
             problems.extend(planner.take_problems());
         }
+        guests.sort_unstable_by_key(|(number, _)| *number);
+        let guests: Vec<_> = guests.into_iter().map(|(_, guest)| guest).collect();
         let built: Vec<_> = guests
             .iter()
             .enumerate()

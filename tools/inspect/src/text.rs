@@ -234,8 +234,11 @@ impl Report<'_> {
             );
             tell(f, Severity::Warning, line)?;
         }
-        let Ok(machine) = &guest.machine else {
-            return Ok(());
+        // One that is built has room for its devices.
+        let machine = match (&guest.fate, &guest.machine) {
+            (Fate::Built(plan), _) => &plan.machine,
+            (_, Ok(machine)) => machine,
+            (_, Err(_)) => return Ok(()),
         };
         if !machine.enhanced && machine.uart.is_none() {
             let line =
@@ -255,6 +258,9 @@ impl Report<'_> {
         if let Fate::Built(plan) = &guest.fate {
             for (pages, at) in &plan.assignment.registers {
                 row(f, "registers", format_args!("{at}: the board's {pages}"))?;
+            }
+            for device in &plan.assignment.devices {
+                row(f, "device", device)?;
             }
             let intids = plan.assignment.interrupts.iter().map(|one| kind(one.intid));
             let intids: Vec<_> = intids.collect();

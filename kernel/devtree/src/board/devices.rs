@@ -102,7 +102,7 @@ impl<'a> GicNode<'a> {
 }
 
 /// An interrupt specifier of the GIC binding: kind, number, flags.
-fn decode(cells: &[u8]) -> Option<Interrupt> {
+pub(crate) fn decode(cells: &[u8]) -> Option<Interrupt> {
     let mut cells = cells
         .as_chunks::<4>()
         .0

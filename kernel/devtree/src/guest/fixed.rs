@@ -27,9 +27,10 @@ pub(super) fn read(
     others: &[DomainConfig],
 ) {
     let direct = node.property(DIRECT);
-    domain.direct_map = direct.is_some();
+    domain.direct_map = direct.is_some() || domain.hardware;
     let Some(property) = node.property(STATIC) else {
-        if let Some(direct) = direct {
+        // Where it goes is found once all descriptions are read.
+        if let Some(direct) = direct.filter(|_| !domain.hardware) {
             let expected =
                 "\"xen,static-mem\" beside it: the memory that is mapped to its own addresses";
             context.refuse("", DIRECT, direct, expected);

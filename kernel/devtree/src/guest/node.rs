@@ -12,7 +12,8 @@ use memory::PAGE_SIZE;
 use super::module::{self, Kind, Module};
 use super::{
     Container, CpuSet, DomainConfig, Enhanced, GrantLimits, LifeConfig, Limits, MAX_DOMAINS,
-    MAX_SPIS, ModuleNodes, Scheduling, affinity, fixed, life, links, order, scheduling, shared,
+    MAX_SPIS, ModuleNodes, Scheduling, affinity, fixed, hardware, life, links, order, scheduling,
+    shared,
 };
 use crate::placement;
 use crate::tree::{Node, Property};
@@ -231,17 +232,20 @@ impl Context<'_> {
             bootargs: None,
             static_memory: Vec::new(),
             direct_map: false,
+            hardware: false,
             shared: Vec::new(),
         };
         for property in node.properties() {
             self.property(&property, &mut domain);
         }
+        hardware::read(self, node, &mut domain, others);
         fixed::read(self, node, outer, &mut domain, others);
         for (property, expected) in [
             ("memory", "two cells: KiB of RAM, 64 bits"),
             ("cpus", "one cell: the number of vCPUs"),
         ] {
-            if node.property(property).is_none() {
+            let has_usual = property == "memory" && domain.memory > 0;
+            if node.property(property).is_none() && !has_usual {
                 self.refuse("", property, "nothing", expected);
             }
         }
@@ -250,6 +254,10 @@ impl Context<'_> {
         let usual = scheduling::read(self, node, "", Scheduling::default());
         domain.scheduling = vec![usual; vcpus];
         self.children(node, Cells::of(node, outer), &mut domain, others);
+        if domain.hardware && domain.device_tree.is_some() {
+            let expected = "no partial tree beside \"capabilities\" <2>: it has the board's own";
+            self.refuse(&domain.nodes.device_tree, "", "a partial tree", expected);
+        }
         (!self.refused).then_some(domain)
     }
 
@@ -291,10 +299,8 @@ impl Context<'_> {
             name if scheduling::is_known(name) => {}
             "viaduct,peers" => domain.peers = links::peers(self, property),
             "viaduct,after" => domain.after = order::after(self, property),
-            "capabilities" => {
-                let expected = "<0>: control, hardware and xenstore domains are not supported";
-                self.number(property, 0..=0, &expected);
-            }
+            // Read with each other: see `hardware`.
+            hardware::CAPABILITIES | hardware::CONSENT => {}
             "sve" => {
                 self.number(property, 0..=0, &"<0>: SVE is not supported");
             }

@@ -95,6 +95,7 @@ fn a_whole_guest() {
         ramdisk: Some(ModuleSource::Memory(range(0x4c00_0000, 0x30_1000))),
         static_memory: vec![],
         direct_map: false,
+        hardware: false,
         shared: vec![],
         device_tree: None,
         bootargs: Some("console=ttyAMA0 rdinit=/init".into()),
@@ -182,8 +183,12 @@ fn wrong_properties_leave_the_guest_out() {
         ("sve;", "sve: found no value, expected <0>"),
         ("sve = <128>;", "sve: found <0x80>, expected <0>"),
         (
+            "capabilities = <1>;",
+            "capabilities: found <0x1>, expected <2>, hardware, or <0>",
+        ),
+        (
             "capabilities = <2>;",
-            "capabilities: found <0x2>, expected <0>",
+            "xen,force-assign-without-iommu: found nothing, expected it",
         ),
         (
             "nr_spis = <989>;",

@@ -230,6 +230,7 @@ fn every_example_is_right() {
                 .boot_arguments("a b"),
         )
         .guest(guest("pinned").extra(vcpus))
+        .guest(guest("board").extra("capabilities = <2>; xen,force-assign-without-iommu;"))
         .guest(guest("one").extra(&format!("viaduct,peers = \"*\"; a: {}", end("b"))))
         .guest(guest("two").extra(&format!("b: {}", end("a"))))
         .guest(
@@ -307,6 +308,9 @@ fn what_is_wrong_is_wrong_by_both() {
         domain("max_grant_frames = <0x80000000>;"),
         domain("max_maptrack_frames = <1 2>;"),
         domain("capabilities = <1>;"),
+        domain("capabilities = <2>;"),
+        domain("capabilities = <6>; xen,force-assign-without-iommu;"),
+        domain("xen,force-assign-without-iommu;"),
         domain("sve = <128>;"),
         domain("passthrough = \"enabled\";"),
         domain("xen,sci_type = \"scmi_smc\";"),
