@@ -6,6 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::{host_tree, images};
 
+/// The clock of QEMU's `virt`.
+const CLOCK: &str = "gic: gic { #interrupt-cells = <3>; interrupt-controller; };
+    aliases { rtc0 = \"/passthrough/rtc@9010000\"; };
+    passthrough { compatible = \"simple-bus\"; #address-cells = <2>; #size-cells = <2>; ranges;
+        rtc@9010000 { compatible = \"arm,pl031\"; reg = <0 0x9010000 0 0x1000>;
+            interrupt-parent = <&gic>; interrupts = <0 2 4>;
+            xen,reg = <0 0x9010000 0 0x1000 0 0x9010000>; xen,path = \"/pl031@9010000\";
+            xen,force-assign-without-iommu; }; };";
+
 /// One domain node of `/chosen`.
 #[derive(Clone, Debug)]
 pub struct Guest {
@@ -50,6 +59,11 @@ impl Guest {
     #[must_use]
     pub fn probe(name: &str, subject: &str) -> Self {
         Self::new(name, images::guest_elf("probe")).boot_arguments(subject)
+    }
+
+    /// A test guest that has the clock of QEMU's `virt` and sets its alarm.
+    pub fn clock(name: &str) -> Self {
+        Self::probe(name, "test=rtc").devices(CLOCK)
     }
 
     /// Debian's Linux with the busybox initramfs: 256 MiB, its console on hvc0.

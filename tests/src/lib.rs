@@ -20,6 +20,7 @@ mod bundle;
 mod console;
 pub mod cost;
 pub mod demo;
+pub mod family;
 mod guest;
 mod host_tree;
 mod images;

@@ -1,7 +1,10 @@
 //! What a Linux guest is asked at its busybox shell, and what a healthy one answers. `guest` is the
 //! name that its lines carry; the console's input must be its own.
 
-use crate::{Bundle, Console, Guest, Machine, lines, seconds};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::{Bundle, Console, Guest, Machine, lines, scratch, seconds};
 
 /// Signs of trouble in the kernel's messages.
 const TROUBLE: [&str; 9] = [
@@ -253,6 +256,52 @@ pub fn uses_all_of_xen(console: &mut Console, guest: &str) {
     assert_eq!(console.command(guest, interrupts, seconds(20)), ["2"]);
     let asked = "xenstore-write data/probe up && xenstore-read name data/probe";
     assert_eq!(console.command(guest, asked, seconds(20)), [guest, "up"]);
+}
+
+/// A file system of 16 MiB with one file in it.
+///
+/// # Panics
+/// It cannot be made.
+#[must_use]
+pub fn file_system(name: &str) -> PathBuf {
+    let (tree, image) = (
+        scratch().join(format!("{name}.files")),
+        scratch().join(format!("{name}.ext4")),
+    );
+    let _ = std::fs::remove_file(&image);
+    let written = std::fs::create_dir_all(&tree)
+        .and_then(|()| std::fs::write(tree.join("greeting"), "a word from the disk\n"));
+    if let Err(error) = written {
+        panic!("{}: {error}", tree.display());
+    }
+    let made = Command::new("/sbin/mke2fs")
+        .args(["-q", "-t", "ext4", "-d"])
+        .args([&tree, &image])
+        .arg("16M")
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "mke2fs");
+    image
+}
+
+/// Loads the drivers, mounts the disk, reads and writes it.
+#[track_caller]
+pub fn uses_its_disk(console: &mut Console, guest: &str, disk: &str) {
+    let load = "for m in $(cat /modules/order); do insmod /modules/$m.ko || echo no $m; done";
+    let said = console.command(guest, load, seconds(120));
+    assert!(said.iter().all(|line| !line.contains("no ")), "{said:?}");
+    let mount = format!("mkdir -p /mnt && mount -t ext4 {disk} /mnt && cat /mnt/greeting");
+    let said = console.command(guest, &mount, seconds(60));
+    assert!(
+        said.iter()
+            .any(|line| line.contains("a word from the disk")),
+        "{said:?}"
+    );
+    let write =
+        "dd if=/dev/urandom of=/mnt/data bs=64k count=64 2>/dev/null; sync; md5sum < /mnt/data";
+    let before = console.command(guest, write, seconds(60));
+    let again = format!("umount /mnt && mount -t ext4 {disk} /mnt && md5sum < /mnt/data");
+    let after = console.command(guest, &again, seconds(60));
+    assert_eq!(before, after, "what was written is read");
 }
 
 /// Switches it off: it ends with that reason, and the heartbeat beside it goes on.

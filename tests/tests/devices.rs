@@ -1,23 +1,9 @@
 //! Devices of the board that guests are given: QEMU's clock for a unikernel, a disk for Linux, and what nobody may have.
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use viaduct_tests::linux::{at_the_shell, powers_off};
-use viaduct_tests::{
-    Bundle, Console, Gic, Guest, Machine, lines, linux_initramfs_with_disks, scratch, seconds,
-};
+use viaduct_tests::linux::{at_the_shell, file_system, powers_off, uses_its_disk};
+use viaduct_tests::{Bundle, Gic, Guest, Machine, lines, linux_initramfs_with_disks, seconds};
 
 const BEAT: &str = "period=20ms count=2";
-
-/// The clock of QEMU's `virt`.
-const CLOCK: &str = "gic: gic { #interrupt-cells = <3>; interrupt-controller; };
-    aliases { rtc0 = \"/passthrough/rtc@9010000\"; };
-    passthrough { compatible = \"simple-bus\"; #address-cells = <2>; #size-cells = <2>; ranges;
-        rtc@9010000 { compatible = \"arm,pl031\"; reg = <0 0x9010000 0 0x1000>;
-            interrupt-parent = <&gic>; interrupts = <0 2 4>;
-            xen,reg = <0 0x9010000 0 0x1000 0 0x9010000>; xen,path = \"/pl031@9010000\";
-            xen,force-assign-without-iommu; }; };";
 
 /// The last of the slots for disks, where QEMU puts the first, with the page that it shares with seven others.
 const DISK: &str = "gic: gic { #interrupt-cells = <3>; interrupt-controller; };
@@ -28,9 +14,9 @@ const DISK: &str = "gic: gic { #interrupt-cells = <3>; interrupt-controller; };
             xen,force-assign-without-iommu; }; };";
 
 fn clock(name: &str, machine: Machine) {
-    let guest = Guest::probe("clock", "test=rtc").devices(CLOCK);
+    let guest = Guest::clock("clock");
     // A second guest that wants it is left out, and says whose it is.
-    let late = Guest::probe("late", "test=rtc").devices(CLOCK);
+    let late = Guest::clock("late");
     let bundle = Bundle::new(name)
         .guest(guest)
         .guest(late)
@@ -54,47 +40,6 @@ fn a_unikernel_has_the_clock_on_gicv2() {
 #[test]
 fn a_unikernel_has_the_clock_on_gicv3() {
     clock("clock-v3", Machine::virt(Gic::V3));
-}
-
-/// A file system with one file in it.
-fn file_system(name: &str) -> PathBuf {
-    let (tree, image) = (
-        scratch().join(format!("{name}.files")),
-        scratch().join(format!("{name}.ext4")),
-    );
-    let _ = std::fs::remove_file(&image);
-    let written = std::fs::create_dir_all(&tree)
-        .and_then(|()| std::fs::write(tree.join("greeting"), "a word from the disk\n"));
-    if let Err(error) = written {
-        panic!("{}: {error}", tree.display());
-    }
-    let made = Command::new("/sbin/mke2fs")
-        .args(["-q", "-t", "ext4", "-d"])
-        .args([&tree, &image])
-        .arg("16M")
-        .status();
-    assert!(made.is_ok_and(|status| status.success()), "mke2fs");
-    image
-}
-
-/// Loads the drivers, mounts the disk, reads and writes it.
-fn uses_its_disk(console: &mut Console, guest: &str, disk: &str) {
-    let load = "for m in $(cat /modules/order); do insmod /modules/$m.ko || echo no $m; done";
-    let said = console.command(guest, load, seconds(120));
-    assert!(said.iter().all(|line| !line.contains("no ")), "{said:?}");
-    let mount = format!("mkdir -p /mnt && mount -t ext4 {disk} /mnt && cat /mnt/greeting");
-    let said = console.command(guest, &mount, seconds(60));
-    assert!(
-        said.iter()
-            .any(|line| line.contains("a word from the disk")),
-        "{said:?}"
-    );
-    let write =
-        "dd if=/dev/urandom of=/mnt/data bs=64k count=64 2>/dev/null; sync; md5sum < /mnt/data";
-    let before = console.command(guest, write, seconds(60));
-    let again = format!("umount /mnt && mount -t ext4 {disk} /mnt && md5sum < /mnt/data");
-    let after = console.command(guest, &again, seconds(60));
-    assert_eq!(before, after, "what was written is read");
 }
 
 fn disk(name: &str, machine: Machine) {

@@ -1,48 +1,13 @@
 //! What of a Raspberry Pi 4 an emulator can show beside the card: the trees of its family as firmware hands them
 //! over, the light that speaks where no UART does, and that the guide says what is true.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use viaduct_inspect::{Fate, Inputs, Report, image_size};
 use viaduct_tests::demo::Contents;
-use viaduct_tests::{
-    Bundle, Guest, Image, Machine, Monitor, pi4_tree, pi4_trees, root, scratch, seconds,
-};
-
-/// Cells that the firmware writes into `/memory@0`, and MiB.
-const MEMORY: [(&str, u64); 4] = [
-    ("0 0 0x3b400000", 948),
-    ("0 0 0x3b400000 0 0x40000000 0x40000000", 948 + 1024),
-    ("0 0 0x3b400000 0 0x40000000 0xbc000000", 948 + 3008),
-    (
-        "0 0 0x3b400000 0 0x40000000 0xbc000000 1 0 0x80000000 1 0x80000000 0x80000000",
-        948 + 3008 + 4096,
-    ),
-];
-
-/// A copy of `tree` on which `fdtput` was run with each list of words.
-fn edited(tree: &Path, name: &str, edits: &[&[&str]]) -> PathBuf {
-    let path = scratch().join(name);
-    std::fs::copy(tree, &path).expect("a tree to edit");
-    for words in edits {
-        let (options, rest) = words.split_at(usize::from(["-r", "-c"].contains(&words[0])));
-        let kind: &[&str] = if options.is_empty() { &words[..2] } else { &[] };
-        let rest = if kind.is_empty() { rest } else { &words[2..] };
-        let status = Command::new("fdtput")
-            .args(options)
-            .args(kind)
-            .arg(&path)
-            .args(rest)
-            .status();
-        assert!(
-            status.expect("fdtput (./setup installs it)").success(),
-            "{words:?}"
-        );
-    }
-    path
-}
+use viaduct_tests::family::{edited, family};
+use viaduct_tests::{Bundle, Guest, Image, Machine, Monitor, pi4_tree, root, seconds};
 
 /// Every tree of the family with every size of memory: all of it is found, and the demo's unikernels are built
 /// clear of firmware, image and bundle.
@@ -50,42 +15,29 @@ fn edited(tree: &Path, name: &str, edits: &[&[&str]]) -> PathBuf {
 fn every_board_of_the_family_gets_its_guests() {
     let bundle = Contents::Unikernels.bundle(None, None).unwrap();
     let bundle = std::fs::read(bundle).unwrap();
-    let end = format!("{:#x}", 0x800_0000 + bundle.len());
-    for (board, tree) in pi4_trees() {
-        for (memory, mib) in MEMORY {
-            let cells: Vec<&str> = memory.split(' ').collect();
-            let mut words = vec!["-t", "x", "/memory@0", "reg"];
-            let cells: Vec<String> = cells.iter().map(|cell| cell.replace("0x", "")).collect();
-            words.extend(cells.iter().map(String::as_str));
-            let edits: [&[&str]; 3] = [
-                &words,
-                &["-t", "x", "/chosen", "linux,initrd-start", "8000000"],
-                &["-t", "x", "/chosen", "linux,initrd-end", &end[2..]],
-            ];
-            let tree = edited(&tree, &format!("family-{mib}-{board}"), &edits);
-            let tree = std::fs::read(tree).unwrap();
-            let report = Report::new(&Inputs {
-                tree: &tree,
-                bundle: Some(&bundle),
-                image_size: image_size(&Image::Release.path()).unwrap(),
-                modules: &[],
-            });
-            let report = report.unwrap();
-            assert!(report.all_well(), "{board}, {mib} MiB: {report}");
-            let found: u64 = report.board.memory.iter().map(|range| range.size()).sum();
-            assert_eq!(found >> 20, mib, "{board}: {report}");
-            assert_eq!(report.cpus.len(), 4, "{board}: {report}");
-            assert!(
-                report.board.console.is_some() && report.board.led.is_some(),
-                "{board}"
-            );
-            let built = |guest: &&viaduct_inspect::Guest<'_>| matches!(guest.fate, Fate::Built(_));
-            assert_eq!(
-                report.guests.iter().filter(built).count(),
-                2,
-                "{board}: {report}"
-            );
-        }
+    for (board, mib, tree) in family(bundle.len()) {
+        let tree = std::fs::read(tree).unwrap();
+        let report = Report::new(&Inputs {
+            tree: &tree,
+            bundle: Some(&bundle),
+            image_size: image_size(&Image::Release.path()).unwrap(),
+            modules: &[],
+        });
+        let report = report.unwrap();
+        assert!(report.all_well(), "{board}, {mib} MiB: {report}");
+        let found: u64 = report.board.memory.iter().map(|range| range.size()).sum();
+        assert_eq!(found >> 20, mib, "{board}: {report}");
+        assert_eq!(report.cpus.len(), 4, "{board}: {report}");
+        assert!(
+            report.board.console.is_some() && report.board.led.is_some(),
+            "{board}"
+        );
+        let built = |guest: &&viaduct_inspect::Guest<'_>| matches!(guest.fate, Fate::Built(_));
+        assert_eq!(
+            report.guests.iter().filter(built).count(),
+            2,
+            "{board}: {report}"
+        );
     }
 }
 
