@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{host_tree, images};
 
 /// The clock of QEMU's `virt`.
-const CLOCK: &str = "gic: gic { #interrupt-cells = <3>; interrupt-controller; };
+pub const CLOCK: &str = "gic: gic { #interrupt-cells = <3>; interrupt-controller; };
     aliases { rtc0 = \"/passthrough/rtc@9010000\"; };
     passthrough { compatible = \"simple-bus\"; #address-cells = <2>; #size-cells = <2>; ranges;
         rtc@9010000 { compatible = \"arm,pl031\"; reg = <0 0x9010000 0 0x1000>;

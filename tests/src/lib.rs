@@ -37,7 +37,7 @@ mod transcript;
 
 pub use bundle::Bundle;
 pub use console::{Console, seconds};
-pub use guest::Guest;
+pub use guest::{CLOCK, Guest};
 pub use images::{
     Image, XEN, debian_kernel, exchange_initramfs, guest_elf, guest_image, linux_initramfs,
     linux_initramfs_with_disks, linux_kernel, pi4_tree, pi4_trees, u_boot,

@@ -1,7 +1,9 @@
 //! Devices of the board that guests are given: QEMU's clock for a unikernel, a disk for Linux, and what nobody may have.
 
 use viaduct_tests::linux::{at_the_shell, file_system, powers_off, uses_its_disk};
-use viaduct_tests::{Bundle, Gic, Guest, Machine, lines, linux_initramfs_with_disks, seconds};
+use viaduct_tests::{
+    Bundle, CLOCK, Gic, Guest, Machine, lines, linux_initramfs_with_disks, seconds,
+};
 
 const BEAT: &str = "period=20ms count=2";
 
