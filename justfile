@@ -85,6 +85,11 @@ system file="*":
     tools/build release >&2
     tools/cargo run --quiet -p viaduct-tests --bin bench -- "$@"
 
+# What Linux loses to the hypervisor below it while it computes, forks, is woken; beside the bare machine and Debian's Xen; xen=no, gic=2
+@steady *settings:
+    tools/build release >&2
+    tools/cargo run --quiet -p viaduct-tests --bin steady -- "$@"
+
 # Debian's arm64 kernel, an initramfs and the Pi 4's tree (target/guests/linux); `refresh`, or `sid cloud-arm64`
 guests-linux *how:
     guests/linux/fetch {{ how }}

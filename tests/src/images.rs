@@ -94,6 +94,13 @@ pub fn exchange_initramfs(suite: &str, flavour: &str) -> PathBuf {
     target().join(format!("guests/linux/{suite}-{flavour}-exchange.cpio.gz"))
 }
 
+/// The same with stress-ng and cyclictest, and `/steady`, which runs them.
+#[must_use]
+pub(crate) fn linux_initramfs_with_loads() -> PathBuf {
+    once(&root().join("guests/linux/load"), "");
+    target().join("guests/linux/initramfs-load.cpio.gz")
+}
+
 /// The Pi 4's device tree, from Debian's kernel package.
 #[must_use]
 pub fn pi4_tree() -> PathBuf {

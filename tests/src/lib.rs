@@ -33,6 +33,7 @@ pub mod sdcard;
 pub mod settings;
 mod skip;
 mod slots;
+pub mod steady;
 mod transcript;
 
 pub use bundle::Bundle;
