@@ -48,10 +48,10 @@ pub(crate) fn start() {
     wake();
 }
 
-/// When EL2's timer must go off for the shell, if it must.
-pub(crate) fn alarm() -> Option<u64> {
-    let alarm = ALARM.load(Ordering::Relaxed);
-    (alarm != NEVER).then_some(alarm)
+/// When EL2's timer must go off for the shell; all ones for never.
+#[inline]
+pub(crate) fn alarm() -> u64 {
+    ALARM.load(Ordering::Relaxed)
 }
 
 /// A key was pressed: this CPU looks before its guest goes on.

@@ -22,17 +22,15 @@ const NEVER: u64 = u64::MAX;
 /// Sets EL2's timer of this CPU for the end of the slice, or for the first vCPU that wants to wake.
 pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
     let first = cpu.timers.lock().queue.earliest();
-    let slice_end = interrupts::reminder()
-        .into_iter()
-        .chain(slice_end)
-        .chain(operator::alarm())
-        .chain(watchdog::alarm(cpu))
-        .min();
-    match (first, slice_end) {
-        (None, None) => platform::timer::disarm(),
-        (first, slice_end) => {
-            platform::timer::arm(first.unwrap_or(NEVER).min(slice_end.unwrap_or(NEVER)));
-        }
+    let deadline = interrupts::reminder()
+        .unwrap_or(NEVER)
+        .min(slice_end.unwrap_or(NEVER))
+        .min(first.unwrap_or(NEVER))
+        .min(operator::alarm())
+        .min(watchdog::alarm(cpu));
+    match deadline {
+        NEVER => platform::timer::disarm(),
+        deadline => platform::timer::arm(deadline),
     }
 }
 

@@ -73,10 +73,15 @@ pub(crate) fn start(configs: &[DomainConfig]) {
     feed(arch::time::counter());
 }
 
-/// When this CPU's timer must go off for it.
-pub(crate) fn alarm(cpu: &Cpu) -> Option<u64> {
+/// When this CPU's timer must go off for it; all ones for never.
+#[inline]
+pub(crate) fn alarm(cpu: &Cpu) -> u64 {
     let next = NEXT.load(Ordering::Relaxed);
-    (next != NEVER && is_first(cpu)).then_some(next)
+    if next == NEVER || is_first(cpu) {
+        next
+    } else {
+        NEVER
+    }
 }
 
 fn is_first(cpu: &Cpu) -> bool {
@@ -98,15 +103,18 @@ fn feed(now: u64) {
 }
 
 /// Looks at the guests, if it is time.
+#[inline]
 pub(crate) fn serve(cpu: &Cpu) {
-    let now = arch::time::counter();
-    if now >= NEXT.load(Ordering::Relaxed) && is_first(cpu) {
-        look(now);
+    if NEXT.load(Ordering::Relaxed) != NEVER {
+        look(cpu, arch::time::counter());
     }
 }
 
 #[cold]
-fn look(now: u64) {
+fn look(cpu: &Cpu, now: u64) {
+    if now < NEXT.load(Ordering::Relaxed) || !is_first(cpu) {
+        return;
+    }
     let gone = |domain: &&Domain| domain.state() == State::Stopped;
     let Some(gone) = critical().find(gone) else {
         if SAID.load(Ordering::Relaxed) {
