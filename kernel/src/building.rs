@@ -246,6 +246,7 @@ fn reset(domain: &'static Domain) {
         *vcpu.start.lock() = None;
         vcpu.polling.store(false, Ordering::Relaxed);
         vcpu.untaken_serrors.store(0, Ordering::Relaxed);
+        vcpu.recent.clear();
         // The first does this.
         if vcpu.id != vgic::VcpuId::BOOT {
             vcpu.run.reset();

@@ -17,7 +17,7 @@ use sync::SpinLock;
 
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
-use crate::{cpus, interrupts, jobs, operator};
+use crate::{cpus, crash, interrupts, jobs, operator};
 
 pub(crate) use input::{has_typed, room, take_input, take_typed};
 pub(crate) use shell::SourceId as Source;
@@ -228,6 +228,9 @@ pub(crate) fn serve_waiting() {
         return;
     }
     for domain in machine::domains() {
+        if domain.telling.load(Ordering::Relaxed) != 0 {
+            crash::tell_later(domain);
+        }
         if domain.console_waits.swap(false, Ordering::Relaxed) {
             STALLED.fetch_sub(1, Ordering::Relaxed);
             // One step: what is left waits for another look.
@@ -258,7 +261,8 @@ pub(crate) fn serve_later(domain: &Domain) {
     }
 }
 
-fn wait(domain: &Domain) {
+/// A domain waits for room: its ring is served, or its job kicked, when there may be some.
+pub(crate) fn wait(domain: &Domain) {
     if !domain.console_waits.swap(true, Ordering::Relaxed) {
         STALLED.fetch_add(1, Ordering::Relaxed);
     }
@@ -357,6 +361,13 @@ pub(crate) fn shell_has_room() -> bool {
         (Some(console), Some(shell)) => console.has_room(shell),
         _ => true,
     }
+}
+
+/// Whether lines of the hypervisor find much room.
+pub(crate) fn hypervisor_has_room() -> bool {
+    let state = STATE.lock();
+    let console = state.console.as_ref();
+    console.is_none_or(|console| console.has_room(Source::HYPERVISOR))
 }
 
 /// A line of what a source wrote, and the position of the next.

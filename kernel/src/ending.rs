@@ -11,6 +11,7 @@ use domain::life::{Next, State};
 use xen::Broken;
 
 use crate::building::Build;
+use crate::crash::{self, Told};
 use crate::hypercalls::Machine;
 use crate::jobs::{Job, Progress};
 use crate::machine::{self, Domain};
@@ -24,8 +25,10 @@ const CHUNK_STEP: u16 = 64;
 /// How far the end has come.
 #[derive(Clone, Copy, Default)]
 pub(crate) enum End {
-    /// No CPU has state of it.
+    /// No CPU has state of it. What its guest was at is kept, if it did not end by its own will.
     #[default]
+    Report,
+    /// What would come for it does not.
     Alarms,
     /// Its event channels are taken off those of others.
     Events,
@@ -47,6 +50,8 @@ pub(crate) enum End {
     Decide,
     /// It lives again, later.
     Delay,
+    /// It does not live again: what it failed with is told.
+    Tell,
     /// Its memory goes back to the pool, from this slot on.
     Chunks(u16),
 }
@@ -62,6 +67,10 @@ fn wait(end: End) -> Progress {
 /// A step.
 pub(crate) fn step(domain: &'static Domain, end: End) -> Progress {
     match end {
+        End::Report => match crash::capture(domain) {
+            true => more(End::Alarms),
+            false => more(End::Report),
+        },
         End::Alarms => {
             domain.vcpus().iter().for_each(timer::forget_all);
             assigned::end(domain);
@@ -127,6 +136,14 @@ pub(crate) fn step(domain: &'static Domain, end: End) -> Progress {
         },
         End::Decide => decide(domain),
         End::Delay => delay(domain),
+        End::Tell => match crash::tell(domain) {
+            Told::Line => more(End::Tell),
+            Told::NoRoom => {
+                console::wait(domain);
+                wait(End::Tell)
+            }
+            Told::All => more(End::Chunks(0)),
+        },
         End::Chunks(slot) => give_back(domain, slot),
     }
 }
@@ -165,7 +182,7 @@ fn decide(domain: &'static Domain) -> Progress {
             lifecycle::tell_restart(domain);
             more(End::Delay)
         }
-        Next::Stay | Next::GaveUp => more(End::Chunks(0)),
+        Next::Stay | Next::GaveUp => more(End::Tell),
     }
 }
 

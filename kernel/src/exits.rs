@@ -15,6 +15,7 @@ use domain::exit::{
 };
 use domain::lifecycle::ShutdownReason;
 use domain::psci;
+use domain::recent::Note;
 use log::warn;
 use xen::{HotCall, Outcome};
 
@@ -22,7 +23,7 @@ use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
 use crate::interrupts;
 use crate::machine::Vcpu;
-use crate::{devices, lifecycle, registers, schedule, smccc, timer};
+use crate::{crash, devices, lifecycle, registers, schedule, smccc, timer};
 
 /// HVC and SMC: hypercalls, PSCI and SMCCC. Nothing on the way of a call that is answered at once needs a place on the
 /// stack: whatever does is a function of its own, and the last thing that is called.
@@ -62,6 +63,7 @@ pub(crate) fn call(
 #[inline(never)]
 fn unknown_call(cpu: &'static Cpu, vcpu: &'static Vcpu, esr: u64) -> Resume {
     vcpu.counters.exit(ExitReason::Other);
+    note(vcpu, esr);
     let exit = Exit::decode(esr);
     if matches!(exit, Exit::Hvc { .. }) {
         vectors::repeat_hvc();
@@ -99,6 +101,10 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
 
 #[inline(never)]
 fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    let (pc, _) = vectors::return_state();
+    let (number, argument) = (guest.get::<16>(), guest.get::<0>());
+    vcpu.recent
+        .note(Note::call(ESR_HYPERCALL, pc, number, argument));
     let mut arguments = [
         guest.get::<0>(),
         guest.get::<1>(),
@@ -148,9 +154,10 @@ fn hypercall_outcome(
             let reason = ShutdownReason::from_number(u32::from(reason));
             let reason = reason.unwrap_or(ShutdownReason::Crash);
             if reason == ShutdownReason::Crash {
-                lifecycle::report(vcpu);
+                crash::crash(vcpu, "it says so (SCHEDOP_shutdown)", ESR_HYPERCALL);
+            } else {
+                lifecycle::shut_down(vcpu.domain, reason);
             }
-            lifecycle::shut_down(vcpu.domain, reason);
             schedule::next(cpu)
         }
         Outcome::Restart => {
@@ -180,13 +187,27 @@ pub(crate) fn synchronous(
     esr: u64,
 ) -> Resume {
     match exit::class(esr) {
-        exit::CLASS_DATA_ABORT => data_abort(cpu, vcpu, guest, Abort::from_syndrome(esr as u32)),
+        exit::CLASS_DATA_ABORT => data_abort(cpu, vcpu, guest, esr),
         exit::CLASS_SYSTEM_REGISTER => {
             let access = SystemRegister::from_syndrome(esr as u32);
             registers::access(cpu, vcpu, guest, access)
         }
         _ => others(cpu, vcpu, guest, esr),
     }
+}
+
+/// Keeps an exit that carries nothing with it.
+#[inline(never)]
+pub(crate) fn note(vcpu: &'static Vcpu, esr: u64) {
+    let (pc, _) = vectors::return_state();
+    vcpu.recent.note(Note::other(esr, pc));
+}
+
+#[cold]
+fn note_abort(vcpu: &'static Vcpu, esr: u64) {
+    let (far, hpfar) = vectors::fault_address();
+    let (pc, _) = vectors::return_state();
+    vcpu.recent.note(Note::abort(esr, pc, far, hpfar));
 }
 
 /// What does not come often.
@@ -201,18 +222,24 @@ fn others(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u6
     match exit {
         Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime) => {
             vcpu.counters.exit(ExitReason::WaitInterrupt);
+            note(vcpu, esr);
             vectors::skip_instruction();
             return schedule::block(cpu, vcpu);
         }
         Exit::Wait(Wait::Event | Wait::EventOrTime) => {
             vcpu.counters.exit(ExitReason::WaitEvent);
+            note(vcpu, esr);
             vectors::skip_instruction();
             return schedule::yield_now(cpu, vcpu);
         }
         Exit::Coprocessor(access) => return registers::coprocessor(cpu, vcpu, guest, access),
-        Exit::InstructionAbort(abort) => instruction_abort(vcpu, abort),
+        Exit::InstructionAbort(abort) => {
+            note_abort(vcpu, esr);
+            instruction_abort(vcpu, abort, esr);
+        }
         _ => {
             vcpu.counters.exit(ExitReason::Other);
+            note(vcpu, esr);
             undefined(vcpu, exit);
         }
     }
@@ -228,19 +255,15 @@ fn undefined(vcpu: &'static Vcpu, exit: Exit) {
 }
 
 #[inline(never)]
-fn data_abort(
-    cpu: &'static Cpu,
-    vcpu: &'static Vcpu,
-    guest: &mut Registers,
-    abort: Abort,
-) -> Resume {
+fn data_abort(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u64) -> Resume {
+    let abort = Abort::from_syndrome(esr as u32);
     let (far, hpfar) = vectors::fault_address();
     if abort.is_plain_word() && devices::at_once(vcpu, fault_ipa(hpfar, far), abort, guest) {
         vcpu.counters.exit(ExitReason::Device);
         vectors::skip_instruction();
         return schedule::leave(cpu, vcpu);
     }
-    any_data_abort(cpu, vcpu, guest, abort)
+    any_data_abort(cpu, vcpu, guest, esr)
 }
 
 #[inline(never)]
@@ -248,8 +271,9 @@ fn any_data_abort(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Registers,
-    abort: Abort,
+    esr: u64,
 ) -> Resume {
+    let abort = Abort::from_syndrome(esr as u32);
     let (far, hpfar) = vectors::fault_address();
     if abort.has_ipa() {
         let ipa = fault_ipa(hpfar, far);
@@ -261,6 +285,7 @@ fn any_data_abort(
                 Ok(()) => vectors::skip_instruction(),
                 Err(devices::NotDone::Again) => {}
                 Err(devices::NotDone::Refused) => {
+                    note_abort(vcpu, esr);
                     complain_access(vcpu, ipa.get(), "the device does not answer");
                     inject::inject(Exception::DataAbort {
                         address: far,
@@ -271,6 +296,7 @@ fn any_data_abort(
             return schedule::leave(cpu, vcpu);
         }
     }
+    note_abort(vcpu, esr);
     stray_access(vcpu, guest, abort, far, hpfar);
     schedule::leave(cpu, vcpu)
 }
@@ -333,7 +359,7 @@ fn complain_access(vcpu: &'static Vcpu, ipa: u64, why: &str) {
 }
 
 #[cold]
-fn instruction_abort(vcpu: &'static Vcpu, abort: Abort) {
+fn instruction_abort(vcpu: &'static Vcpu, abort: Abort, esr: u64) {
     vcpu.counters.exit(ExitReason::Memory);
     let (far, hpfar) = vectors::fault_address();
     let ipa = fault_ipa(hpfar, far);
@@ -350,7 +376,7 @@ fn instruction_abort(vcpu: &'static Vcpu, abort: Abort) {
     }
     // A guest whose own vectors are there would take this abort for ever, each time through EL2.
     if vectors::vectors_at() & !0xfff == far & !0xfff {
-        lifecycle::crash(vcpu, "its exception vectors are not in memory");
+        crash::crash(vcpu, "its exception vectors are not in memory", esr);
         return;
     }
     inject::inject(Exception::InstructionAbort { address: far });

@@ -19,7 +19,7 @@ use crate::jobs::{self, Job};
 use crate::machine::{self, Domain, Vcpu};
 use crate::trace::points::Turn;
 use crate::{
-    assigned, console, cpus, memory_map, power, schedule, statistics, store, timer, trace,
+    assigned, console, cpus, crash, memory_map, power, schedule, statistics, store, timer, trace,
 };
 
 /// What the boot argument asks for when the last guest has stopped.
@@ -228,6 +228,9 @@ pub(crate) fn shutdown_is_late(domain: &'static Domain) {
 /// # Errors
 /// It does not live.
 pub(crate) fn destroy(domain: &'static Domain) -> Result<(), Refusal> {
+    if domain.is_running() {
+        crash::note_end(domain, Cause::Destroyed);
+    }
     let mut life = domain.life.lock();
     let waits = matches!(life.state(), State::Delayed { .. });
     let begins = life.destroy()?;
@@ -255,6 +258,7 @@ pub(crate) fn shut_down(domain: &'static Domain, reason: ShutdownReason) {
 }
 
 fn begin_end(domain: &'static Domain, cause: Cause) {
+    crash::note_end(domain, cause);
     let begins = domain.life.lock().end(cause);
     if begins {
         stop_vcpus(domain);
@@ -271,33 +275,6 @@ fn stop_vcpus(domain: &'static Domain) {
         schedule::remove(vcpu);
     }
     finish(domain);
-}
-
-/// The guest did what no guest can go on after.
-pub(crate) fn crash(vcpu: &'static Vcpu, why: &str) {
-    let (pc, pstate) = arch::vectors::return_state();
-    error!(
-        "{}: vCPU {} crashed: {why} (PC {pc:#x}, PSTATE {pstate:#x})",
-        vcpu.domain.name, vcpu.id
-    );
-    report(vcpu);
-    shut_down(vcpu.domain, ShutdownReason::Crash);
-}
-
-/// What the vCPU that is loaded here, and is about to end its domain by a crash, was at.
-#[cold]
-pub(crate) fn report(vcpu: &'static Vcpu) {
-    let (name, id) = (&vcpu.domain.name, vcpu.id);
-    let (pc, pstate) = arch::vectors::return_state();
-    let last = arch::vectors::last_exception();
-    error!(
-        "{name}: vCPU {id}: PC {pc:#x}, PSTATE {pstate:#x}; last exception: ESR_EL1 {:#x}, FAR_EL1 {:#x}, ELR_EL1 {:#x}, SPSR_EL1 {:#x}",
-        last.syndrome, last.address, last.link, last.state
-    );
-    error!(
-        "{name}: vCPU {id}: {}",
-        statistics::Exits(vcpu.counters.read())
-    );
 }
 
 /// The guest is to end for what it does to others; the CPUs that run it do that when they look next.

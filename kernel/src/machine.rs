@@ -19,6 +19,8 @@ use domain::counters::Counters;
 use domain::life::{Life, Policy, State};
 use domain::lifecycle::RunState;
 use domain::mmio::Bus;
+use domain::recent::Recent;
+use domain::report::{Report, Syndrome};
 use domain::set_way::SetWay;
 use domain::sysreg::SystemRegisters;
 use domain::timer::PhysicalTimer;
@@ -53,6 +55,8 @@ pub(crate) struct Vcpu {
     pub(crate) attention: &'static AtomicU32,
     /// What is counted of it.
     pub(crate) counters: Counters,
+    /// Its last exits.
+    pub(crate) recent: Recent,
     /// The CPU in whose queues it is, or that has it loaded. Changed under the lock of that CPU's timer queue.
     home: AtomicPtr<Cpu>,
     /// A bit for each CPU that it may run on. Written by `tuning` alone.
@@ -87,6 +91,15 @@ pub(crate) struct Vcpu {
     pub(crate) shutdown_deadline: AtomicU64,
     /// It sleeps in `SCHEDOP_poll`.
     pub(crate) polling: AtomicBool,
+}
+
+/// The vCPU that a domain fails with.
+#[derive(Clone, Copy)]
+pub(crate) struct Culprit {
+    pub(crate) vcpu: VcpuId,
+    pub(crate) reason: &'static str,
+    /// The exit that it is about, if it is about one.
+    pub(crate) syndrome: Option<Syndrome>,
 }
 
 /// What a domain gives back when it ends.
@@ -168,6 +181,12 @@ pub(crate) struct Domain {
     pub(crate) recipe: Recipe,
     /// It has ended and is disconnected: others do not find it any more.
     pub(crate) gone: AtomicBool,
+    /// The vCPU that it fails with, and what is wrong.
+    pub(crate) culprit: SpinLock<Option<Culprit>>,
+    /// What is known of its last failure.
+    pub(crate) report: SpinLock<Option<Report>>,
+    /// The line of it that is told next, plus 1; 0 if all is told.
+    pub(crate) telling: AtomicU32,
     /// It is to end for what it does to others.
     pub(crate) condemned: AtomicBool,
     /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB. They are as good as
@@ -243,6 +262,9 @@ impl Domain {
             has_lived: AtomicBool::new(false),
             recipe: parts.recipe,
             gone: AtomicBool::new(false),
+            culprit: SpinLock::new(None),
+            report: SpinLock::new(None),
+            telling: AtomicU32::new(0),
             condemned: AtomicBool::new(false),
             last_vcpu: [const { AtomicU8::new(0) }; MAX_CPUS],
             complaints: AtomicU32::new(0),
@@ -277,6 +299,7 @@ impl Domain {
         self.complaints.store(0, Ordering::Relaxed);
         self.speaks_by_uart.store(false, Ordering::Relaxed);
         self.condemned.store(false, Ordering::Relaxed);
+        *self.culprit.lock() = None;
     }
 
     /// What it is doing.
@@ -328,6 +351,7 @@ impl Vcpu {
             id,
             attention: domain.vgic.attention_word(id).unwrap_or(&NO_ATTENTION),
             counters: Counters::new(),
+            recent: Recent::new(),
             home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
             affinity: AtomicU64::new(affinity),
             settings: SpinLock::new(settings),

@@ -9,6 +9,7 @@ mod assigned;
 mod building;
 mod console;
 mod cpus;
+mod crash;
 mod create;
 mod devices;
 mod ending;

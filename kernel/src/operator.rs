@@ -11,9 +11,9 @@ use abi::event_channel::VIRQ_DEBUG;
 use domain::life::{State, Then};
 use domain::lifecycle::Power as Activity;
 use shell::{
-    Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
-    Memory, Next, Port, Power, Refused, Setting, Settings, Shell, StoreRequest, System, Trace,
-    TraceLine, TracePlace, Vcpu, VcpuState, cut,
+    Action, Bound, Details, FailureLine, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine,
+    LogOf, Memory, Next, Port, Power, Refused, Setting, Settings, Shell, StoreRequest, System,
+    Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
 };
 use sync::SpinLock;
 use vgic::VcpuId;
@@ -23,7 +23,8 @@ use crate::console::{self, Source};
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
 use crate::{
-    cpus, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store, trace, tuning,
+    cpus, crash, hypercalls, interrupts, lifecycle, memory_map, power, statistics, store, trace,
+    tuning,
 };
 
 static SHELL: SpinLock<Option<Shell>> = SpinLock::new(None);
@@ -209,6 +210,10 @@ impl System for Board {
             store: store::usage(domain.id),
             pages,
         })
+    }
+
+    fn failure(&self, guest: GuestIndex, line: u32) -> Option<FailureLine> {
+        crash::line(domain(guest)?, line as usize)
     }
 
     fn vcpu(&self, guest: GuestIndex, vcpu: u32) -> Option<Vcpu> {

@@ -15,7 +15,7 @@ use vgic::Version;
 
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;
-use crate::{schedule, timer};
+use crate::{exits, schedule, timer};
 
 /// The CPU that guests run on, for what they read of it.
 struct HostCpu;
@@ -74,6 +74,7 @@ fn any_access(
         Action::Value(value) => guest.set(register, value),
         Action::Ignore => {}
         Action::Undefined => {
+            exits::note(vcpu, u64::from(access.syndrome()));
             if vcpu.domain.may_complain() {
                 warn!("{}: {access:?} is undefined here", vcpu.domain.name);
             }

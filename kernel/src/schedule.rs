@@ -6,8 +6,10 @@
 //! `domain::lifecycle::RunState`, as long as whoever raises something makes it visible before it calls
 //! [`kick`].
 
+mod leaving;
 mod wake;
 
+use leaving::{evict, keep, unload};
 use wake::unqueue;
 pub(crate) use wake::{
     disturb, enqueue, hold, kick, let_go, look, notify_all, remove, set_line, upcall,
@@ -31,7 +33,7 @@ use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, frames, jobs, lifecycle, serrors, smccc, timer, trace, watchdog};
+use crate::{console, crash, frames, jobs, lifecycle, serrors, smccc, timer, trace, watchdog};
 
 /// A CPU begins, with nothing loaded: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -99,11 +101,16 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             && loaded.domain.condemned.load(Ordering::Acquire)
             && loaded.domain.is_running()
         {
-            lifecycle::crash(loaded, "it keeps a word that others must change");
+            crash::fail(loaded, "it keeps a word that others must change", None);
         }
         if let Some(loaded) = cpu.loaded()
             && !loaded.domain.is_running()
         {
+            if crash::is_to_be_kept(loaded)
+                && let Some(stored) = keep(cpu, loaded)
+            {
+                return Resume::Nobody(stored);
+            }
             unload(cpu, loaded);
             lifecycle::left(loaded.domain);
         }
@@ -311,40 +318,6 @@ fn may_stay(cpu: &Cpu, vcpu: &Vcpu) -> bool {
     vcpu.affinity.load(Ordering::Relaxed) & migration::bit(cpu.index) != 0
 }
 
-/// Stores the vCPU that is loaded here, and may not run here any more, and sends it to another CPU if it can run.
-#[cold]
-fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
-    // As in `choose`, its state and the queue change together. While it is loaded nobody else takes it out.
-    let ready = {
-        let mut queue = cpu.queue.lock();
-        let slot = vcpu.place(cpu.index)?.slot;
-        let runs = vcpu.run.power() == Power::Running;
-        let ready = if runs {
-            vcpu.run.preempt()
-        } else {
-            queue.waits(slot)
-        };
-        if runs || ready {
-            queue.block(slot, arch::time::counter());
-        }
-        ready
-    };
-    let active = save(vcpu);
-    let stored = context::store(cpu.header(), |esr, waits| {
-        serrors::at_switch(vcpu, esr, waits)
-    })?;
-    // After the timer is off, or its interrupt would be pending at once.
-    if active {
-        interrupts::set_timer_active(false);
-    }
-    cpu.set_loaded(None);
-    release_loaded(vcpu);
-    if ready {
-        enqueue(vcpu);
-    }
-    Some(stored)
-}
-
 /// Says that this CPU is about to load a vCPU. `false`, and nothing said, if its domain ends.
 fn claim_loaded(vcpu: &'static Vcpu) -> bool {
     vcpu.loaded.store(true, Ordering::Relaxed);
@@ -397,24 +370,6 @@ pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
 fn publish(vcpu: &'static Vcpu) {
     let id = abi::VcpuId(vcpu.id.get());
     vcpu.domain.xen.publish_runstate(id, &Calling(vcpu));
-}
-
-/// Leaves no vCPU loaded: its domain ends, or it starts afresh.
-fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
-    account(vcpu, Runstate::Offline);
-    let notify = vcpu.domain.vgic.save(here(vcpu));
-    *vcpu.interface.lock() = VirtualState::default();
-    if let Some(esr) = context::unload(cpu.header()) {
-        serrors::at_end(vcpu, esr);
-    }
-    // After the timer is off, or its interrupt would be pending at once.
-    if interrupts::is_timer_active() {
-        interrupts::set_timer_active(false);
-    }
-    vcpu.loaded.store(false, Ordering::Release);
-    cpu.set_loaded(None);
-    timer::forget(vcpu);
-    notify_all(vcpu.domain, notify);
 }
 
 /// The guest has nothing to do: another vCPU runs, or the CPU idles, until something waits for this one.

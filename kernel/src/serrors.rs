@@ -5,13 +5,12 @@ use core::sync::atomic::Ordering;
 use arch::context::Registers;
 use arch::inject;
 use arch::vectors::Resume;
-use domain::lifecycle::ShutdownReason;
 use domain::serror::{Syndrome, Verdict};
-use log::{error, warn};
+use log::warn;
 
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;
-use crate::{lifecycle, schedule};
+use crate::{crash, schedule};
 
 /// One came while the guest ran.
 pub(crate) fn taken(
@@ -80,12 +79,8 @@ fn judge(vcpu: &'static Vcpu, esr: u64, waits: bool) -> Verdict {
         Verdict::GoOn => tell(vcpu, esr, "nothing was lost"),
         Verdict::Give => tell(vcpu, esr, "given to the guest"),
         Verdict::End => {
-            let (name, id) = (&vcpu.domain.name, vcpu.id);
-            error!(
-                "{name}: vCPU {id} crashed: SErrors without end, {}",
-                Syndrome::new(esr)
-            );
-            lifecycle::shut_down(vcpu.domain, ShutdownReason::Crash);
+            tell(vcpu, esr, "it causes them without end");
+            crash::crash(vcpu, "SErrors without end", esr);
         }
     }
     verdict

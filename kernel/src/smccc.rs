@@ -10,6 +10,7 @@ use arch::vectors::Resume;
 use devtree::Board;
 use domain::lifecycle::Power;
 use domain::psci::{self, CpuOnError};
+use domain::recent::Note;
 use domain::speculation::{Cpu as Speculation, Flaw, Mitigation};
 use log::info;
 use platform::firmware::Firmware;
@@ -195,6 +196,11 @@ impl psci::Machine for PsciMachine {
 /// The guest made a call, by HVC or SMC. Never inlined: its frame would be that of every call.
 #[inline(never)]
 pub(crate) fn call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    // Not handed down: a call that is answered at once would carry it.
+    let esr = arch::vectors::syndrome();
+    let (pc, _) = arch::vectors::return_state();
+    let (function, argument) = (guest.get::<0>(), guest.get::<1>());
+    vcpu.recent.note(Note::call(esr, pc, function, argument));
     let arguments = [
         guest.get::<0>(),
         guest.get::<1>(),

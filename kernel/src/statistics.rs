@@ -5,8 +5,9 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use abi::vcpu::{RUNSTATE_OFFLINE, RunstateInfo};
-use domain::counters::{ExitReason, Figures};
+use domain::counters::Figures;
 use domain::lifecycle::Power;
+use domain::report::Exits;
 use log::debug;
 
 use crate::cpus;
@@ -137,19 +138,6 @@ impl fmt::Display for VcpuFigures {
             "; {switches} switches, {moves} moves, {injections} interrupts;"
         )?;
         write!(f, " {}", Exits(self.counted))
-    }
-}
-
-/// Exits, by reason.
-pub(crate) struct Exits(pub(crate) Figures);
-
-impl fmt::Display for Exits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for reason in ExitReason::ALL {
-            let exits = self.0.exits_for(reason);
-            write!(f, "{} {exits} ", reason.name())?;
-        }
-        write!(f, "of {} exits", self.0.all_exits())
     }
 }
 

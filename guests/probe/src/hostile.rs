@@ -3,6 +3,7 @@
 
 pub(crate) mod collude;
 pub(crate) mod device;
+mod fail;
 pub(crate) mod wild;
 
 use crate::check::{BARE, Outcome, TWO, Test, XEN, XEN_TWO, fail};
@@ -23,6 +24,11 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("poweroff", BARE, poweroff),
     Test::new("power-race", TWO, power_race),
     Test::new("flood", BARE, flood),
+    Test::new("vectors", BARE, fail::vectors),
+    Test::new("calls", XEN, fail::calls),
+    Test::new("deaf", BARE, fail::deaf),
+    Test::new("power", XEN_TWO, fail::power),
+    Test::new("exhaust", XEN, fail::exhaust),
     Test::new("wild", XEN, wild::run),
     Test::new("collude", XEN_TWO, collude::run),
     Test::new("device-storm", TWO, device::run),

@@ -248,3 +248,23 @@ pub fn break_vectors() {
         core::arch::asm!("msr vbar_el1, {nowhere}", "isb", nowhere = in(reg) 0x0dea_d000u64);
     }
 }
+
+/// Jumps to where no memory is, with the vectors there too and the MMU off: each exception is taken where the next one
+/// comes, and stage 2 refuses all of them. For tests of what the hypervisor makes of such a guest.
+pub fn lose_memory() -> ! {
+    // SAFETY: this is meant to end the guest; nothing in it is relied on afterwards. The code around is mapped at its own
+    // address.
+    unsafe {
+        core::arch::asm!(
+            "msr vbar_el1, {nowhere}",
+            "mrs {control}, sctlr_el1",
+            "bic {control}, {control}, #1",
+            "msr sctlr_el1, {control}",
+            "isb",
+            "br {nowhere}",
+            nowhere = in(reg) 0x0dea_d000u64,
+            control = in(reg) 0u64,
+            options(noreturn),
+        );
+    }
+}

@@ -84,6 +84,11 @@ pub fn read(reference: GrantRef) -> Option<u64> {
 
 /// Gives `domain` access to the page `gfn` and returns the reference; `None` if no entry is free.
 pub fn give(domain: DomainId, gfn: u32, read_only: bool) -> Option<GrantRef> {
+    give_from(op::FIRST_FREE, domain, gfn, read_only)
+}
+
+/// The same, looking for a free entry from `first` on.
+pub fn give_from(first: GrantRef, domain: DomainId, gfn: u32, read_only: bool) -> Option<GrantRef> {
     let flags = op::EntryFlags::PERMIT_ACCESS.bits()
         | if read_only {
             op::EntryFlags::READ_ONLY.bits()
@@ -91,7 +96,7 @@ pub fn give(domain: DomainId, gfn: u32, read_only: bool) -> Option<GrantRef> {
             0
         };
     let value = u64::from(gfn) << 32 | u64::from(domain.0) << 16;
-    for number in op::FIRST_FREE.0.. {
+    for number in first.0.. {
         let reference = GrantRef(number);
         let entry = entry(reference)?;
         if entry

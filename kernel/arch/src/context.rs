@@ -5,8 +5,10 @@
 //! system registers, FP and the virtual timer where they are. Only [`switch_to`] moves them.
 
 mod leave;
+mod snapshot;
 
 pub use leave::{Stored, store, unload};
+pub use snapshot::Snapshot;
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;

@@ -313,6 +313,12 @@ pub fn return_state() -> (u64, u64) {
     (ELR_EL2.get(), SPSR_EL2.get())
 }
 
+/// `ESR_EL2` of the synchronous exit that is being served.
+#[must_use]
+pub fn syndrome() -> u64 {
+    ESR_EL2.get()
+}
+
 /// `FAR_EL2` and `HPFAR_EL2` of the abort that was taken from the guest.
 #[must_use]
 pub fn fault_address() -> (u64, u64) {

@@ -151,6 +151,13 @@ impl SystemRegister {
         Self(syndrome)
     }
 
+    /// The syndrome that it is from.
+    #[inline]
+    #[must_use]
+    pub const fn syndrome(self) -> u32 {
+        self.0
+    }
+
     /// Which register or instruction.
     #[must_use]
     pub const fn encoding(self) -> Encoding {

@@ -28,6 +28,8 @@ pub mod lifecycle;
 pub mod migration;
 pub mod mmio;
 pub mod psci;
+pub mod recent;
+pub mod report;
 pub mod sched;
 pub mod serror;
 pub mod set_way;

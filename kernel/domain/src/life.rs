@@ -78,6 +78,23 @@ pub enum Cause {
     NotBuilt,
 }
 
+impl Cause {
+    /// Whether the guest failed, and did not just end.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Guest(ShutdownReason::Crash | ShutdownReason::Watchdog) | Self::NoAnswer
+        )
+    }
+
+    /// Whether somebody may want to know what it was at: it did not end by its own will.
+    #[must_use]
+    pub const fn keeps_registers(self) -> bool {
+        self.is_failure() || matches!(self, Self::Destroyed | Self::Restarted)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -252,6 +269,12 @@ impl Life {
     #[must_use]
     pub const fn restarts(&self) -> u32 {
         self.restarts
+    }
+
+    /// Restarts in a row.
+    #[must_use]
+    pub const fn row(&self) -> u32 {
+        self.row
     }
 
     /// Its policy.

@@ -293,7 +293,12 @@ impl Job {
                 )),
                 None => output.line(format_args!("store     none")),
             },
-            _ => return Progress::Done,
+            // What its last failure left, if it had one.
+            item => match system.failure(guest, item.saturating_sub(6)) {
+                Some(line) if item == 6 => output.line(format_args!("failure   {line}")),
+                Some(line) => output.line(format_args!("          {line}")),
+                None => return Progress::Done,
+            },
         }
         self.item += 1;
         Progress::More

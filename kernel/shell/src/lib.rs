@@ -59,9 +59,9 @@ pub use shell::{Next, Shell};
 pub use source::{MAX_LINE, MAX_NAME, SourceId};
 
 pub use system::{
-    Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, Label, LogOf,
-    MAX_REPLY, Memory, Output, Port, Power, Refused, Setting, Settings, StoreRequest, System,
-    Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
+    Action, Bound, Details, FailureLine, Grant, Guest, GuestIndex, GuestState, Interrupt, Label,
+    LogOf, MAX_REPLY, Memory, Output, Port, Power, Refused, Setting, Settings, StoreRequest,
+    System, Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
 };
 
 use core::fmt;

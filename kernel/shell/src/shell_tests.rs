@@ -11,9 +11,9 @@ use arrayvec::ArrayString;
 use proptest::prelude::*;
 
 use crate::{
-    Action, Bound, Details, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine, LogOf,
-    Memory, Next, Output, Port, Power, Refused, Setting, Settings, Shell, StoreRequest, System,
-    Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
+    Action, Bound, Details, FailureLine, Grant, Guest, GuestIndex, GuestState, Interrupt, LogLine,
+    LogOf, Memory, Next, Output, Port, Power, Refused, Setting, Settings, Shell, StoreRequest,
+    System, Trace, TraceLine, TracePlace, Vcpu, VcpuState, cut,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -143,6 +143,10 @@ fn tables() {
         ["    8    0x40123    2       0       1"]
     );
     assert_eq!(session.command("info linux").len(), 6);
+    assert_eq!(
+        session.command("info hello-2")[6..],
+        ["failure   vCPU 1: it says so", "          vCPU 1: x0"]
+    );
     assert_eq!(
         session.command("mem"),
         [

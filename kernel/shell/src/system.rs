@@ -13,6 +13,9 @@ pub type GuestIndex = usize;
 /// Some words about something.
 pub type Label = ArrayString<32>;
 
+/// A line about a failure.
+pub type FailureLine = ArrayString<224>;
+
 /// Something in words, as many of them as there is room for.
 pub fn cut<const ROOM: usize>(of: &dyn fmt::Display) -> ArrayString<ROOM> {
     struct Cut<const ROOM: usize>(ArrayString<ROOM>);
@@ -388,6 +391,8 @@ pub trait System {
     fn guest(&self, guest: GuestIndex) -> Option<Guest<'_>>;
     /// More about it.
     fn details(&self, guest: GuestIndex) -> Option<Details>;
+    /// A line of what is known of its last failure; `None` behind the last, or if it never failed.
+    fn failure(&self, guest: GuestIndex, line: u32) -> Option<FailureLine>;
     /// One of its vCPUs.
     fn vcpu(&self, guest: GuestIndex, vcpu: u32) -> Option<Vcpu>;
     /// The first interrupt at or behind a place that is enabled, pending or active, if a few of them were looked

@@ -1,0 +1,85 @@
+//! A CPU is left with no vCPU loaded: what it had is stored or forgotten.
+
+use core::sync::atomic::Ordering;
+
+use arch::context;
+use domain::lifecycle::Power;
+use platform::gic::VirtualState;
+use xen::Runstate;
+
+use super::{account, enqueue, here, notify_all, release_loaded, save};
+use crate::cpus::Cpu;
+use crate::machine::Vcpu;
+use crate::{interrupts, serrors, timer};
+
+/// Stores the vCPU that is loaded here, and may not run here any more, and sends it to another CPU if it can run.
+#[cold]
+pub(super) fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
+    // As in `choose`, its state and the queue change together. While it is loaded nobody else takes it out.
+    let ready = {
+        let mut queue = cpu.queue.lock();
+        let slot = vcpu.place(cpu.index)?.slot;
+        let runs = vcpu.run.power() == Power::Running;
+        let ready = if runs {
+            vcpu.run.preempt()
+        } else {
+            queue.waits(slot)
+        };
+        if runs || ready {
+            queue.block(slot, arch::time::counter());
+        }
+        ready
+    };
+    let active = save(vcpu);
+    let stored = context::store(cpu.header(), |esr, waits| {
+        serrors::at_switch(vcpu, esr, waits)
+    })?;
+    // After the timer is off, or its interrupt would be pending at once.
+    if active {
+        interrupts::set_timer_active(false);
+    }
+    cpu.set_loaded(None);
+    release_loaded(vcpu);
+    if ready {
+        enqueue(vcpu);
+    }
+    Some(stored)
+}
+
+/// Leaves no vCPU loaded: its domain ends, and what the guest had in its registers is stored, to be told of.
+pub(super) fn keep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
+    account(vcpu, Runstate::Offline);
+    let notify = vcpu.domain.vgic.save(here(vcpu));
+    *vcpu.interface.lock() = VirtualState::default();
+    let stored = context::store(cpu.header(), |esr, _| {
+        serrors::at_end(vcpu, esr);
+        false
+    })?;
+    // As in `unload`.
+    if interrupts::is_timer_active() {
+        interrupts::set_timer_active(false);
+    }
+    cpu.set_loaded(None);
+    timer::forget(vcpu);
+    notify_all(vcpu.domain, notify);
+    release_loaded(vcpu);
+    Some(stored)
+}
+
+/// Leaves no vCPU loaded: its domain ends, or it starts afresh.
+pub(super) fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
+    account(vcpu, Runstate::Offline);
+    let notify = vcpu.domain.vgic.save(here(vcpu));
+    *vcpu.interface.lock() = VirtualState::default();
+    if let Some(esr) = context::unload(cpu.header()) {
+        serrors::at_end(vcpu, esr);
+    }
+    // After the timer is off, or its interrupt would be pending at once.
+    if interrupts::is_timer_active() {
+        interrupts::set_timer_active(false);
+    }
+    vcpu.loaded.store(false, Ordering::Release);
+    cpu.set_loaded(None);
+    timer::forget(vcpu);
+    notify_all(vcpu.domain, notify);
+}
