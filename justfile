@@ -19,6 +19,11 @@ build kind="release":
 @run *settings:
     tools/cargo run --quiet -p viaduct-tests --bin run -- "$@"
 
+# gdb on the demo (the debug build), with commands that look into the hypervisor; settings as for `run`, and symbols=hello|FILE
+[no-exit-message]
+@debug *settings:
+    tools/cargo run --quiet -p viaduct-tests --bin debug -- "$@"
+
 # What the hypervisor would make of FILE, a host tree or a bundle; words as for `run`, and board=FILE module@ADDRESS=FILE tree=GUEST
 [no-exit-message]
 @inspect file *words:

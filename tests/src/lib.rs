@@ -21,6 +21,7 @@ mod console;
 pub mod cost;
 pub mod demo;
 pub mod family;
+pub mod gdb;
 mod guest;
 mod host_tree;
 mod images;
