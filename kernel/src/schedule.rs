@@ -47,7 +47,7 @@ pub(crate) fn run(cpu: &'static Cpu) -> ! {
             vectors::run(first)
         }
         // Nothing is loaded, so there is no same guest to go on with, nor one to be stored.
-        Resume::Same | Resume::Nobody(_) => arch::cpu::park(),
+        Resume::Same => arch::cpu::park(),
     }
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             if crash::is_to_be_kept(loaded)
                 && let Some(stored) = keep(cpu, loaded)
             {
-                return Resume::Nobody(stored);
+                return Resume::nobody(stored);
             }
             unload(cpu, loaded);
             lifecycle::left(loaded.domain);
@@ -118,7 +118,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
             && !may_stay(cpu, loaded)
             && let Some(stored) = evict(cpu, loaded)
         {
-            return Resume::Nobody(stored);
+            return Resume::nobody(stored);
         }
         // Somebody may wait for what its list registers hold, also while it sleeps here.
         if let Some(loaded) = cpu.loaded()

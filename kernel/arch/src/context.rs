@@ -12,6 +12,7 @@ pub use snapshot::Snapshot;
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use aarch64_cpu::asm::barrier;
@@ -155,7 +156,7 @@ pub struct World {
 
 /// Proof that [`switch_to`] loaded a vCPU: an exit handler returns it, and the vectors resume there.
 #[must_use]
-pub struct Switched(pub(crate) &'static Context);
+pub struct Switched(pub(crate) NonNull<Context>);
 
 /// SCTLR_EL1 when a vCPU starts: MMU and caches off, RES1 bits, as KVM and Xen have it.
 const SCTLR_RESET: u64 = 0x00c5_0078;
@@ -380,7 +381,7 @@ pub fn switch_to(
     SCTLR_EL1.set(system.sctlr);
     barrier::isb(barrier::SY);
     TCR_EL1.set(system.tcr);
-    Some(Switched(next))
+    Some(Switched(NonNull::from(next)))
 }
 
 #[cold]

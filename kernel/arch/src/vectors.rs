@@ -4,6 +4,8 @@
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
+use core::num::NonZero;
+use core::ptr::NonNull;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
@@ -49,20 +51,25 @@ pub enum Resume {
     Same,
     /// The guest that [`context::switch_to`] loaded.
     Other(Switched),
-    /// No guest: [`context::store`] stored the one that exited. The CPU begins anew, as the image's `idle` does.
-    Nobody(Stored),
 }
 
 impl Resume {
+    /// No guest: [`context::store`] stored the one that exited. The CPU begins anew, as the image's `idle` does.
+    ///
+    /// It is a mark where else a context is, and no variant: with a third one the whole would not fit in a register, and
+    /// every exit would pay for that.
+    pub const fn nobody(_stored: Stored) -> Self {
+        // Contexts are aligned to 16 bytes: `vectors.S` looks at bit 0.
+        Self::Other(Switched(NonNull::without_provenance(NonZero::<usize>::MIN)))
+    }
+
     /// As the vectors take it.
     #[doc(hidden)]
     #[must_use]
     pub fn into_raw(self) -> *const Context {
         match self {
             Self::Same => core::ptr::null(),
-            Self::Other(Switched(context)) => context,
-            // Contexts are aligned to 16 bytes: `vectors.S` looks at bit 0.
-            Self::Nobody(_) => core::ptr::without_provenance(1),
+            Self::Other(Switched(context)) => context.as_ptr(),
         }
     }
 }
@@ -250,7 +257,7 @@ pub fn install_traced() {
 pub fn run(first: Switched) -> ! {
     // SAFETY: `Switched` proves that the context is loaded on this CPU; exits start at the top of the
     // CPU's stack, and nothing below is needed again.
-    unsafe { viaduct_resume_other(first.0) }
+    unsafe { viaduct_resume_other(first.0.as_ptr()) }
 }
 
 /// Steps over the instruction that trapped: for everything but HVC, whose return address is the next
