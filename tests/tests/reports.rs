@@ -1,6 +1,8 @@
 //! Guests that fail are told of: with all registers, the faulting address, the last exits and the reason; in the
 //! hypervisor's lines, and in `info` afterwards. Each in its own way, all at once, beside one that goes on.
 
+use std::time::{Duration, Instant};
+
 use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, lines, seconds};
 
 /// The switch key, three times, to the shell and to no guest.
@@ -29,6 +31,17 @@ fn reported(console: &Console, guest: &str, wanted: &[&str]) {
     .chain(wanted)
     {
         assert!(has(text), "{guest}: no {text:?} in {told:#?}");
+    }
+}
+
+/// Waits for a line that may have come already, between a command and its prompt.
+fn said(console: &mut Console, line: &str) {
+    let end = Instant::now() + seconds(30);
+    while console.lines_with(line).is_empty() {
+        if Instant::now() > end {
+            console.fail(&format!("no {line:?}"));
+        }
+        console.run_for(Duration::from_millis(50));
     }
 }
 
@@ -98,7 +111,7 @@ fn all_kinds(name: &str, machine: Machine) {
     // Those that go on are ended by the operator, who then sees where they were.
     console.operate("shutdown deaf 1", seconds(20));
     let late = lines::stopped("deaf", "did not shut down in time");
-    console.expect(&late, seconds(30));
+    said(&mut console, &late);
     reported(
         &console,
         "deaf",
@@ -106,7 +119,7 @@ fn all_kinds(name: &str, machine: Machine) {
     );
     for (guest, last_exit) in [("calls", ": hypercall 17, argument 0x6"), ("spin", "")] {
         console.operate(&format!("destroy {guest}"), seconds(20));
-        console.expect(&lines::stopped(guest, "destroyed"), seconds(30));
+        said(&mut console, &lines::stopped(guest, "destroyed"));
         let info = console
             .operate(&format!("info {guest}"), seconds(20))
             .join("\n");
