@@ -30,7 +30,7 @@ build kind="release":
     [ -e "${CARGO_TARGET_DIR:-target}/viaduct.img" ] || tools/build release >&2
     tools/cargo run --quiet -p viaduct-inspect -- "$@"
 
-# All tests, under 25 minutes on two cores
+# All tests, half an hour on two cores with nothing compiled
 test: lint unit loom system
 
 # The full matrix as well
