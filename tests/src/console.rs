@@ -131,6 +131,15 @@ impl Console {
         })
     }
 
+    /// The same of all lines since the start: for what may come before the prompt that [`Self::operate`] waits for.
+    #[track_caller]
+    pub fn expect_ever(&mut self, pattern: &str, within: Duration) -> String {
+        let reached = std::mem::take(&mut self.cursor);
+        let line = self.expect(pattern, within);
+        self.cursor = self.cursor.max(reached);
+        line
+    }
+
     /// Waits for one line for each pattern, in any order.
     #[track_caller]
     pub fn expect_each<P: AsRef<str>>(&mut self, patterns: &[P], within: Duration) {

@@ -130,9 +130,9 @@ fn policies_and_the_operator() {
     }
     // What the operator ends stays so.
     assert!(console.operate("shutdown deaf 1", soon()).is_empty());
-    console.expect(&lines::stopped("deaf", "did not shut down in time"), soon());
+    console.expect_ever(&lines::stopped("deaf", "did not shut down in time"), soon());
     assert!(console.operate("destroy gone", soon()).is_empty());
-    console.expect(&lines::stopped("gone", "destroyed"), soon());
+    console.expect_ever(&lines::stopped("gone", "destroyed"), soon());
     for guest in ["deaf", "gone"] {
         assert!(
             console
@@ -232,7 +232,7 @@ fn the_watchdog_is_fed_while_the_guest_lives() {
     };
     until(&mut console, 3);
     assert!(console.operate("destroy needed", soon()).is_empty());
-    console.expect(
+    console.expect_ever(
         "watchdog: needed is critical and has ended; the board starts again in",
         soon(),
     );
@@ -240,7 +240,7 @@ fn the_watchdog_is_fed_while_the_guest_lives() {
     console.run_for(seconds(6));
     assert_eq!(fed(&log), before);
     assert!(console.operate("create needed", soon()).is_empty());
-    console.expect("watchdog: all critical guests are there again", soon());
+    console.expect_ever("watchdog: all critical guests are there again", soon());
     until(&mut console, before + 2);
 }
 

@@ -1,8 +1,6 @@
 //! Guests that fail are told of: with all registers, the faulting address, the last exits and the reason; in the
 //! hypervisor's lines, and in `info` afterwards. Each in its own way, all at once, beside one that goes on.
 
-use std::time::{Duration, Instant};
-
 use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, lines, seconds};
 
 /// The switch key, three times, to the shell and to no guest.
@@ -31,17 +29,6 @@ fn reported(console: &Console, guest: &str, wanted: &[&str]) {
     .chain(wanted)
     {
         assert!(has(text), "{guest}: no {text:?} in {told:#?}");
-    }
-}
-
-/// Waits for a line that may have come already, between a command and its prompt.
-fn said(console: &mut Console, line: &str) {
-    let end = Instant::now() + seconds(30);
-    while console.lines_with(line).is_empty() {
-        if Instant::now() > end {
-            console.fail(&format!("no {line:?}"));
-        }
-        console.run_for(Duration::from_millis(50));
     }
 }
 
@@ -111,7 +98,7 @@ fn all_kinds(name: &str, machine: Machine) {
     // Those that go on are ended by the operator, who then sees where they were.
     console.operate("shutdown deaf 1", seconds(20));
     let late = lines::stopped("deaf", "did not shut down in time");
-    said(&mut console, &late);
+    console.expect_ever(&late, seconds(30));
     reported(
         &console,
         "deaf",
@@ -119,7 +106,7 @@ fn all_kinds(name: &str, machine: Machine) {
     );
     for (guest, last_exit) in [("calls", ": hypercall 17, argument 0x6"), ("spin", "")] {
         console.operate(&format!("destroy {guest}"), seconds(20));
-        said(&mut console, &lines::stopped(guest, "destroyed"));
+        console.expect_ever(&lines::stopped(guest, "destroyed"), seconds(30));
         let info = console
             .operate(&format!("info {guest}"), seconds(20))
             .join("\n");

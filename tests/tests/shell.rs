@@ -252,7 +252,7 @@ fn the_shell_answers_in_a_flood() {
     }
     console.expect("hello| hello: heartbeat", soon());
     assert!(console.operate("destroy flood", soon()).is_empty());
-    console.expect("viaduct| flood: stopped (destroyed)", soon());
+    console.expect_ever("viaduct| flood: stopped (destroyed)", soon());
     assert_eq!(
         listed(&mut console, "flood"),
         ("stopped".to_owned(), "destroyed".to_owned())
