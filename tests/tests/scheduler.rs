@@ -201,6 +201,8 @@ fn one_vcpu_a_cpu_needs_no_timer() {
         let (ran, window) = share(&console, &format!("busy-{number}"));
         assert!(ran / window > 0.99, "{ran} of {window}");
     }
+    // Who holds a machine and asks for another may wait for ever for one who wants all.
+    drop(console);
     // The same three where they share: each end of a slice is one.
     let (_, counts) = alarms("null-not-v3", machine(), 3);
     assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
