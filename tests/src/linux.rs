@@ -283,12 +283,14 @@ pub fn file_system(name: &str) -> PathBuf {
     image
 }
 
-/// Loads the drivers, mounts the disk, reads and writes it.
+/// Loads the drivers, waits for the disk, which they look for by themselves, mounts, reads and writes it.
 #[track_caller]
 pub fn uses_its_disk(console: &mut Console, guest: &str, disk: &str) {
     let load = "for m in $(cat /modules/order); do insmod /modules/$m.ko || echo no $m; done";
     let said = console.command(guest, load, seconds(120));
     assert!(said.iter().all(|line| !line.contains("no ")), "{said:?}");
+    let there = format!("for i in $(seq 60); do [ -b {disk} ] && break; sleep 1; done");
+    console.command(guest, &there, seconds(120));
     let mount = format!("mkdir -p /mnt && mount -t ext4 {disk} /mnt && cat /mnt/greeting");
     let said = console.command(guest, &mount, seconds(60));
     assert!(
