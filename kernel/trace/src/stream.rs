@@ -12,6 +12,8 @@
 //! | 0x80 | u8 [`VERSION`], u64 ticks a second of the counter: the stream begins |
 //! | 0x81 | u16 domain, its name in UTF-8, cut at [`NAME`] bytes |
 
+use arrayvec::ArrayVec;
+
 /// Of this format.
 pub const VERSION: u8 = 1;
 /// Bytes of a domain's name that are told.
@@ -41,41 +43,13 @@ pub enum Packet<'p> {
     Domain(u16, &'p [u8]),
 }
 
-/// A packet's bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bytes<const N: usize> {
-    bytes: [u8; N],
-    length: usize,
-}
+/// Bytes of a packet, as many as there is room for.
+pub type Bytes<const N: usize> = ArrayVec<u8, N>;
 
-impl<const N: usize> Default for Bytes<N> {
-    fn default() -> Self {
-        Self {
-            bytes: [0; N],
-            length: 0,
-        }
-    }
-}
-
-impl<const N: usize> Bytes<N> {
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.length) {
-            *place = byte;
-            self.length += 1;
-        }
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.push(*byte));
-    }
-}
-
-impl<const N: usize> core::ops::Deref for Bytes<N> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&[])
-    }
+/// Adds bytes at the end of `to`. Those that find no room are left out: none are, by [`PACKET`] and [`WIRE`].
+fn extend<const N: usize>(to: &mut Bytes<N>, bytes: &[u8]) {
+    let room = to.remaining_capacity().min(bytes.len());
+    let _ = to.try_extend_from_slice(bytes.get(..room).unwrap_or_default());
 }
 
 impl<'p> Packet<'p> {
@@ -85,25 +59,25 @@ impl<'p> Packet<'p> {
         let mut packet = Bytes::default();
         match *self {
             Self::Record(cpu, frame) => {
-                packet.push(RECORD | (cpu % CPUS));
-                packet.extend(frame.get(..crate::FRAME).unwrap_or(frame));
+                extend(&mut packet, &[RECORD | (cpu % CPUS)]);
+                extend(&mut packet, frame.get(..crate::FRAME).unwrap_or(frame));
             }
             Self::Lost(cpu, count) => {
-                packet.push(LOST | (cpu % CPUS));
-                packet.extend(&count.to_le_bytes());
+                extend(&mut packet, &[LOST | (cpu % CPUS)]);
+                extend(&mut packet, &count.to_le_bytes());
             }
             Self::Begin(frequency) => {
-                packet.push(BEGIN);
-                packet.push(VERSION);
-                packet.extend(&frequency.to_le_bytes());
+                extend(&mut packet, &[BEGIN, VERSION]);
+                extend(&mut packet, &frequency.to_le_bytes());
             }
             Self::Domain(id, name) => {
-                packet.push(DOMAIN);
-                packet.extend(&id.to_le_bytes());
-                packet.extend(name.get(..NAME).unwrap_or(name));
+                extend(&mut packet, &[DOMAIN]);
+                extend(&mut packet, &id.to_le_bytes());
+                extend(&mut packet, name.get(..NAME).unwrap_or(name));
             }
         }
-        packet.push(0_u8.wrapping_sub(sum(&packet)));
+        let check = 0_u8.wrapping_sub(sum(&packet));
+        extend(&mut packet, &[check]);
         packet
     }
 
@@ -113,10 +87,10 @@ impl<'p> Packet<'p> {
         let mut wire = Bytes::default();
         // Each run without a zero, after its length and one; the zero itself is left out.
         for run in self.bytes().split(|byte| *byte == 0) {
-            wire.push(run.len() as u8 + 1);
-            wire.extend(run);
+            extend(&mut wire, &[run.len() as u8 + 1]);
+            extend(&mut wire, run);
         }
-        wire.push(0);
+        extend(&mut wire, &[0]);
         wire
     }
 
@@ -155,29 +129,23 @@ fn sum(bytes: &[u8]) -> u8 {
         .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
 }
 
-/// Undoes COBS: the bytes before a zero, into `packet`. How many there are; `None` if they make no sense, or are too
-/// many.
+/// Undoes COBS: the packet of the bytes before a zero; `None` if they make no sense, or are too many.
 #[must_use]
-pub fn decode(wire: &[u8], packet: &mut [u8; PACKET]) -> Option<usize> {
-    let mut out = Bytes::<PACKET>::default();
+pub fn decode(wire: &[u8]) -> Option<Bytes<PACKET>> {
+    let mut packet = Bytes::new();
     let mut rest = wire;
     loop {
         let (code, after) = rest.split_first()?;
         let run = usize::from(*code).checked_sub(1)?;
         let (bytes, after) = after.split_at_checked(run)?;
-        let room = PACKET - out.length;
-        if bytes.len() > room || bytes.contains(&0) {
+        if bytes.contains(&0) {
             return None;
         }
-        out.extend(bytes);
+        packet.try_extend_from_slice(bytes).ok()?;
         if after.is_empty() {
-            *packet = out.bytes;
-            return Some(out.length);
+            return Some(packet);
         }
-        if out.length == PACKET {
-            return None;
-        }
-        out.push(0);
+        packet.try_push(0).ok()?;
         rest = after;
     }
 }
@@ -192,9 +160,8 @@ mod tests {
         let (zero, wire) = wire.split_last().unwrap();
         assert_eq!(*zero, 0);
         assert!(!wire.contains(&0), "{packet:?}: {wire:02x?}");
-        let mut bytes = [0; PACKET];
-        let length = decode(wire, &mut bytes).unwrap();
-        assert_eq!(Packet::parse(&bytes[..length]), Some(packet));
+        let bytes = decode(wire).unwrap();
+        assert_eq!(Packet::parse(&bytes), Some(packet));
     }
 
     #[test]
@@ -217,13 +184,9 @@ mod tests {
             for bit in 0..8 {
                 let mut damaged = wire.to_vec();
                 damaged[index] ^= 1 << bit;
-                let mut bytes = [0; PACKET];
-                let read = decode(&damaged, &mut bytes);
-                assert_eq!(
-                    read.and_then(|length| Packet::parse(&bytes[..length])),
-                    None,
-                    "byte {index}, bit {bit}"
-                );
+                let read = decode(&damaged);
+                let read = read.as_deref().and_then(Packet::parse);
+                assert_eq!(read, None, "byte {index}, bit {bit}");
             }
         }
         assert_eq!(Packet::parse(&[]), None);
@@ -242,9 +205,8 @@ mod tests {
 
         #[test]
         fn any_bytes_are_taken_or_refused(wire in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let mut bytes = [0; PACKET];
-            if let Some(length) = decode(&wire, &mut bytes) {
-                let _ = Packet::parse(&bytes[..length]);
+            if let Some(bytes) = decode(&wire) {
+                let _ = Packet::parse(&bytes);
             }
         }
     }

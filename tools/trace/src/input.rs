@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use defmt_decoder::Table;
-use records::stream::{self, PACKET, Packet};
+use records::stream::{self, Packet};
 
 use crate::event::{Event, Who};
 
@@ -49,10 +49,8 @@ impl Trace {
             };
             let whole = bytes.get(..end).unwrap_or_default();
             for wire in whole.split(|byte| *byte == 0) {
-                let mut packet = [0; PACKET];
-                let length = stream::decode(wire, &mut packet);
-                let packet = length.and_then(|length| packet.get(..length));
-                trace.add(packet.and_then(Packet::parse), table);
+                let packet = stream::decode(wire);
+                trace.add(packet.as_deref().and_then(Packet::parse), table);
             }
         } else {
             for packet in &lines {

@@ -128,14 +128,10 @@ fn store() {
     let wire = std::fs::read(target.join("tests/trace-v3.trace")).expect("a trace");
     let mut log = String::new();
     for packet in wire.split(|byte| *byte == 0).take(400) {
-        let mut bytes = [0; records::stream::PACKET];
-        let Some(length) = records::stream::decode(packet, &mut bytes) else {
+        let Some(bytes) = records::stream::decode(packet) else {
             continue;
         };
-        let digits: String = bytes[..length]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         log.push_str(&format!("viaduct| trace {digits}\n"));
     }
     std::fs::write(data("trace.log"), log).expect("the trace");
