@@ -354,18 +354,9 @@ fn merge(registers: Vec<(PaRange, Ipa)>) -> Vec<(PaRange, Ipa)> {
 }
 
 fn merge_ranges(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
-    ranges.sort_unstable_by_key(|range| range.start());
-    let mut merged: Vec<PaRange> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start() <= last.end() => {
-                let end = range.end().max(last.end());
-                *last = PaRange::between(last.start(), end).unwrap_or(*last);
-            }
-            _ => merged.push(range),
-        }
-    }
-    merged
+    let remain = memory::merge(&mut ranges);
+    ranges.truncate(remain);
+    ranges
 }
 
 /// Room for the tree of the guest that gets the board's.

@@ -220,6 +220,31 @@ macro_rules! range {
 range!(Pa);
 range!(Ipa);
 
+/// Sorts ranges, and makes one of what touches or overlaps. So many remain, in front.
+pub fn merge(ranges: &mut [PaRange]) -> usize {
+    ranges.sort_unstable_by_key(|range| range.start());
+    let mut remain: usize = 0;
+    for number in 0..ranges.len() {
+        let Some(&range) = ranges.get(number) else {
+            break;
+        };
+        let last = remain.checked_sub(1).and_then(|last| ranges.get_mut(last));
+        match last {
+            Some(last) if range.start() <= last.end() => {
+                let end = range.end().max(last.end());
+                *last = PaRange::between(last.start(), end).unwrap_or(*last);
+            }
+            _ => {
+                if let Some(place) = ranges.get_mut(remain) {
+                    *place = range;
+                }
+                remain += 1;
+            }
+        }
+    }
+    remain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +255,22 @@ mod tests {
         assert!(PaRange::between(Pa::new(2), Pa::new(1)).is_none());
         let range = PaRange::new(Pa::new(0x1000), 0x2000).unwrap();
         assert!(range.contains(Pa::new(0x2fff)) && !range.contains(Pa::new(0x3000)));
+    }
+
+    #[test]
+    fn what_touches_is_one() {
+        let range = |start, end| PaRange::between(Pa::new(start), Pa::new(end)).unwrap();
+        let mut ranges = [
+            range(8, 9),
+            range(3, 5),
+            range(0, 2),
+            range(4, 6),
+            range(6, 7),
+            range(3, 4),
+        ];
+        let remain = merge(&mut ranges);
+        assert_eq!(ranges[..remain], [range(0, 2), range(3, 7), range(8, 9)]);
+        assert_eq!(merge(&mut []), 0);
     }
 
     #[test]

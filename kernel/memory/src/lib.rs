@@ -16,7 +16,7 @@ mod pool;
 mod stage;
 mod tree;
 
-pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va};
+pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va, merge};
 pub use frames::{FrameError, Frames};
 pub use heap::Heap;
 pub use page::{HeapTables, Pages, SharedCell, SharedMemory};

@@ -4,7 +4,7 @@ use arrayvec::{ArrayString, ArrayVec};
 use memory::{PAGE_SIZE, Pa, PaRange};
 
 use super::devices::{self, GicNode};
-use super::{Board, Conduit, Cpu, MAX_MEMORY, Reserved, StartMethod};
+use super::{Board, Conduit, Cpu, Reserved, StartMethod};
 use crate::device::Device;
 use crate::tree::{Node, Property};
 use crate::uart::{self, Uart};
@@ -91,7 +91,8 @@ impl<'a> Reader<'a, '_> {
         if board.cpus.is_empty() {
             return Err(Error::Missing("CPU"));
         }
-        merge(&mut board.memory);
+        let remain = memory::merge(&mut board.memory);
+        board.memory.truncate(remain);
         board.gic = gic.finish()?;
         board.timer = devices::timer(gic, self.timer);
 
@@ -310,21 +311,4 @@ fn copy<const SIZE: usize>(text: &str, place: &mut ArrayString<SIZE>) {
             break;
         }
     }
-}
-
-/// Sorts, and makes one of what touches or overlaps.
-fn merge(ranges: &mut ArrayVec<PaRange, MAX_MEMORY>) {
-    ranges.sort_unstable_by_key(|range| range.start());
-    let mut merged = ArrayVec::<PaRange, MAX_MEMORY>::new();
-    for &range in ranges.iter() {
-        match merged.last_mut() {
-            Some(last) if range.start() <= last.end() => {
-                let end = range.end().max(last.end());
-                *last = PaRange::between(last.start(), end).unwrap_or(*last);
-            }
-            // As many places as there were ranges.
-            _ => merged.push(range),
-        }
-    }
-    *ranges = merged;
 }
