@@ -357,13 +357,25 @@ fn save(vcpu: &'static Vcpu) -> bool {
 
 /// Accounts what a vCPU does from now on.
 pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
+    if trace::is_on() {
+        return account_traced(vcpu, state);
+    }
+    account_now(vcpu, state);
+}
+
+/// The same with a record of it: a function of its own, so that nothing is kept for it while the trace is off.
+#[cold]
+fn account_traced(vcpu: &'static Vcpu, state: Runstate) {
+    account_now(vcpu, state);
+    trace::points::state(vcpu, state);
+}
+
+#[inline(always)]
+fn account_now(vcpu: &'static Vcpu, state: Runstate) {
     let id = abi::VcpuId(vcpu.id.get());
     let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset());
     let now = hypercalls::nanoseconds(ticks);
     vcpu.domain.xen.runstate_change(id, state, now);
-    if trace::is_on() {
-        trace::points::state(vcpu, state);
-    }
 }
 
 /// Shows the guest what was accounted of a vCPU that is loaded (steal time).

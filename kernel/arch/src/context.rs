@@ -343,28 +343,8 @@ pub fn switch_to(
     if !next.take() {
         return None;
     }
-    let current = header.current();
-    if !current.is_null() {
-        // SAFETY: the context is loaded on this CPU, so `owned` is 1 on its behalf, and it is static.
-        let current = unsafe { &*current };
-        // SAFETY: only the CPU that has the context loaded touches it; no handler holds this cell.
-        let system = unsafe { &mut *current.system.get() };
-        system.save();
-        // SAFETY: as above.
-        let float = unsafe { &mut *current.float.get() };
-        float.save();
-        // It may go on on another CPU, whose barriers do not wait for what it began on this one: stores to
-        // devices, cache and TLB maintenance (DDI 0487 B2.3, K13).
-        barrier::dsb(barrier::SY);
-    }
-    stop_translations();
-    // What it stored has been answered, and ISR_EL1 is read behind an ISB.
-    if serror::is_pending() {
-        leaves_serror(header, raised);
-    }
-    // The timer of the vCPU that leaves must not fire for the one that comes.
-    CNTV_CTL_EL0.set(0);
-    barrier::isb(barrier::SY);
+    save(header.current());
+    stop(header, raised);
     VTTBR_EL2.set(world.vttbr);
     VMPIDR_EL2.set(world.vmpidr);
     CNTVOFF_EL2.set(world.counter_offset);
@@ -382,6 +362,38 @@ pub fn switch_to(
     barrier::isb(barrier::SY);
     TCR_EL1.set(system.tcr);
     Some(Switched(NonNull::from(next)))
+}
+
+/// Stores what the loaded vCPU `current` has in this CPU but its general registers; nothing if it is null.
+#[inline(always)]
+fn save(current: *const Context) {
+    if current.is_null() {
+        return;
+    }
+    // SAFETY: the context is loaded on this CPU, so `owned` is 1 on its behalf, and it is static.
+    let current = unsafe { &*current };
+    // SAFETY: only the CPU that has the context loaded touches it; no handler holds this cell.
+    let system = unsafe { &mut *current.system.get() };
+    system.save();
+    // SAFETY: as above.
+    let float = unsafe { &mut *current.float.get() };
+    float.save();
+    // It may go on on another CPU, whose barriers do not wait for what it began on this one: stores to
+    // devices, cache and TLB maintenance (DDI 0487 B2.3, K13).
+    barrier::dsb(barrier::SY);
+}
+
+/// The vCPU that was [`save`]d does nothing here any more: no translation, no SError of its own, no timer.
+#[inline(always)]
+fn stop(header: &Header, raised: impl FnOnce(u64, bool) -> bool) {
+    stop_translations();
+    // What it stored has been answered, and ISR_EL1 is read behind an ISB.
+    if serror::is_pending() {
+        leaves_serror(header, raised);
+    }
+    // Its timer must not fire for the one that comes.
+    CNTV_CTL_EL0.set(0);
+    barrier::isb(barrier::SY);
 }
 
 #[cold]

@@ -26,8 +26,14 @@ pub const ESR_HVC_SMCCC: u64 = 0x5a00_0000;
 /// `ESR_EL2` of `smc #0`: the same; `ELR_EL2` must be moved past it.
 pub const ESR_SMC_SMCCC: u64 = 0x5e00_0000;
 
+/// Exception class of HVC from AArch64 state.
+pub const CLASS_HVC: u64 = 0x16;
+/// Exception class of SMC from AArch64 state.
+pub const CLASS_SMC: u64 = 0x17;
 /// Exception class of a trapped MRS, MSR or SYS.
 pub const CLASS_SYSTEM_REGISTER: u64 = 0x18;
+/// Exception class of an instruction abort from a lower exception level.
+pub const CLASS_INSTRUCTION_ABORT: u64 = 0x20;
 /// Exception class of a data abort from a lower exception level.
 pub const CLASS_DATA_ABORT: u64 = 0x24;
 
@@ -105,15 +111,15 @@ impl Exit {
             }),
             0x07 => Self::FloatingPoint,
             0x0e => Self::IllegalState,
-            0x16 => Self::Hvc {
+            CLASS_HVC => Self::Hvc {
                 immediate: esr as u16,
             },
-            0x17 => Self::Smc {
+            CLASS_SMC => Self::Smc {
                 immediate: esr as u16,
             },
             CLASS_SYSTEM_REGISTER => Self::SystemRegister(SystemRegister(esr as u32)),
             0x19 => Self::Sve,
-            0x20 => Self::InstructionAbort(Abort(esr as u32)),
+            CLASS_INSTRUCTION_ABORT => Self::InstructionAbort(Abort(esr as u32)),
             CLASS_DATA_ABORT => Self::DataAbort(Abort(esr as u32)),
             0x2f => Self::SError {
                 syndrome: field(esr, 0, 25) as u32,

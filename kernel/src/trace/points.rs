@@ -6,7 +6,7 @@
 
 use arch::context::Arguments;
 use arch::vectors;
-use domain::exit::fault_ipa;
+use domain::exit::{self, ESR_HYPERCALL, fault_ipa};
 use domain::life::Cause;
 use domain::lifecycle::Power;
 use vgic::{ListRegister, ListRegisters};
@@ -21,14 +21,6 @@ use crate::trace::record;
 const SYNCHRONOUS: u64 = 0;
 const INTERRUPT: u64 = 1;
 
-/// Exception classes (DDI 0487, ESR_EL2).
-const CLASS_HVC: u64 = 0x16;
-const CLASS_SMC: u64 = 0x17;
-const CLASS_INSTRUCTION_ABORT: u64 = 0x20;
-const CLASS_DATA_ABORT: u64 = 0x24;
-/// The immediate of a hypercall.
-const HYPERCALL: u64 = 0xea1;
-
 /// Domain in bits 15:0, vCPU in 23:16.
 fn who(vcpu: &Vcpu) -> u128 {
     u128::from(vcpu.domain.id.0) | u128::from(vcpu.id.get() as u8) << 16
@@ -40,12 +32,8 @@ fn field(value: u64, at: u32, width: u32) -> u128 {
     kept << at
 }
 
-fn class(esr: u64) -> u64 {
-    esr >> 26 & 0x3f
-}
-
-fn is_hypercall(esr: u64) -> bool {
-    class(esr) == CLASS_HVC && esr & 0xffff == HYPERCALL
+fn is_firmware_call(esr: u64) -> bool {
+    matches!(exit::class(esr), exit::CLASS_HVC | exit::CLASS_SMC)
 }
 
 /// A guest was left. The interrupt is the one that will be acknowledged, but for one that comes meanwhile.
@@ -62,12 +50,12 @@ pub(crate) fn exit(cpu: &Cpu, vcpu: &Vcpu, guest: &Arguments, kind: u64, esr: u6
     let who = who(vcpu);
     if kind != SYNCHRONOUS {
         serror(who, esr);
-    } else if is_hypercall(esr) {
+    } else if esr == ESR_HYPERCALL {
         hypercall(who, guest.get::<16>(), guest.get::<0>(), guest.get::<1>());
     } else {
-        match class(esr) {
-            CLASS_HVC | CLASS_SMC => firmware(who, guest.get::<0>(), guest.get::<1>()),
-            CLASS_DATA_ABORT | CLASS_INSTRUCTION_ABORT => {
+        match exit::class(esr) {
+            exit::CLASS_HVC | exit::CLASS_SMC => firmware(who, guest.get::<0>(), guest.get::<1>()),
+            exit::CLASS_DATA_ABORT | exit::CLASS_INSTRUCTION_ABORT => {
                 let (far, hpfar) = vectors::fault_address();
                 abort(who, esr, fault_ipa(hpfar, far).get());
             }
@@ -120,12 +108,10 @@ pub(crate) fn entry(cpu: &Cpu, left: Option<(&Vcpu, &Arguments)>, kind: u64, esr
         injections(cpu, new & ((1_u64 << Lists.count().min(32)) - 1) as u32);
     }
     match left {
-        Some((vcpu, guest)) if kind == SYNCHRONOUS && is_hypercall(esr) => {
+        Some((vcpu, guest)) if kind == SYNCHRONOUS && esr == ESR_HYPERCALL => {
             returned(who(vcpu), guest.get::<0>());
         }
-        Some((vcpu, guest))
-            if kind == SYNCHRONOUS && matches!(class(esr), CLASS_HVC | CLASS_SMC) =>
-        {
+        Some((vcpu, guest)) if kind == SYNCHRONOUS && is_firmware_call(esr) => {
             answered(who(vcpu), guest.get::<0>());
         }
         _ if kind == INTERRUPT && !cpu.trace.has_more() => {}

@@ -6,7 +6,7 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTV_CTL_EL0, HCR_EL2, VTTBR_EL2};
 use tock_registers::interfaces::{Readable, Writeable};
 
-use super::{OWN_CONFIGURATION, leaves_serror, stop_translations};
+use super::{OWN_CONFIGURATION, save, stop, stop_translations};
 use crate::cpu::Header;
 use crate::serror;
 
@@ -27,10 +27,7 @@ pub fn unload(header: &Header) -> Option<u64> {
     let serror = serror::take_pending(header);
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
-    // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
-    VTTBR_EL2.set(0);
-    HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION);
-    barrier::isb(barrier::SY);
+    forget_guest();
     header
         .current
         .store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -48,23 +45,16 @@ pub fn store(header: &Header, raised: impl FnOnce(u64, bool) -> bool) -> Option<
     if current.is_null() {
         return None;
     }
-    // SAFETY: the context is loaded on this CPU, so `owned` is 1 on its behalf, and it is static.
-    let current = unsafe { &*current };
-    // SAFETY: only the CPU that has the context loaded touches it; no handler holds this cell.
-    let system = unsafe { &mut *current.system.get() };
-    system.save();
-    // SAFETY: as above.
-    let float = unsafe { &mut *current.float.get() };
-    float.save();
-    barrier::dsb(barrier::SY);
-    stop_translations();
-    if serror::is_pending() {
-        leaves_serror(header, raised);
-    }
-    CNTV_CTL_EL0.set(0);
-    barrier::isb(barrier::SY);
+    save(current);
+    stop(header, raised);
+    forget_guest();
+    Some(Stored(()))
+}
+
+/// No guest is in force.
+fn forget_guest() {
+    // VMID 0 belongs to no guest, and its root is no table: but nothing runs with it.
     VTTBR_EL2.set(0);
     HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION);
     barrier::isb(barrier::SY);
-    Some(Stored(()))
 }
