@@ -243,7 +243,7 @@ fn reset(domain: &'static Domain) {
         uart.reset();
     }
     for vcpu in domain.vcpus() {
-        *vcpu.start.lock() = None;
+        vcpu.start.clear();
         vcpu.polling.store(false, Ordering::Relaxed);
         vcpu.untaken_serrors.store(0, Ordering::Relaxed);
         vcpu.recent.clear();
@@ -403,7 +403,7 @@ fn start(domain: &'static Domain) {
     domain.begin_anew();
     let place = &domain.recipe.plan.place;
     if let Some(first) = domain.vcpus().first() {
-        *first.start.lock() = Some(Start {
+        first.start.set(Start {
             entry: place.entry.get(),
             argument: place.tree.start().get(),
         });

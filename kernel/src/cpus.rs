@@ -50,6 +50,9 @@ pub(crate) struct Cpu {
     pub(crate) alarms: Count,
     /// When vCPUs whose home it is want to be woken.
     pub(crate) timers: SpinLock<Timers>,
+    /// The first of them, in ticks of the system counter, or all ones. Written under the lock; who makes it sooner from
+    /// another CPU has this one look.
+    pub(crate) first_alarm: AtomicU64,
     /// Binary trace.
     pub(crate) trace: trace::Local,
     online: AtomicBool,
@@ -97,6 +100,7 @@ impl Cpu {
                 queue: TimerQueue::new(),
                 vcpus: Vec::new(),
             }),
+            first_alarm: AtomicU64::new(u64::MAX),
             trace: trace::Local::new(),
             online: AtomicBool::new(false),
         }
@@ -132,9 +136,18 @@ pub(crate) fn all() -> &'static [&'static Cpu] {
 }
 
 /// The CPU with this number, if it is up.
+#[inline]
 pub(crate) fn with_index(index: usize) -> Option<&'static Cpu> {
     let all = all();
-    // Those that did not come leave gaps.
+    match all.get(index) {
+        Some(cpu) if cpu.index == index => Some(cpu),
+        _ => after_a_gap(all, index),
+    }
+}
+
+/// Those that did not come leave gaps.
+#[cold]
+fn after_a_gap(all: &[&'static Cpu], index: usize) -> Option<&'static Cpu> {
     let place = all.binary_search_by_key(&index, |cpu| cpu.index).ok()?;
     all.get(place).copied()
 }

@@ -446,7 +446,7 @@ pub(crate) fn give_timer(vcpu: &'static Vcpu) {
 }
 
 /// Reads the virtual CPU interface of the vCPU that leaves.
-pub(crate) fn save_interface(state: &mut VirtualState) {
+pub(crate) fn save_interface(state: &VirtualState) {
     if let Some(gic) = gic() {
         gic.save_virtual(state);
     }

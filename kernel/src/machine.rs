@@ -38,11 +38,52 @@ use crate::memory_map;
 use crate::migration::{Place, Places};
 use crate::tuning::Settings;
 
-/// Where a vCPU starts, set by PSCI and consumed by the CPU that loads it next.
+/// Where a vCPU starts, and what its x0 is then.
 #[derive(Clone, Copy)]
 pub(crate) struct Start {
     pub(crate) entry: u64,
     pub(crate) argument: u64,
+}
+
+/// A start that PSCI or the domain's job has set, and that the CPU consumes which loads the vCPU next. Who sets it makes
+/// the vCPU ready after that (`domain::lifecycle`), and alone may do so.
+pub(crate) struct NextStart {
+    is_set: AtomicBool,
+    entry: AtomicU64,
+    argument: AtomicU64,
+}
+
+impl NextStart {
+    const fn new() -> Self {
+        Self {
+            is_set: AtomicBool::new(false),
+            entry: AtomicU64::new(0),
+            argument: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set(&self, start: Start) {
+        self.entry.store(start.entry, Ordering::Relaxed);
+        self.argument.store(start.argument, Ordering::Relaxed);
+        self.is_set.store(true, Ordering::Release);
+    }
+
+    /// Forgets one that nobody has taken.
+    pub(crate) fn clear(&self) {
+        self.is_set.store(false, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Start> {
+        if !self.is_set.load(Ordering::Acquire) {
+            return None;
+        }
+        self.clear();
+        Some(Start {
+            entry: self.entry.load(Ordering::Relaxed),
+            argument: self.argument.load(Ordering::Relaxed),
+        })
+    }
 }
 
 /// A virtual CPU.
@@ -72,8 +113,8 @@ pub(crate) struct Vcpu {
     /// The physical interrupt of the virtual timer is active on its behalf; kept while it is not loaded.
     pub(crate) timer_active: AtomicBool,
     /// The physical CPU interface of the virtual GIC; its CPU alone touches it.
-    pub(crate) interface: SpinLock<VirtualState>,
-    pub(crate) start: SpinLock<Option<Start>>,
+    pub(crate) interface: VirtualState,
+    pub(crate) start: NextStart,
     /// The emulated physical timer.
     pub(crate) physical_timer: SpinLock<PhysicalTimer>,
     /// Its cache maintenance by set and way.
@@ -359,8 +400,8 @@ impl Vcpu {
             run: RunState::new(),
             loaded: AtomicBool::new(false),
             timer_active: AtomicBool::new(false),
-            interface: SpinLock::new(VirtualState::default()),
-            start: SpinLock::new(None),
+            interface: VirtualState::default(),
+            start: NextStart::new(),
             physical_timer: SpinLock::new(PhysicalTimer::default()),
             set_way: SpinLock::new(SetWay::default()),
             untaken_serrors: AtomicU32::new(0),

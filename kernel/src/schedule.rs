@@ -24,7 +24,6 @@ use domain::lifecycle::{Block, For, Power};
 use domain::migration;
 use domain::set_way::SetWay;
 use domain::timer::PhysicalTimer;
-use platform::gic::VirtualState;
 use vgic::Here;
 use xen::Runstate;
 
@@ -139,7 +138,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
                 interrupts::serve(cpu);
             }
             Some(vcpu) => {
-                if let Some(resume) = load(cpu, vcpu, choice.went_on) {
+                if let Some(resume) = load(cpu, vcpu, &choice) {
                     // After the switch, which leaves an alarm for the vCPU that went.
                     timer::program(cpu, choice.slice_end.filter(|_| !interrupts::no_slices()));
                     let native = interrupts::native_wait();
@@ -178,6 +177,8 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
 
 /// What a look at the queue came to.
 struct Choice {
+    /// The system counter at the choice: what is accounted of it is so from then on.
+    now: u64,
     vcpu: Option<&'static Vcpu>,
     /// What it is to do.
     run_for: For,
@@ -219,6 +220,7 @@ fn choose(cpu: &'static Cpu) -> Choice {
                 let next = pick.next;
                 migration::settle(&All, cpu.index, &queue);
                 return Choice {
+                    now,
                     went_on: match (running, next) {
                         (Some(before), Some(next)) => core::ptr::eq(before, next),
                         _ => false,
@@ -228,7 +230,7 @@ fn choose(cpu: &'static Cpu) -> Choice {
                         .and_then(|(_, run_for)| run_for)
                         .unwrap_or(For::Guest),
                     slice_end: pick.slice_end,
-                    alone: queue.is_alone(),
+                    alone: pick.alone,
                     crowded: pick.crowded,
                 };
             }
@@ -236,9 +238,9 @@ fn choose(cpu: &'static Cpu) -> Choice {
     }
 }
 
-/// Makes `vcpu` the loaded one, fresh from its start if it was just switched on; `went_on` if it ran already.
-fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume> {
-    let start = vcpu.start.lock().take();
+/// Makes `vcpu` the loaded one, fresh from its start if it was just switched on.
+fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resume> {
+    let start = vcpu.start.take();
     if vcpu.polling.load(Ordering::Relaxed) {
         end_poll(vcpu);
     }
@@ -250,9 +252,8 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
         return None;
     }
     if same && start.is_none() {
-        if !went_on {
-            account(vcpu, Runstate::Running);
-            publish(vcpu);
+        if !choice.went_on {
+            account_here(vcpu, Runstate::Running, choice.now);
         }
         if vcpu.domain.vgic.needs_enter(vcpu.id) {
             refresh(vcpu);
@@ -265,7 +266,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
         if same {
             unload(cpu, before);
         } else {
-            active = save(before);
+            active = save(before, choice.now);
         }
     }
     // The CPU that it comes from has yet to store its last registers: a few steps that wait for nobody.
@@ -277,7 +278,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
         *vcpu.physical_timer.lock() = PhysicalTimer::default();
         *vcpu.set_way.lock() = SetWay::default();
         vcpu.timer_active.store(false, Ordering::Relaxed);
-        *vcpu.interface.lock() = VirtualState::default();
+        vcpu.interface.reset();
     }
     if before.is_none_or(|before| !core::ptr::eq(before.domain, vcpu.domain)) {
         smccc::between_guests();
@@ -291,7 +292,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
     vcpu.loaded.store(true, Ordering::Relaxed);
     cpu.set_loaded(Some(vcpu));
     timer::disarm_virtual(vcpu);
-    interrupts::load_interface(&vcpu.interface.lock());
+    interrupts::load_interface(&vcpu.interface);
     let wanted = vcpu.timer_active.load(Ordering::Relaxed);
     if active != wanted {
         interrupts::set_timer_active(wanted);
@@ -301,8 +302,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, went_on: bool) -> Option<Resume>
     if !wanted {
         interrupts::give_timer(vcpu);
     }
-    account(vcpu, Runstate::Running);
-    publish(vcpu);
+    account_here(vcpu, Runstate::Running, choice.now);
     vcpu.counters.switched_in();
     if trace::is_on() {
         trace::points::switch(before, vcpu);
@@ -341,17 +341,19 @@ fn release_loaded(vcpu: &'static Vcpu) {
 /// Takes the interrupt state of the loaded vCPU out of the CPU, and sets the alarm that its own timer
 /// cannot set while it is away. Whether the timer's interrupt is active, which it stays until the CPU's timer is
 /// another's: its line may be high.
-fn save(vcpu: &'static Vcpu) -> bool {
+fn save(vcpu: &'static Vcpu, now: u64) -> bool {
     if vcpu.run.power() == Power::Ready {
-        account(vcpu, Runstate::Runnable);
+        account_here(vcpu, Runstate::Runnable, now);
+    } else {
+        publish(vcpu);
     }
-    publish(vcpu);
-    let notify = vcpu.domain.vgic.save(here(vcpu));
-    interrupts::save_interface(&mut vcpu.interface.lock());
-    let active = interrupts::is_timer_active();
+    let saved = vcpu.domain.vgic.save(here(vcpu));
+    interrupts::save_interface(&vcpu.interface);
+    // The distributor, a device, is asked only if there is something to ask about.
+    let active = saved.is_linked && interrupts::is_timer_active();
     vcpu.timer_active.store(active, Ordering::Relaxed);
     timer::arm_virtual(vcpu, active);
-    notify_all(vcpu.domain, notify);
+    notify_all(vcpu.domain, saved.notify);
     active
 }
 
@@ -376,6 +378,14 @@ fn account_now(vcpu: &'static Vcpu, state: Runstate) {
     let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset());
     let now = hypercalls::nanoseconds(ticks);
     vcpu.domain.xen.runstate_change(id, state, now);
+}
+
+/// Accounts what a vCPU that is loaded does since the counter stood at `now`, and shows it to the guest.
+fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
+    let id = abi::VcpuId(vcpu.id.get());
+    let ticks = now.wrapping_sub(vcpu.domain.counter_offset());
+    let xen = &vcpu.domain.xen;
+    xen.runstate_change_here(id, state, hypercalls::nanoseconds(ticks), &Calling(vcpu));
 }
 
 /// Shows the guest what was accounted of a vCPU that is loaded (steal time).

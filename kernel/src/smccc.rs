@@ -151,7 +151,7 @@ impl psci::Machine for PsciMachine {
         target.run.claim()?;
         // It is off, so it is loaded nowhere. Reset now, so that what is sent to it from here on stays.
         self.0.domain.vgic.reset_vcpu(target.id);
-        *target.start.lock() = Some(Start {
+        target.start.set(Start {
             entry,
             argument: context,
         });

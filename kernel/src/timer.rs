@@ -8,7 +8,7 @@ use domain::life::State;
 use domain::lifecycle::ShutdownReason;
 use vgic::IntId;
 
-use crate::cpus::Cpu;
+use crate::cpus::{Cpu, Timers};
 use crate::machine::{Domain, Vcpu};
 use crate::{hypercalls, interrupts, lifecycle, operator, schedule, watchdog};
 
@@ -21,17 +21,22 @@ const NEVER: u64 = u64::MAX;
 
 /// Sets EL2's timer of this CPU for the end of the slice, or for the first vCPU that wants to wake.
 pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
-    let first = cpu.timers.lock().queue.earliest();
     let deadline = interrupts::reminder()
         .unwrap_or(NEVER)
         .min(slice_end.unwrap_or(NEVER))
-        .min(first.unwrap_or(NEVER))
+        .min(cpu.first_alarm.load(Ordering::Relaxed))
         .min(operator::alarm())
         .min(watchdog::alarm(cpu));
     match deadline {
         NEVER => platform::timer::disarm(),
         deadline => platform::timer::arm(deadline),
     }
+}
+
+/// The alarms of a CPU were changed, under their lock.
+fn changed(cpu: &Cpu, timers: &Timers) {
+    let first = timers.queue.earliest().unwrap_or(NEVER);
+    cpu.first_alarm.store(first, Ordering::Relaxed);
 }
 
 /// The virtual timer of a vCPU that leaves the CPU, now in EL2's hands. `active`: its interrupt was given
@@ -97,6 +102,7 @@ pub(crate) fn set_home(vcpu: &Vcpu, to: &'static Cpu) {
     if let Some(place) = vcpu.place(from.index) {
         timers.queue.clear(place.alarm);
     }
+    changed(from, &timers);
     vcpu.set_home(to);
     drop(timers);
     rearm(vcpu);
@@ -132,18 +138,26 @@ pub(crate) fn rearm(vcpu: &Vcpu) {
     } else {
         timers.queue.set(place.alarm, earliest);
     }
+    changed(home, &timers);
 }
 
 /// Wakes the vCPUs of this CPU whose time has come.
+#[inline]
 pub(crate) fn wake_expired(cpu: &'static Cpu) {
+    if cpu.first_alarm.load(Ordering::Relaxed) <= platform::timer::now() {
+        wake_those_due(cpu);
+    }
+}
+
+#[inline(never)]
+fn wake_those_due(cpu: &'static Cpu) {
     loop {
         let now = platform::timer::now();
         let vcpu = {
             let mut timers = cpu.timers.lock();
-            timers
-                .queue
-                .take_expired(now)
-                .and_then(|slot| timers.vcpus.get(slot).copied())
+            let slot = timers.queue.take_expired(now);
+            changed(cpu, &timers);
+            slot.and_then(|slot| timers.vcpus.get(slot).copied())
         };
         let Some(vcpu) = vcpu else { return };
         expired(vcpu, now);

@@ -17,16 +17,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    ACTLR_EL1, AMAIR_EL1, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2, CONTEXTIDR_EL1,
-    CPACR_EL1, CSSELR_EL1, ELR_EL1, ELR_EL2, ESR_EL1, FAR_EL1, HCR_EL2, MAIR_EL1, PAR_EL1,
-    SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, SPSR_EL2, TCR_EL1, TPIDR_EL0, TPIDR_EL1, TPIDRRO_EL0,
-    TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VMPIDR_EL2, VTTBR_EL2,
+    ACTLR_EL1, AMAIR_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2, CONTEXTIDR_EL1, ESR_EL1,
+    FAR_EL1, HCR_EL2, MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1, VMPIDR_EL2, VTTBR_EL2,
 };
 use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::cpu::Header;
 use crate::float::Float;
 use crate::registers::{AFSR0_EL1, AFSR1_EL1, hcr};
+use crate::system::{OWN_CONFIGURATION, System};
 use crate::{serror, tlb};
 
 /// General registers of a guest. Number 31 is the zero register: it reads 0, and writes go nowhere.
@@ -83,42 +82,6 @@ impl Arguments {
     }
 }
 
-/// EL1 system registers, the virtual timer, and where the guest goes on.
-#[repr(C)]
-#[derive(Default)]
-struct System {
-    elr_el2: u64,
-    spsr_el2: u64,
-    sctlr: u64,
-    actlr: u64,
-    cpacr: u64,
-    ttbr0: u64,
-    ttbr1: u64,
-    tcr: u64,
-    esr: u64,
-    far: u64,
-    afsr0: u64,
-    afsr1: u64,
-    mair: u64,
-    amair: u64,
-    contextidr: u64,
-    vbar: u64,
-    par: u64,
-    sp_el0: u64,
-    sp_el1: u64,
-    elr: u64,
-    spsr: u64,
-    tpidr_el0: u64,
-    tpidrro_el0: u64,
-    tpidr_el1: u64,
-    cntkctl: u64,
-    csselr: u64,
-    timer_control: u64,
-    timer_compare: u64,
-    /// `HCR_EL2.VSE`, a virtual SError that it has not taken yet, and `HCR_EL2.TVM`.
-    configuration: u64,
-}
-
 /// A vCPU's state. Exactly one party owns it at a time: the CPU that has it loaded, or the holder of an
 /// [`Owned`].
 #[repr(C, align(16))]
@@ -160,8 +123,6 @@ pub struct Switched(pub(crate) NonNull<Context>);
 
 /// SCTLR_EL1 when a vCPU starts: MMU and caches off, RES1 bits, as KVM and Xen have it.
 const SCTLR_RESET: u64 = 0x00c5_0078;
-/// Bits of `HCR_EL2` that belong to the vCPU that is loaded.
-const OWN_CONFIGURATION: u64 = hcr::VSE | hcr::TVM;
 /// EL1h with D, A, I and F masked.
 const SPSR_RESET: u64 = 0x3c5;
 
@@ -224,105 +185,6 @@ impl Owned<'_> {
 impl Drop for Owned<'_> {
     fn drop(&mut self) {
         self.0.owned.store(0, Ordering::Release);
-    }
-}
-
-impl System {
-    const fn zero() -> Self {
-        Self {
-            elr_el2: 0,
-            spsr_el2: 0,
-            sctlr: 0,
-            actlr: 0,
-            cpacr: 0,
-            ttbr0: 0,
-            ttbr1: 0,
-            tcr: 0,
-            esr: 0,
-            far: 0,
-            afsr0: 0,
-            afsr1: 0,
-            mair: 0,
-            amair: 0,
-            contextidr: 0,
-            vbar: 0,
-            par: 0,
-            sp_el0: 0,
-            sp_el1: 0,
-            elr: 0,
-            spsr: 0,
-            tpidr_el0: 0,
-            tpidrro_el0: 0,
-            tpidr_el1: 0,
-            cntkctl: 0,
-            csselr: 0,
-            timer_control: 0,
-            timer_compare: 0,
-            configuration: 0,
-        }
-    }
-
-    fn save(&mut self) {
-        self.elr_el2 = ELR_EL2.get();
-        self.spsr_el2 = SPSR_EL2.get();
-        self.sctlr = SCTLR_EL1.get();
-        self.actlr = ACTLR_EL1.get();
-        self.cpacr = CPACR_EL1.get();
-        self.ttbr0 = TTBR0_EL1.get();
-        self.ttbr1 = TTBR1_EL1.get();
-        self.tcr = TCR_EL1.get();
-        self.esr = ESR_EL1.get();
-        self.far = FAR_EL1.get();
-        self.afsr0 = AFSR0_EL1.get();
-        self.afsr1 = AFSR1_EL1.get();
-        self.mair = MAIR_EL1.get();
-        self.amair = AMAIR_EL1.get();
-        self.contextidr = CONTEXTIDR_EL1.get();
-        self.vbar = VBAR_EL1.get();
-        self.par = PAR_EL1.get();
-        self.sp_el0 = SP_EL0.get();
-        self.sp_el1 = SP_EL1.get();
-        self.elr = ELR_EL1.get();
-        self.spsr = SPSR_EL1.get();
-        self.tpidr_el0 = TPIDR_EL0.get();
-        self.tpidrro_el0 = TPIDRRO_EL0.get();
-        self.tpidr_el1 = TPIDR_EL1.get();
-        self.cntkctl = CNTKCTL_EL1.get();
-        self.csselr = CSSELR_EL1.get();
-        self.timer_control = CNTV_CTL_EL0.get();
-        self.timer_compare = CNTV_CVAL_EL0.get();
-        self.configuration = HCR_EL2.get() & OWN_CONFIGURATION;
-    }
-
-    /// Everything but `SCTLR_EL1` and `TCR_EL1`, which the caller writes last.
-    fn load(&self) {
-        ELR_EL2.set(self.elr_el2);
-        SPSR_EL2.set(self.spsr_el2);
-        ACTLR_EL1.set(self.actlr);
-        CPACR_EL1.set(self.cpacr);
-        TTBR0_EL1.set(self.ttbr0);
-        TTBR1_EL1.set(self.ttbr1);
-        ESR_EL1.set(self.esr);
-        FAR_EL1.set(self.far);
-        AFSR0_EL1.set(self.afsr0);
-        AFSR1_EL1.set(self.afsr1);
-        MAIR_EL1.set(self.mair);
-        AMAIR_EL1.set(self.amair);
-        CONTEXTIDR_EL1.set(self.contextidr);
-        VBAR_EL1.set(self.vbar);
-        PAR_EL1.set(self.par);
-        SP_EL0.set(self.sp_el0);
-        SP_EL1.set(self.sp_el1);
-        ELR_EL1.set(self.elr);
-        SPSR_EL1.set(self.spsr);
-        TPIDR_EL0.set(self.tpidr_el0);
-        TPIDRRO_EL0.set(self.tpidrro_el0);
-        TPIDR_EL1.set(self.tpidr_el1);
-        CNTKCTL_EL1.set(self.cntkctl);
-        CSSELR_EL1.set(self.csselr);
-        CNTV_CVAL_EL0.set(self.timer_compare);
-        CNTV_CTL_EL0.set(self.timer_control);
-        HCR_EL2.set(HCR_EL2.get() & !OWN_CONFIGURATION | self.configuration);
     }
 }
 

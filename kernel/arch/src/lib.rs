@@ -25,6 +25,8 @@ pub mod mmu;
 pub mod prepare;
 pub mod registers;
 pub mod serror;
+mod system;
+mod system;
 pub mod time;
 pub mod tlb;
 pub mod vectors;

@@ -17,6 +17,7 @@ mod choice;
 mod entry;
 mod ordered;
 mod queue;
+mod quick;
 mod server;
 
 use core::fmt;
@@ -107,6 +108,8 @@ pub struct Pick<T> {
     pub next: Option<T>,
     /// Counter value at which to pick again; `None`: nobody waits, no timer is needed.
     pub slice_end: Option<u64>,
+    /// As [`RunQueue::is_alone`] has it.
+    pub alone: bool,
     /// Some have waited for a slice or more: time to see whether they would run sooner on another CPU.
     pub crowded: bool,
 }

@@ -335,6 +335,53 @@ proptest! {
         }
     }
 
+    /// The short way of a pick comes to the same as the general one.
+    #[test]
+    fn the_short_way_is_the_general_one(
+        weights in prop::collection::vec((1_u16..1000, 1_u64..4), 4),
+        steps in prop::collection::vec((0_usize..4, 0_u8..6, 0_u64..2 * SLICE), 1..300),
+    ) {
+        let mut queues = [RunQueue::new(0, SLICE), RunQueue::new(0, SLICE)];
+        let mut slots = Vec::new();
+        for queue in &mut queues {
+            slots = weights
+                .iter()
+                .enumerate()
+                .map(|(vcpu, &(share, affinity))| {
+                    let parameters = Parameters { affinity, ..weight(share) };
+                    queue.add(vcpu as u32, parameters).unwrap()
+                })
+                .collect();
+        }
+        queues[1].has_servers = true;
+        let mut now = 0;
+        for (vcpu, what, ticks) in steps {
+            now += ticks;
+            let slot = slots[vcpu];
+            let seen = queues.each_mut().map(|queue| match what {
+                0 | 1 => (queue.wake(slot, now), None, None),
+                2 => {
+                    queue.block(slot, now);
+                    (false, None, None)
+                }
+                3 => {
+                    queue.yield_now();
+                    (false, Some(queue.pick(now)), None)
+                }
+                4 => (false, None, queue.least_time(now)),
+                _ => (false, Some(queue.pick(now)), None),
+            });
+            prop_assert_eq!(seen[0], seen[1]);
+            let [one, other] = &queues;
+            for &slot in &slots {
+                prop_assert_eq!(one.time_of(slot), other.time_of(slot));
+                prop_assert_eq!(one.waits(slot), other.waits(slot));
+            }
+            prop_assert_eq!((one.floor, one.current, one.wanted()), (other.floor, other.current, other.wanted()));
+            prop_assert_eq!(one.is_alone(), other.is_alone());
+        }
+    }
+
     /// Whatever they do, nobody who could run waits for ever, and a look by somebody else costs nobody its turn.
     #[test]
     fn nobody_starves(

@@ -58,4 +58,4 @@ pub use inspect::Inspected;
 pub use list::{Here, Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance};
 pub use registers::{Region, Width};
 pub use remote::Others;
-pub use vgic::{Error, SharedSettings, Vgic};
+pub use vgic::{Error, Saved, SharedSettings, Vgic};

@@ -132,6 +132,15 @@ impl Private {
         }
     }
 
+    /// Whether nothing of it is pending, active, listed or left out; `busy` is [`State::busy`]. More than
+    /// [`Work::is_quiet`] asks: what is disabled counts.
+    #[inline]
+    pub(crate) fn is_empty(&self, busy: u32) -> bool {
+        let bank = &self.bank;
+        let own = self.used | bank.latch | bank.level | bank.active | bank.hardware;
+        own | busy == 0 && self.maintenance == Maintenance::NONE
+    }
+
     /// What a list register was filled with.
     #[inline]
     pub(crate) fn slot(&self, index: u32) -> Option<Slot> {

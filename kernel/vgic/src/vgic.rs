@@ -47,6 +47,18 @@ pub struct SharedSettings {
     pub target: Option<VcpuId>,
 }
 
+/// What [`Vgic::save`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct Saved {
+    /// As for all calls.
+    pub notify: Notify,
+    /// A private physical interrupt that was injected is active, or pending and withdrawn, on the vCPU's behalf: the
+    /// caller asks the physical distributor which. Without one none is: the guest's end has deactivated what
+    /// was injected, or this crate has ([`ListRegisters::deactivate`]).
+    pub is_linked: bool,
+}
+
 /// The interrupt controller of one domain.
 ///
 /// All calls are safe from any CPU. Those that take a [`Here`] use the list registers of the CPU that
@@ -237,14 +249,46 @@ impl Vgic {
         self.enter(here)
     }
 
+    /// The short way of [`save`](Self::save) and [`restore`](Self::restore), for a vCPU of which nothing is pending,
+    /// active, listed or left out: nobody's list register changes. `false`, and nothing done, if there is
+    /// something.
+    #[inline]
+    fn pass_quietly(&self, vcpu: VcpuId, loaded: bool) -> bool {
+        let mut state = self.state.lock();
+        let busy = state.busy;
+        let Some(private) = state.private.get_mut(vcpu.index()) else {
+            return false;
+        };
+        let is_empty = private.is_empty(busy);
+        if is_empty {
+            private.loaded = loaded;
+            if let Some(flags) = self.attention.get(vcpu.index()) {
+                flags.store(0, Ordering::Relaxed);
+            }
+        }
+        is_empty
+    }
+
     /// The vCPU leaves this CPU: all that its list registers hold is taken into memory and they are
     /// emptied. To be called before the active state of physical interrupts is saved and cleared.
-    pub fn save<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
+    #[inline]
+    pub fn save<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Saved {
+        if self.pass_quietly(here.vcpu, false) {
+            return Saved {
+                notify: Notify::NONE,
+                is_linked: false,
+            };
+        }
+        self.save_slowly(here)
+    }
+
+    #[inline(never)]
+    fn save_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Saved {
         let Here { vcpu, lists } = here;
-        let ((), notify) = self.work(Some(vcpu), |work| {
+        let (is_linked, notify) = self.work(Some(vcpu), |work| {
             work.set_loaded(vcpu, false);
             if work.is_quiet(vcpu) {
-                return;
+                return false;
             }
             let used = work.private(vcpu).map_or(0, |private| private.used);
             work.fold_all(vcpu, lists);
@@ -252,13 +296,24 @@ impl Vgic {
                 lists.write(slot as usize, 0);
             }
             work.set_maintenance(vcpu, Maintenance::NONE, lists);
+            work.private(vcpu)
+                .is_some_and(|private| private.bank.hardware != 0)
         });
-        notify
+        Saved { notify, is_linked }
     }
 
     /// The vCPU comes to this CPU, whose list registers are empty: they are filled. To be called
     /// after the vCPU's timer registers and the active state of its physical interrupts are back.
+    #[inline]
     pub fn restore<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
+        if self.pass_quietly(here.vcpu, true) {
+            return Notify::NONE;
+        }
+        self.restore_slowly(here)
+    }
+
+    #[inline(never)]
+    fn restore_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
         let Here { vcpu, lists } = here;
         let ((), notify) = self.work(Some(vcpu), |work| {
             work.set_loaded(vcpu, true);

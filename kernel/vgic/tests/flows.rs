@@ -126,7 +126,7 @@ fn switch_in_a_handler() {
         timer_fires(&domain, 0);
         assert_eq!(domain.acknowledge(0), Some(27));
         let _ = domain.vgic.pulse(vcpu(0), intid(31), NOWHERE);
-        assert!(domain.vgic.save(domain.here(0)).is_empty());
+        assert!(domain.vgic.save(domain.here(0)).notify.is_empty());
         assert!(domain.cpus[0].held().is_empty());
         assert!(domain.vgic.has_deliverable(vcpu(0), NOWHERE));
         let _ = domain.vgic.restore(domain.here(0));

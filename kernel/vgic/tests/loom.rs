@@ -157,7 +157,7 @@ fn both(limit: usize, part: fn(&Core<'_>)) {
             part(&core);
             machine.send(1 - number, |mail| mail.done = true);
             core.run_on();
-            machine.poke(machine.vgic.save(core.here()));
+            machine.poke(machine.vgic.save(core.here()).notify);
         };
         let other = {
             let machine = Arc::clone(&machine);

@@ -97,6 +97,18 @@ impl VcpuState {
     }
 
     #[inline]
+    fn change_runstate(&self, state: Runstate, now: u64) {
+        let mut record = self.runstate.lock();
+        let info = &mut record.info;
+        let spent = now.saturating_sub(info.state_entry_time);
+        if let Some(time) = info.time.get_mut(info.state as usize) {
+            *time = time.saturating_add(spent);
+        }
+        info.state = state as u32;
+        info.state_entry_time = now;
+    }
+
+    #[inline]
     pub(crate) fn virq(&self, virq: u32) -> Option<u32> {
         let port = self.virqs.get(virq as usize)?.load(Acquire);
         (port != 0).then_some(port)
@@ -220,14 +232,25 @@ impl XenState {
         let Ok((_, vcpu)) = self.vcpu(vcpu.0) else {
             return;
         };
-        let mut record = vcpu.runstate.lock();
-        let info = &mut record.info;
-        let spent = now.saturating_sub(info.state_entry_time);
-        if let Some(time) = info.time.get_mut(info.state as usize) {
-            *time = time.saturating_add(spent);
+        vcpu.change_runstate(state, now);
+    }
+
+    /// [`runstate_change`](Self::runstate_change) and [`publish_runstate`](Self::publish_runstate).
+    #[inline]
+    pub fn runstate_change_here(
+        &self,
+        vcpu: VcpuId,
+        state: Runstate,
+        now: u64,
+        memory: &impl GuestMemory,
+    ) {
+        let Ok((_, vcpu)) = self.vcpu(vcpu.0) else {
+            return;
+        };
+        vcpu.change_runstate(state, now);
+        if vcpu.has_runstate_area.load(Relaxed) {
+            let _ = self.write_runstate(vcpu, memory);
         }
-        info.state = state as u32;
-        info.state_entry_time = now;
     }
 
     /// Times of a vCPU up to its last change; `None` if there is no such vCPU.

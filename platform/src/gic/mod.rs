@@ -23,6 +23,9 @@ pub mod v2;
 mod v2_registers;
 pub mod v3;
 mod v3_registers;
+mod virtual_state;
+
+pub use virtual_state::VirtualState;
 
 /// Regions a GIC may have: a distributor, and up to eight redistributor regions.
 pub const MAX_REGIONS: usize = 9;
@@ -108,17 +111,6 @@ pub enum Trigger {
     Level,
     /// A rising edge.
     Edge,
-}
-
-/// The part of a vCPU's interrupt state, beside the list registers, that lives in the hardware while
-/// the vCPU is switched in. All 0 for a vCPU that has not run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct VirtualState {
-    /// `GICH_VMCR` or `ICH_VMCR_EL2`: what the guest wrote to its CPU interface.
-    pub vmcr: u64,
-    /// The guest's active priorities: `GICH_APR` in the first; or `ICH_AP0R0` to `AP0R3` in the first
-    /// four, `ICH_AP1R0` to `AP1R3` in the rest.
-    pub active_priorities: [u32; 8],
 }
 
 /// Why the interrupt controller cannot be used, or one interrupt of it.
@@ -487,7 +479,7 @@ impl Gic {
     }
 
     /// Reads the state of the vCPU that is switched out, but for its list registers.
-    pub fn save_virtual(&self, state: &mut VirtualState) {
+    pub fn save_virtual(&self, state: &VirtualState) {
         either!(self.save_virtual(state));
     }
 

@@ -276,15 +276,17 @@ impl Gic {
         self.hypervisor_interface.vmcr.set(raw as u32);
     }
 
-    pub(super) fn save_virtual(&self, state: &mut VirtualState) {
-        state.vmcr = self.vmcr();
-        state.active_priorities[0] = self.hypervisor_interface.apr.get();
+    #[inline]
+    pub(super) fn save_virtual(&self, state: &VirtualState) {
+        state.vmcr.store(self.vmcr(), Ordering::Relaxed);
+        state.active_priorities[0].store(self.hypervisor_interface.apr.get(), Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn load_virtual(&self, state: &VirtualState) {
-        self.set_vmcr(state.vmcr);
+        self.set_vmcr(state.vmcr.load(Ordering::Relaxed));
         self.hypervisor_interface
             .apr
-            .set(state.active_priorities[0]);
+            .set(state.active_priorities[0].load(Ordering::Relaxed));
     }
 }

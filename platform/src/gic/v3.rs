@@ -329,7 +329,7 @@ impl Gic {
     }
 }
 
-/// The indexed registers: a system register's number is in the instruction.
+/// A system register's number is in the instruction.
 macro_rules! indexed {
     ($index:expr, $($number:literal $name:ident)* => |$register:ident| $access:expr, else $other:expr) => {
         match $index {
@@ -356,8 +356,8 @@ macro_rules! active_priorities {
     ($index:expr => $($access:tt)*) => {
         indexed!(
             $index,
-            0 ICH_AP0R0_EL2 1 ICH_AP0R1_EL2 2 ICH_AP0R2_EL2 3 ICH_AP0R3_EL2
-            4 ICH_AP1R0_EL2 5 ICH_AP1R1_EL2 6 ICH_AP1R2_EL2 7 ICH_AP1R3_EL2
+            1 ICH_AP0R1_EL2 2 ICH_AP0R2_EL2 3 ICH_AP0R3_EL2
+            5 ICH_AP1R1_EL2 6 ICH_AP1R2_EL2 7 ICH_AP1R3_EL2
             => $($access)*
         )
     };
@@ -374,18 +374,24 @@ impl Gic {
         list!(index => |register| register.set(raw), else ());
     }
 
-    /// The numbers, in `VirtualState::active_priorities`, of the words that exist. The others are
-    /// UNDEFINED here.
-    fn priority_words(&self) -> impl Iterator<Item = usize> + use<> {
+    /// The numbers, in `VirtualState::active_priorities`, of the words that exist beside the first of each group. The
+    /// others are UNDEFINED here.
+    fn other_priority_words(&self) -> impl Iterator<Item = usize> + use<> {
         let words = usize::from(self.priority_words);
-        (0..words).chain(4..4 + words)
+        (1..words).chain(5..4 + words)
     }
 
-    pub(super) fn save_virtual(&self, state: &mut VirtualState) {
-        state.vmcr = self.vmcr();
-        for index in self.priority_words() {
-            state.active_priorities[index] =
-                active_priorities!(index => |register| register.get(), else 0) as u32;
+    #[inline]
+    pub(super) fn save_virtual(&self, state: &VirtualState) {
+        state.vmcr.store(self.vmcr(), Ordering::Relaxed);
+        let [group_0, .., group_1, _, _, _] = &state.active_priorities;
+        group_0.store(cpu_registers::ICH_AP0R0_EL2.get() as u32, Ordering::Relaxed);
+        group_1.store(cpu_registers::ICH_AP1R0_EL2.get() as u32, Ordering::Relaxed);
+        if self.priority_words > 1 {
+            for index in self.other_priority_words() {
+                let word = active_priorities!(index => |register| register.get(), else 0) as u32;
+                state.active_priorities[index].store(word, Ordering::Relaxed);
+            }
         }
     }
 
@@ -394,10 +400,15 @@ impl Gic {
         // next one finds them on (IHI 0069 12.2.25). VMCR means what it says only then.
         ICC_SRE_EL1.set(0b111);
         barrier::synchronize();
-        self.set_vmcr(state.vmcr);
-        for index in self.priority_words() {
-            let word = u64::from(state.active_priorities[index]);
-            active_priorities!(index => |register| register.set(word), else ());
+        self.set_vmcr(state.vmcr.load(Ordering::Relaxed));
+        let word = |index: usize| u64::from(state.active_priorities[index].load(Ordering::Relaxed));
+        cpu_registers::ICH_AP0R0_EL2.set(word(0));
+        cpu_registers::ICH_AP1R0_EL2.set(word(4));
+        if self.priority_words > 1 {
+            for index in self.other_priority_words() {
+                let word = word(index);
+                active_priorities!(index => |register| register.set(word), else ());
+            }
         }
     }
 }

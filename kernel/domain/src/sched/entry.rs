@@ -6,6 +6,11 @@ use super::{Class, DEFAULT_WEIGHT, Parameters, Slot};
 /// Bits after the point of an [`Entry`]'s pace.
 const PACE_BITS: u32 = 16;
 
+/// All bits of it.
+const fn product(one: u64, other: u64) -> u128 {
+    (one as u128).wrapping_mul(other as u128)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
     /// The slot is nobody's; the next free one is this.
@@ -39,7 +44,7 @@ impl<T> Entry<T> {
 
     /// Virtual time for so many ticks.
     pub(super) fn passed(&self, ticks: u64) -> u64 {
-        (u128::from(ticks).saturating_mul(u128::from(self.pace)) >> PACE_BITS) as u64
+        (product(ticks, self.pace) >> PACE_BITS) as u64
     }
 
     /// Ticks in which so much virtual time passes.
@@ -52,9 +57,8 @@ impl<T> Entry<T> {
 
     /// It ran for so many ticks. What is less than one of virtual time is kept: none is free however short it is.
     pub(super) fn run(&mut self, ticks: u64) {
-        let passed = u128::from(ticks)
-            .saturating_mul(u128::from(self.pace))
-            .saturating_add(u128::from(self.rest));
+        // Two factors of 64 bits leave room for 16 bits more.
+        let passed = product(ticks, self.pace).wrapping_add(u128::from(self.rest));
         self.rest = passed as u16;
         let passed = (passed >> PACE_BITS) as u64;
         self.virtual_time = self.virtual_time.wrapping_add(passed);

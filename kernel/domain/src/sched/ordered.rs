@@ -171,6 +171,19 @@ impl Ordered {
         true
     }
 
+    /// Takes `out` out, which is in, and puts `slot` in, which is not. Two who take turns cost no search.
+    pub(crate) fn replace(&mut self, out: u16, slot: u16, key: u64, mask: u64) {
+        let is_last = self.root == out && self.length == 1;
+        if is_last && let Some(node) = self.node_mut(out) {
+            node.height = 0;
+            self.root = NONE;
+            self.length = 0;
+        } else {
+            self.remove(out);
+        }
+        self.insert(slot, key, mask);
+    }
+
     fn node(&self, at: u16) -> Option<&Node> {
         self.nodes.get(usize::from(at))
     }
@@ -357,7 +370,13 @@ mod tests {
             let mut model: Vec<(u64, usize, u16, u64)> = Vec::new();
             for (arrival, (slot, insert, key, mask)) in steps.into_iter().enumerate() {
                 let known = model.iter().position(|entry| entry.2 == slot);
-                if insert {
+                // The first makes room for another.
+                if insert && known.is_none() && key % 5 == 0 && let Some((.., out, _)) = model.first().copied() {
+                    tree.replace(out, slot, start.wrapping_add(key), mask);
+                    model.remove(0);
+                    model.push((key, arrival, slot, mask));
+                    model.sort_unstable();
+                } else if insert {
                     tree.insert(slot, start.wrapping_add(key), mask);
                     if known.is_none() {
                         model.push((key, arrival, slot, mask));

@@ -31,7 +31,7 @@ pub struct RunQueue<T> {
     /// The current one has yielded.
     pub(super) yields: bool,
     /// Some vCPU has, or had, a budget.
-    has_servers: bool,
+    pub(super) has_servers: bool,
     /// No virtual time of those that share lies much before this, and it never goes back.
     pub(super) floor: u64,
     /// What is added to virtual times before they are compared with other CPUs'.
@@ -136,7 +136,8 @@ impl<T: Copy> RunQueue<T> {
             server.arrive(now);
         }
         entry.virtual_time = floor.wrapping_add(entry.passed(ticks));
-        self.has_servers = true;
+        let has_server = entry.server.is_some();
+        self.has_servers |= has_server;
         if waits {
             self.link(slot);
         }
@@ -226,12 +227,20 @@ impl<T: Copy> RunQueue<T> {
     }
 
     /// Who is to run from `now` on.
+    #[inline]
     pub fn pick(&mut self, now: u64) -> Pick<T> {
-        self.count(now);
         if self.has_servers {
-            self.replenish(now);
-            self.spend();
+            self.pick_any(now)
+        } else {
+            self.pick_shared(now)
         }
+    }
+
+    /// The general way of a pick.
+    pub(super) fn pick_any(&mut self, now: u64) -> Pick<T> {
+        self.count(now);
+        self.replenish(now);
+        self.spend();
         if self.yields {
             self.step_back();
         }
@@ -253,6 +262,7 @@ impl<T: Copy> RunQueue<T> {
         Pick {
             next: self.current(),
             slice_end: self.slice_end(now),
+            alone: self.is_alone(),
             crowded: self.is_crowded(now),
         }
     }
@@ -265,7 +275,6 @@ impl<T: Copy> RunQueue<T> {
 
     /// Whether who runs may keep the CPU while it sleeps, and yields to nobody: no other waits for it, and it has no
     /// budget that its sleep would use up.
-    #[inline]
     #[must_use]
     pub fn is_alone(&self) -> bool {
         let current = self.current.and_then(|slot| self.view(slot));

@@ -311,15 +311,17 @@ impl Domain {
     /// The vCPU leaves its CPU.
     pub(crate) fn leave(&self, number: u32) -> Notify {
         let cpu = self.cpu(number);
-        let notify = self.vgic.save(self.here(number));
+        let saved = self.vgic.save(self.here(number));
         assert!(cpu.held().is_empty());
+        let is_active = cpu.physically_active.borrow().range(..32).next().is_some();
+        assert!(saved.is_linked || !is_active, "active, and nobody is told");
         self.parked[number as usize].replace(Parked {
             physically_active: cpu.physically_active.take(),
             low: cpu.low.take(),
             running: cpu.running.take(),
         });
         self.at[number as usize].set(None);
-        notify
+        saved.notify
     }
 
     /// The same, distributor on, the first `words` words of 32 interrupts enabled at priority 0xa0.

@@ -112,8 +112,7 @@ fn runstate_is_written_at_registration_and_on_change() {
 
     state.runstate_change(vcpu, Runstate::Blocked, 150);
     state.runstate_change(vcpu, Runstate::Runnable, 250);
-    state.runstate_change(vcpu, Runstate::Running, 650);
-    state.publish_runstate(vcpu, &guest);
+    state.runstate_change_here(vcpu, Runstate::Running, 650, &guest);
     let info: RunstateInfo = guest.get(area);
     assert_eq!(info.time, [50, 400, 100, 100]);
     assert_eq!(Some(info), state.runstate(vcpu));
@@ -122,6 +121,7 @@ fn runstate_is_written_at_registration_and_on_change() {
     state.runstate_change(vcpu, Runstate::Offline, 0);
     state.runstate_change(VcpuId(9), Runstate::Running, 1);
     state.publish_runstate(VcpuId(9), &guest);
+    state.runstate_change_here(VcpuId(9), Runstate::Running, 1, &guest);
     assert_eq!(state.runstate(VcpuId(9)), None);
     assert_eq!(state.runstate(vcpu).unwrap().time, [50, 400, 100, 100]);
 }
