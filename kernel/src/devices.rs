@@ -2,7 +2,6 @@
 
 use core::sync::atomic::Ordering;
 
-use ::memory::Ipa;
 use arch::context::Registers;
 use devtree::guest_tree::GuestGic;
 use devtree::plan::GuestMachine;
@@ -124,11 +123,13 @@ impl vgic::Others for Neighbours {
 /// Carries out the access of a word to a device, if it is one of those that guests make most, and that take no more
 /// than a look. `false`, and nothing done, if not.
 #[inline(always)]
-pub(crate) fn at_once(vcpu: &'static Vcpu, ipa: Ipa, abort: Abort, guest: &mut Registers) -> bool {
+pub(crate) fn at_once(
+    vcpu: &'static Vcpu,
+    (device, offset): (Device, u32),
+    abort: Abort,
+    guest: &mut Registers,
+) -> bool {
     let domain = vcpu.domain;
-    let Some((device, offset)) = domain.bus.find_word(ipa) else {
-        return false;
-    };
     let region = match device {
         Device::Distributor => Region::Distributor,
         Device::Redistributor => Region::Redistributor,

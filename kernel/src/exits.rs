@@ -14,6 +14,7 @@ use domain::exit::{
     fault_ipa,
 };
 use domain::lifecycle::ShutdownReason;
+use domain::mmio::Device;
 use domain::psci;
 use domain::recent::Note;
 use log::warn;
@@ -258,7 +259,26 @@ fn undefined(vcpu: &'static Vcpu, exit: Exit) {
 fn data_abort(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u64) -> Resume {
     let abort = Abort::from_syndrome(esr as u32);
     let (far, hpfar) = vectors::fault_address();
-    if abort.is_plain_word() && devices::at_once(vcpu, fault_ipa(hpfar, far), abort, guest) {
+    if abort.is_plain_word()
+        && let Some(word) = vcpu.domain.bus.find_word(fault_ipa(hpfar, far))
+    {
+        if devices::at_once(vcpu, word, abort, guest) {
+            vcpu.counters.exit(ExitReason::Device);
+            vectors::skip_instruction();
+            return schedule::leave(cpu, vcpu);
+        }
+        if word == (Device::Distributor, vgic::SGIR) && abort.is_write() {
+            return send_sgi(cpu, vcpu, guest, abort);
+        }
+    }
+    any_data_abort(cpu, vcpu, guest, abort)
+}
+
+/// A GICv2's SGI. A function of its own, since it needs a place on the stack.
+#[inline(never)]
+fn send_sgi(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort) -> Resume {
+    let value = guest.get(abort.register()) as u32;
+    if vcpu.domain.vgic.send_at_once(schedule::here(vcpu), value) {
         vcpu.counters.exit(ExitReason::Device);
         vectors::skip_instruction();
         return schedule::leave(cpu, vcpu);

@@ -287,6 +287,40 @@ pub(crate) fn put(
     Ok(before)
 }
 
+/// [`put`] of a granted frame, which mostly comes where nothing is, and beside others: a short way for that.
+pub(crate) fn put_granted(
+    domain: &Domain,
+    gfn: u64,
+    frame: Pa,
+    kind: Stage2Kind,
+) -> Result<Option<Stage2Kind>, Errno> {
+    let page = mappable(domain, gfn)?;
+    let mut holdings = domain.holdings.lock();
+    let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+    if !held.stage2.map_page(page.start(), frame, kind) {
+        drop(holdings);
+        return put(domain, gfn, frame, kind);
+    }
+    held.highest_gfn = held.highest_gfn.max(gfn);
+    tlb::publish();
+    Ok(None)
+}
+
+/// Takes away what is mapped at `gfn`, if that is this granted frame.
+pub(crate) fn take_granted(domain: &Domain, gfn: u64, frame: Pa) -> Result<(), Errno> {
+    let page = page_at(gfn).ok_or(Errno::Invalid)?;
+    let is_it = |there: Pa, kind: Stage2Kind| {
+        there == frame && matches!(kind, Stage2Kind::Granted | Stage2Kind::GrantedReadOnly)
+    };
+    let mut holdings = domain.holdings.lock();
+    let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+    let tlb = tlb::Stage2::new(domain.vttbr);
+    match held.stage2.unmap_page(page.start(), &tlb, is_it) {
+        true => Ok(()),
+        false => Err(Errno::Invalid),
+    }
+}
+
 /// Takes away what is mapped at `gfn`, if `which` agrees with what it is; what it was.
 pub(crate) fn take_away(
     domain: &Domain,

@@ -179,6 +179,27 @@ impl GuestMemory for Calling {
         })
     }
 
+    /// One look for both ways. The frame cannot become another's before this call is over (`frames`), whatever the
+    /// change does to the guest's map.
+    #[inline]
+    fn update(
+        &self,
+        at: Va,
+        buffer: &mut [u8],
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Errno> {
+        if !guest::caches_on() || !is_in_a_page(at, buffer.len()) {
+            self.read(at, buffer)?;
+            change(buffer);
+            return self.write(at, buffer);
+        }
+        let place = self.piece(at, Intent::Write)?;
+        memory_map::read(place, buffer);
+        change(buffer);
+        memory_map::write_cached(place, buffer);
+        Ok(())
+    }
+
     /// The argument of the hot calls: aligned, so in one page.
     #[inline]
     fn read_u32(&self, from: Va) -> Result<u32, Errno> {
@@ -384,14 +405,11 @@ impl Caller for Calling {
         } else {
             Stage2Kind::GrantedReadOnly
         };
-        frames::put(self.0.domain, gfn, frame, kind).map(replaced)
+        frames::put_granted(self.0.domain, gfn, frame, kind).map(replaced)
     }
 
     fn unmap_granted(&self, gfn: u64, frame: Pa) -> Result<(), Errno> {
-        let is_it = |there: Pa, kind: Stage2Kind| {
-            there == frame && matches!(kind, Stage2Kind::Granted | Stage2Kind::GrantedReadOnly)
-        };
-        frames::take_away(self.0.domain, gfn, is_it).map(|_| ())
+        frames::take_granted(self.0.domain, gfn, frame)
     }
 
     fn copy(&self, from: Pa, to: Pa, length: u64) {

@@ -238,7 +238,7 @@ pub(crate) fn take(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     {
         dispatch(gic, cpu, Some(vcpu), acknowledged);
     }
-    schedule::leave(cpu, vcpu)
+    schedule::leave_after_interrupt(cpu, vcpu)
 }
 
 /// Sleeps until an interrupt, and takes it.

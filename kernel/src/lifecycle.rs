@@ -9,6 +9,7 @@ use ::memory::CHUNK_SIZE;
 use devtree::Action;
 use domain::life::{Cause, Life, Next, Refusal, State, Then};
 use domain::lifecycle::ShutdownReason;
+use domain::presence::is_any_loaded;
 use log::{debug, error, info};
 use sync::SpinLock;
 
@@ -46,6 +47,7 @@ fn trace(domain: &Domain, turn: Turn, cause: Option<Cause>) {
 pub(crate) fn begin(domain: &Domain, life: &mut Life) {
     assigned::start(domain);
     life.built(now());
+    domain.tell(life);
     trace(domain, Turn::Begun, None);
     let ticks = arch::time::counter().saturating_sub(domain.ended_at.load(Ordering::Relaxed));
     domain.build_ticks.store(ticks, Ordering::Relaxed);
@@ -234,6 +236,7 @@ pub(crate) fn destroy(domain: &'static Domain) -> Result<(), Refusal> {
     let mut life = domain.life.lock();
     let waits = matches!(life.state(), State::Delayed { .. });
     let begins = life.destroy()?;
+    domain.tell(&life);
     drop(life);
     if begins {
         stop_vcpus(domain);
@@ -259,7 +262,10 @@ pub(crate) fn shut_down(domain: &'static Domain, reason: ShutdownReason) {
 
 fn begin_end(domain: &'static Domain, cause: Cause) {
     crash::note_end(domain, cause);
-    let begins = domain.life.lock().end(cause);
+    let mut life = domain.life.lock();
+    let begins = life.end(cause);
+    domain.tell(&life);
+    drop(life);
     if begins {
         stop_vcpus(domain);
     }
@@ -295,7 +301,8 @@ pub(crate) fn left(domain: &'static Domain) {
 /// second stage then, and nobody copies to or from its memory in a call of its own.
 fn finish(domain: &'static Domain) {
     let mut life = domain.life.lock();
-    if domain.vcpus().iter().any(Vcpu::is_loaded) || !life.unloaded() {
+    let mut marks = domain.vcpus().iter().map(|vcpu| &vcpu.loaded);
+    if is_any_loaded(&mut marks) || !life.unloaded() {
         return;
     }
     drop(life);

@@ -19,6 +19,7 @@ use domain::counters::Counters;
 use domain::life::{Life, Policy, State};
 use domain::lifecycle::RunState;
 use domain::mmio::Bus;
+use domain::presence::{Alive, Loaded};
 use domain::recent::Recent;
 use domain::report::{Report, Syndrome};
 use domain::set_way::SetWay;
@@ -109,7 +110,7 @@ pub(crate) struct Vcpu {
     /// Whether it is on, runs, waits or sleeps.
     pub(crate) run: RunState,
     /// Its state is in its home's registers.
-    pub(crate) loaded: AtomicBool,
+    pub(crate) loaded: Loaded,
     /// The physical interrupt of the virtual timer is active on its behalf; kept while it is not loaded.
     pub(crate) timer_active: AtomicBool,
     /// The physical CPU interface of the virtual GIC; its CPU alone touches it.
@@ -199,6 +200,8 @@ pub(crate) struct Domain {
     vcpus: Once<Box<[Vcpu]>>,
     /// What it is doing. Held while its vCPUs are held back or let go, so that one CPU at a time does that.
     pub(crate) life: SpinLock<Life>,
+    /// See [`Self::is_running`].
+    alive: Alive,
     /// Others are to start before it, and have not yet.
     pub(crate) is_after: AtomicBool,
     /// Those that start after it need not wait any more.
@@ -291,6 +294,7 @@ impl Domain {
             registers: parts.registers,
             vcpus: Once::new(),
             life: SpinLock::new(Life::new(parts.policy)),
+            alive: Alive::new(),
             is_after: AtomicBool::new(!parts.recipe.config.after.is_empty()),
             was_up: AtomicBool::new(false),
             paused_at: AtomicU64::new(0),
@@ -349,8 +353,14 @@ impl Domain {
     }
 
     /// Whether it may still run, now or when it is resumed.
+    #[inline]
     pub(crate) fn is_running(&self) -> bool {
-        self.state().is_alive()
+        self.alive.get()
+    }
+
+    /// What it is doing has changed to this; its lock is held.
+    pub(crate) fn tell(&self, life: &Life) {
+        self.alive.set(life.state().is_alive());
     }
 
     /// Whether an address is this domain's RAM. Pages do not cross chunks, and chunks have one owner.
@@ -398,7 +408,7 @@ impl Vcpu {
             settings: SpinLock::new(settings),
             places: Once::new(),
             run: RunState::new(),
-            loaded: AtomicBool::new(false),
+            loaded: Loaded::new(),
             timer_active: AtomicBool::new(false),
             interface: VirtualState::default(),
             start: NextStart::new(),
@@ -436,7 +446,7 @@ impl Vcpu {
 
     /// Whether its state is in its home's registers.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+        self.loaded.get()
     }
 
     /// What `MPIDR_EL1` reads: RES1 bit 31 and the affinity that the GIC knows it by.

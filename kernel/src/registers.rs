@@ -67,6 +67,13 @@ fn any_access(
     guest: &mut Registers,
     access: SystemRegister,
 ) -> Resume {
+    if vcpu.domain.registers.is_sgi(access) && vectors::is_kernel() {
+        let value = guest.get(access.register());
+        let notify = vcpu.domain.vgic.write_sgi1r(schedule::here(vcpu), value);
+        schedule::notify_all(vcpu.domain, notify);
+        vectors::skip_long_instruction();
+        return schedule::leave(cpu, vcpu);
+    }
     let (_, spsr) = vectors::return_state();
     let action = vcpu.domain.registers.access(access, Level::from_spsr(spsr));
     let register = access.register();

@@ -24,7 +24,7 @@ use domain::lifecycle::{Block, For, Power};
 use domain::migration;
 use domain::set_way::SetWay;
 use domain::timer::PhysicalTimer;
-use vgic::Here;
+use vgic::{Here, Vgic};
 use xen::Runstate;
 
 use crate::cpus::{self, Cpu};
@@ -58,6 +58,18 @@ pub(crate) fn leave(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
         return next(cpu);
     }
     if vcpu.attention.load(Ordering::Relaxed) != 0 {
+        return leave_refreshed(vcpu);
+    }
+    Resume::Same
+}
+
+/// The end of an exit by an interrupt: what is pending with its line high is still so, since the guest did not run.
+#[inline]
+pub(crate) fn leave_after_interrupt(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
+    if cpu.look.load(Ordering::Relaxed) {
+        return next(cpu);
+    }
+    if Vgic::is_dirty_word(vcpu.attention.load(Ordering::Relaxed)) {
         return leave_refreshed(vcpu);
     }
     Resume::Same
@@ -289,7 +301,10 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resum
         &vcpu.world(cpu),
         |esr, waits| before.is_some_and(|before| serrors::at_switch(before, esr, waits)),
     )?;
-    vcpu.loaded.store(true, Ordering::Relaxed);
+    if same {
+        // It was unloaded just now.
+        vcpu.loaded.set(true);
+    }
     cpu.set_loaded(Some(vcpu));
     timer::disarm_virtual(vcpu);
     interrupts::load_interface(&vcpu.interface);
@@ -320,9 +335,8 @@ fn may_stay(cpu: &Cpu, vcpu: &Vcpu) -> bool {
 
 /// Says that this CPU is about to load a vCPU. `false`, and nothing said, if its domain ends.
 fn claim_loaded(vcpu: &'static Vcpu) -> bool {
-    vcpu.loaded.store(true, Ordering::Relaxed);
-    // The lock of the domain's life puts the two in order: who ends the domain sees the vCPU loaded, or
-    // is seen here.
+    // Who ends the domain sees the vCPU loaded, or is seen here.
+    vcpu.loaded.set(true);
     let claimed = vcpu.domain.is_running();
     if !claimed {
         release_loaded(vcpu);
@@ -332,7 +346,7 @@ fn claim_loaded(vcpu: &'static Vcpu) -> bool {
 
 /// Says that nothing of a vCPU is on this CPU any more, also to its domain's end if that waits for it.
 fn release_loaded(vcpu: &'static Vcpu) {
-    vcpu.loaded.store(false, Ordering::Release);
+    vcpu.loaded.set(false);
     if !vcpu.domain.is_running() {
         lifecycle::left(vcpu.domain);
     }

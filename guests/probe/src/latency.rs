@@ -423,7 +423,11 @@ fn two(way: Way, loops: u64) -> Outcome {
         beside(way, Meanwhile::Yields, yields)?,
         loops,
     );
-    let woken = || timer_to_handler(way, loops, 1);
+    // The first wake-ups may wait for the end of the other's slice: until it has had as much as this one.
+    let woken = || {
+        timer_to_handler(way, 4, 1);
+        timer_to_handler(way, loops, 1)
+    };
     report(
         "timer-wfi-switch",
         beside(way, Meanwhile::Spins, woken)?,

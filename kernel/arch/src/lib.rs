@@ -26,7 +26,6 @@ pub mod prepare;
 pub mod registers;
 pub mod serror;
 mod system;
-mod system;
 pub mod time;
 pub mod tlb;
 pub mod vectors;

@@ -27,6 +27,7 @@ pub mod life;
 pub mod lifecycle;
 pub mod migration;
 pub mod mmio;
+pub mod presence;
 pub mod psci;
 pub mod recent;
 pub mod report;

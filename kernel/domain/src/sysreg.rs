@@ -177,6 +177,8 @@ pub struct SystemRegisters {
 pub const SCTLR: Encoding = Encoding::new(3, 0, 1, 0, 0);
 /// Any of the feature registers.
 const IDENTITY: Encoding = Encoding::new(3, 0, 0, 0, 0);
+/// `ICC_SGI1R_EL1`.
+const SGI1R: Encoding = Encoding::new(3, 0, 12, 11, 5);
 /// `OSLSR_EL1`: the OS lock is there, and open.
 const OSLSR: u64 = 1 << 3;
 
@@ -202,6 +204,13 @@ impl SystemRegisters {
         }
         let index = register.crm() << 3 | register.op2();
         self.identity.get(index as usize).copied()
+    }
+
+    /// Whether EL1 sends an SGI of group 1: what guests with a GICv3 do most.
+    #[inline]
+    #[must_use]
+    pub fn is_sgi(&self, access: SystemRegister) -> bool {
+        access.encoding() == SGI1R && access.is_write() && self.gic == GicInterface::SystemRegisters
     }
 
     /// What is to be done about a trapped access.

@@ -2,6 +2,8 @@
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p viaduct-domain --release --test loom`.
 #![cfg(loom)]
 
+mod presence;
+
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;

@@ -163,6 +163,25 @@ impl<M: TableMemory> Stage2<M> {
             .map(ipa.get(), to.start().get(), to.size(), kind.attributes())
     }
 
+    /// Maps one page where nothing is, if its table is there: `false`, and nothing done, if not. As for
+    /// [`map`](Self::map) a barrier follows, and no invalidation.
+    pub fn map_page(&mut self, ipa: Ipa, to: Pa, kind: Stage2Kind) -> bool {
+        self.0.map_page(ipa.get(), to.get(), kind.attributes())
+    }
+
+    /// Removes the page at `ipa` if it is mapped by itself, and `which` agrees with where it goes and as what. `false`,
+    /// and nothing done, if not.
+    pub fn unmap_page(
+        &mut self,
+        ipa: Ipa,
+        tlb: &impl Invalidate,
+        which: impl FnOnce(Pa, Stage2Kind) -> bool,
+    ) -> bool {
+        self.0.unmap_page(ipa.get(), tlb, |leaf| {
+            Stage2Kind::of(leaf).is_some_and(|kind| which(Pa::new(leaf.output), kind))
+        })
+    }
+
     /// Removes whatever lies in `range`.
     pub fn unmap(&mut self, range: IpaRange, tlb: &impl Invalidate) -> Result<(), MapError> {
         self.0.unmap(range.start().get(), range.size(), tlb)

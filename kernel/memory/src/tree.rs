@@ -91,6 +91,18 @@ const fn leaf_size(level: u32) -> u64 {
     PAGE_SIZE << (9 * (LAST_LEVEL - level))
 }
 
+/// What a valid entry says that translates `input`.
+#[inline]
+const fn leaf_of(input: u64, level: u32, entry: u64) -> Leaf {
+    let size = leaf_size(level);
+    Leaf {
+        input: input & !(size - 1),
+        output: entry & OUTPUT_MASK & !(size - 1),
+        size,
+        attributes: entry & !(OUTPUT_MASK | VALID | TABLE_OR_PAGE),
+    }
+}
+
 impl<M: TableMemory> Tree<M> {
     /// An empty tree with `roots` root tables side by side (1 or 2), so that input addresses have 39 or
     /// 40 bits. `None` when there is no memory.
@@ -272,6 +284,56 @@ impl<M: TableMemory> Tree<M> {
         Ok(())
     }
 
+    /// The entry of the page at `input`, if there is a table for it.
+    #[inline]
+    fn page_entry(&self, input: u64) -> Option<(Pa, usize, u64)> {
+        if input >= self.limit() || !input.is_multiple_of(PAGE_SIZE) {
+            return None;
+        }
+        let mut table = self.root;
+        for level in FIRST_LEVEL..LAST_LEVEL {
+            let (page, index) = self.slot(table, level, input);
+            let entry = self.memory.get(page, index);
+            if entry & (VALID | TABLE_OR_PAGE) != VALID | TABLE_OR_PAGE {
+                return None;
+            }
+            table = Pa::new(entry & OUTPUT_MASK);
+        }
+        let (page, index) = self.slot(table, LAST_LEVEL, input);
+        Some((page, index, self.memory.get(page, index)))
+    }
+
+    /// Maps one page where nothing is, if its table is there; as [`map`](Self::map). `false`, and nothing done, if not.
+    pub fn map_page(&mut self, input: u64, output: u64, attributes: u64) -> bool {
+        match self.page_entry(input) {
+            Some((page, index, entry)) if entry & VALID == 0 && output & !OUTPUT_MASK == 0 => {
+                let entry = output | attributes | VALID | TABLE_OR_PAGE;
+                self.memory.set(page, index, entry);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Removes the page at `input` if it is mapped by itself, and `which` says so of it; as [`unmap`](Self::unmap).
+    pub fn unmap_page(
+        &mut self,
+        input: u64,
+        tlb: &impl Invalidate,
+        which: impl FnOnce(&Leaf) -> bool,
+    ) -> bool {
+        match self.page_entry(input) {
+            Some((page, index, entry))
+                if entry & VALID != 0 && which(&leaf_of(input, LAST_LEVEL, entry)) =>
+            {
+                self.memory.set(page, index, 0);
+                tlb.invalidate(input, PAGE_SIZE);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Goes down to the entry that decides about `input`: a leaf or an invalid entry.
     fn walk(&self, input: u64) -> (Pa, usize, u32, u64) {
         let mut table = self.root;
@@ -322,15 +384,7 @@ impl<M: TableMemory> Tree<M> {
             return None;
         }
         let (_, _, level, entry) = self.walk(input);
-        (entry & VALID != 0).then(|| {
-            let size = leaf_size(level);
-            Leaf {
-                input: input & !(size - 1),
-                output: entry & OUTPUT_MASK & !(size - 1),
-                size,
-                attributes: entry & !(OUTPUT_MASK | VALID | TABLE_OR_PAGE),
-            }
-        })
+        (entry & VALID != 0).then(|| leaf_of(input, level, entry))
     }
 
     /// Calls `visit` with every leaf, in order of input addresses.

@@ -145,6 +145,34 @@ fn a_block_is_mapped_where_a_table_has_become_empty() {
 }
 
 #[test]
+fn one_page_has_a_short_way_where_its_table_is() {
+    let arena = Arena::default();
+    let mut tree = tree(&arena);
+    let tlb = Counter::default();
+    assert!(!tree.map_page(PAGE_SIZE, 0x5000, 0x7fc), "no table");
+    tree.map(0, 0, PAGE_SIZE, 0).unwrap();
+    tree.map(CHUNK_SIZE, 0, CHUNK_SIZE, 0).unwrap();
+    assert!(tree.map_page(PAGE_SIZE, 0x5000, 0x7fc));
+    let leaf = tree.translate(PAGE_SIZE).unwrap();
+    assert_eq!(
+        (leaf.output, leaf.size, leaf.attributes),
+        (0x5000, PAGE_SIZE, 0x7fc)
+    );
+    for at in [PAGE_SIZE, CHUNK_SIZE, CHUNK_SIZE + PAGE_SIZE, 1, 1 << 40] {
+        assert!(!tree.map_page(at, 0x6000, 0x7fc), "{at:#x}");
+    }
+    assert!(!tree.map_page(2 * PAGE_SIZE, 0x6001, 0x7fc));
+    for at in [CHUNK_SIZE, 2 * PAGE_SIZE, 1, 1 << 40] {
+        assert!(!tree.unmap_page(at, &tlb, |_| true), "{at:#x}");
+    }
+    assert!(!tree.unmap_page(PAGE_SIZE, &tlb, |leaf| leaf.output == 0x6000));
+    assert_eq!(tlb.0.get(), 0);
+    assert!(tree.unmap_page(PAGE_SIZE, &tlb, |leaf| leaf.output == 0x5000));
+    assert_eq!((tree.translate(PAGE_SIZE), tlb.0.get()), (None, 1));
+    assert_eq!(arena.0.borrow().valid_to_valid, 0);
+}
+
+#[test]
 fn dropping_gives_back_every_table() {
     let arena = Arena::default();
     let mut tree = tree(&arena);
@@ -166,7 +194,16 @@ proptest! {
         let mut model = BTreeMap::<u64, u64>::new();
         for (is_map, page, output, count) in operations {
             let pages = page..page + count;
-            if is_map && pages.clone().all(|page| !model.contains_key(&page)) {
+            if output % 3 == 0 {
+                // The short ways of one page, which may refuse.
+                let (at, to) = (page * PAGE_SIZE, output * PAGE_SIZE);
+                if is_map && tree.map_page(at, to, 0x7fc) {
+                    prop_assert_eq!(model.insert(page, output), None);
+                } else if !is_map {
+                    let goes = tree.unmap_page(at, &tlb, |leaf| leaf.output == leaf.output & !0xfff);
+                    prop_assert!(!goes || model.remove(&page).is_some());
+                }
+            } else if is_map && pages.clone().all(|page| !model.contains_key(&page)) {
                 tree.map(page * PAGE_SIZE, output * PAGE_SIZE, count * PAGE_SIZE, 0x7fc).unwrap();
                 model.extend(pages.enumerate().map(|(number, page)| (page, output + number as u64)));
             } else {

@@ -1,10 +1,7 @@
 //! A CPU is left with no vCPU loaded: what it had is stored or forgotten.
 
-use core::sync::atomic::Ordering;
-
 use arch::context;
 use domain::lifecycle::Power;
-use platform::gic::VirtualState;
 use xen::Runstate;
 
 use super::{account, enqueue, here, notify_all, release_loaded, save};
@@ -30,7 +27,7 @@ pub(super) fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::S
         }
         ready
     };
-    let active = save(vcpu);
+    let active = save(vcpu, arch::time::counter());
     let stored = context::store(cpu.header(), |esr, waits| {
         serrors::at_switch(vcpu, esr, waits)
     })?;
@@ -49,8 +46,8 @@ pub(super) fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::S
 /// Leaves no vCPU loaded: its domain ends, and what the guest had in its registers is stored, to be told of.
 pub(super) fn keep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
     account(vcpu, Runstate::Offline);
-    let notify = vcpu.domain.vgic.save(here(vcpu));
-    *vcpu.interface.lock() = VirtualState::default();
+    let notify = vcpu.domain.vgic.save(here(vcpu)).notify;
+    vcpu.interface.reset();
     let stored = context::store(cpu.header(), |esr, _| {
         serrors::at_end(vcpu, esr);
         false
@@ -69,8 +66,8 @@ pub(super) fn keep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::St
 /// Leaves no vCPU loaded: its domain ends, or it starts afresh.
 pub(super) fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
     account(vcpu, Runstate::Offline);
-    let notify = vcpu.domain.vgic.save(here(vcpu));
-    *vcpu.interface.lock() = VirtualState::default();
+    let notify = vcpu.domain.vgic.save(here(vcpu)).notify;
+    vcpu.interface.reset();
     if let Some(esr) = context::unload(cpu.header()) {
         serrors::at_end(vcpu, esr);
     }
@@ -78,7 +75,7 @@ pub(super) fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
     if interrupts::is_timer_active() {
         interrupts::set_timer_active(false);
     }
-    vcpu.loaded.store(false, Ordering::Release);
+    vcpu.loaded.set(false);
     cpu.set_loaded(None);
     timer::forget(vcpu);
     notify_all(vcpu.domain, notify);

@@ -176,16 +176,24 @@ impl Vgic {
         if self.version == Version::V3 {
             return Notify::NONE;
         }
+        if self.send_at_once(here, value) {
+            return Notify::NONE;
+        }
+        self.sgir_slowly(here, value)
+    }
+
+    /// An SGI of a GICv2 to the sender itself, if it can go into a list register; `false`, and nothing done, for all else,
+    /// which a [`write`](Self::write) of [`SGIR`](crate::SGIR) is for.
+    #[inline(always)]
+    pub fn send_at_once<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> bool {
+        if self.version != Version::V2 {
+            return false;
+        }
         let link = Link::Software {
             source: here.vcpu.get() as u8,
             end_notice: false,
         };
-        if let Some(sgi) = distributor::sgir_to_self(here.vcpu, value)
-            && self.deliver(here, sgi, link)
-        {
-            return Notify::NONE;
-        }
-        self.sgir_slowly(here, value)
+        distributor::sgir_to_self(here.vcpu, value).is_some_and(|sgi| self.deliver(here, sgi, link))
     }
 
     #[cold]

@@ -17,8 +17,8 @@ const CTLR: u32 = 0x000;
 pub(crate) const TYPER: u32 = 0x004;
 /// Distributor Implementer Identification Register (IHI0048B 4.3.3, IHI0069 12.9.10).
 const IIDR: u32 = 0x008;
-/// Software Generated Interrupt Register (IHI0048B 4.3.15).
-pub(crate) const SGIR: u32 = 0xf00;
+/// Software Generated Interrupt Register, in the distributor (IHI0048B 4.3.15).
+pub const SGIR: u32 = 0xf00;
 /// Peripheral ID2 Register: 0xfe8 in the last 48 bytes of a frame of either size.
 const PIDR2: u32 = 0xfe8;
 

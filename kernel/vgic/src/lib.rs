@@ -52,6 +52,7 @@ mod vgic;
 mod words;
 
 pub use access::AccessError;
+pub use distributor::SGIR;
 pub use fill::{Candidate, Choice, choose};
 pub use identity::{IntId, Notify, VcpuId, Version};
 pub use inspect::Inspected;

@@ -143,6 +143,13 @@ impl Vgic {
         self.attention.get(vcpu.index())
     }
 
+    /// [`is_dirty`](Self::is_dirty), of what was read of that word.
+    #[inline]
+    #[must_use]
+    pub const fn is_dirty_word(attention: u32) -> bool {
+        attention & DIRTY != 0
+    }
+
     #[inline]
     fn attention(&self, vcpu: VcpuId) -> u32 {
         self.attention

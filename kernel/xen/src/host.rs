@@ -21,6 +21,23 @@ pub trait GuestMemory {
     /// have been written.
     fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno>;
 
+    /// Reads into `buffer`, has it changed, and writes it back to where it was: the item of a list. What is not
+    /// writable may be refused before the change.
+    ///
+    /// # Errors
+    /// As [`Self::read`] and [`Self::write`].
+    #[inline]
+    fn update(
+        &self,
+        at: Va,
+        buffer: &mut [u8],
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Errno> {
+        self.read(at, buffer)?;
+        change(buffer);
+        self.write(at, buffer)
+    }
+
     /// A 32-bit word: the argument of the hot calls, worth a path of its own.
     ///
     /// # Errors
@@ -246,6 +263,23 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(
     let mut value = T::new_zeroed();
     memory.read(Va::new(from), value.as_mut_bytes())?;
     Ok(value)
+}
+
+/// Reads a structure of the ABI, has it changed, and writes it back. The copy is the only one that is looked at.
+#[inline]
+pub(crate) fn update<T: FromBytes + IntoBytes + Immutable>(
+    memory: &impl GuestMemory,
+    at: u64,
+    change: impl FnOnce(&mut T),
+) -> Result<(), Errno> {
+    let mut room = T::new_zeroed();
+    memory.update(Va::new(at), room.as_mut_bytes(), |bytes| {
+        if let Ok(mut value) = T::read_from_bytes(bytes) {
+            change(&mut value);
+            // They are as long as it is.
+            let _ = value.write_to(bytes);
+        }
+    })
 }
 
 /// Writes a structure of the ABI.

@@ -219,6 +219,10 @@ fn accesses_do_what_the_table_says() {
             action,
             "{encoding:?} write {write}"
         );
+        assert_eq!(
+            v3().is_sgi(access(encoding, write)),
+            action == Sgi(SgiRegister::Group1)
+        );
     }
 }
 
@@ -229,6 +233,7 @@ fn a_gicv2_guest_has_no_sgi_registers() {
         registers.access(access((3, 0, 12, 11, 5), true), Level::El1),
         Action::Undefined
     );
+    assert!(!registers.is_sgi(access((3, 0, 12, 11, 5), true)));
 }
 
 #[test]

@@ -129,9 +129,7 @@ fn each<C: Caller, T: FromBytes + IntoBytes + Immutable>(
         if *count == 0 {
             return Ok(0);
         }
-        let mut item: T = host::read(caller, *at)?;
-        serve(caller, &mut item);
-        host::write(caller, *at, &item)?;
+        host::update(caller, *at, |item: &mut T| serve(caller, item))?;
         next::<T>(at, count);
     }
     match *count {
