@@ -81,23 +81,20 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
             guest.set::<0>(0);
             schedule::yield_now(cpu, vcpu)
         }
-        Some(HotCall::Send) => match xen::send_event(&Calling(vcpu), guest.get::<1>()) {
-            Ok(()) => {
-                guest.set::<0>(0);
-                schedule::leave(cpu, vcpu)
-            }
-            // There is more to do, with the same arguments.
-            Err(Errno::Restart) => {
-                vectors::repeat_hvc();
-                schedule::leave(cpu, vcpu)
-            }
-            Err(error) => {
-                guest.set::<0>(error.as_return() as u64);
-                schedule::leave(cpu, vcpu)
-            }
-        },
+        Some(HotCall::Send) => send_event(cpu, vcpu, guest),
         None => any_hypercall(cpu, vcpu, guest),
     }
+}
+
+#[inline(never)]
+fn send_event(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    match xen::send_event(&Calling(vcpu), guest.get::<1>()) {
+        Ok(()) => guest.set::<0>(0),
+        // There is more to do, with the same arguments.
+        Err(Errno::Restart) => vectors::repeat_hvc(),
+        Err(error) => guest.set::<0>(error.as_return() as u64),
+    }
+    schedule::leave(cpu, vcpu)
 }
 
 #[inline(never)]

@@ -179,25 +179,23 @@ impl GuestMemory for Calling {
         })
     }
 
-    /// One look for both ways. The frame cannot become another's before this call is over (`frames`), whatever the
-    /// change does to the guest's map.
+    /// The frame cannot become another's before this call is over (`frames`).
     #[inline]
-    fn update(
-        &self,
-        at: Va,
-        buffer: &mut [u8],
-        change: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Errno> {
-        if !guest::caches_on() || !is_in_a_page(at, buffer.len()) {
-            self.read(at, buffer)?;
-            change(buffer);
-            return self.write(at, buffer);
+    fn place(&self, at: Va, length: usize) -> Result<Option<Pa>, Errno> {
+        if !guest::caches_on() || !is_in_a_page(at, length) {
+            return Ok(None);
         }
-        let place = self.piece(at, Intent::Write)?;
+        self.piece(at, Intent::Write).map(Some)
+    }
+
+    #[inline]
+    fn read_place(&self, place: Pa, buffer: &mut [u8]) {
         memory_map::read(place, buffer);
-        change(buffer);
-        memory_map::write_cached(place, buffer);
-        Ok(())
+    }
+
+    #[inline]
+    fn write_place(&self, place: Pa, bytes: &[u8]) {
+        memory_map::write_cached(place, bytes);
     }
 
     /// The argument of the hot calls: aligned, so in one page.

@@ -132,13 +132,41 @@ impl Private {
         }
     }
 
-    /// Whether nothing of it is pending, active, listed or left out; `busy` is [`State::busy`]. More than
-    /// [`Work::is_quiet`] asks: what is disabled counts.
+    /// Whether nothing of it is pending, active or left out, but for what is in list registers; `busy` is
+    /// [`State::busy`]. More than [`Work::is_quiet`] asks: what is disabled counts.
     #[inline]
     pub(crate) fn is_empty(&self, busy: u32) -> bool {
         let bank = &self.bank;
-        let own = self.used | bank.latch | bank.level | bank.active | bank.hardware;
+        let own = bank.latch | bank.level | bank.active | bank.hardware;
         own | busy == 0 && self.maintenance == Maintenance::NONE
+    }
+
+    /// Whether all that was listed has ended, and nothing else is to be said of it: `empty` has a bit for each list
+    /// register that holds nothing. They are free then, as a fold leaves them.
+    #[inline]
+    pub(crate) fn forget_ended(&mut self, version: Version, empty: u32) -> bool {
+        let bank = &mut self.bank;
+        let pending_change = bank.drop_pending | bank.drop_active | bank.hardware;
+        if self.used & !empty != 0 || pending_change != 0 {
+            return false;
+        }
+        let mut listed = 0;
+        for index in Bits(self.used) {
+            let Some(slot) = self.slots.get(index as usize) else {
+                return false;
+            };
+            let intid = slot.intid();
+            let waits = version == Version::V2
+                && intid.is_sgi()
+                && self.sources.get(intid.lane() as usize) != Some(&0);
+            if !intid.is_private() || waits {
+                return false;
+            }
+            listed |= intid.mask();
+        }
+        bank.listed &= !listed;
+        self.used = 0;
+        true
     }
 
     /// What a list register was filled with.

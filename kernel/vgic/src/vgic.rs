@@ -257,16 +257,18 @@ impl Vgic {
     }
 
     /// The short way of [`save`](Self::save) and [`restore`](Self::restore), for a vCPU of which nothing is pending,
-    /// active, listed or left out: nobody's list register changes. `false`, and nothing done, if there is
+    /// active or left out, and what was listed has ended: no list register needs to change. `false`, and nothing done, if there is
     /// something.
     #[inline]
-    fn pass_quietly(&self, vcpu: VcpuId, loaded: bool) -> bool {
+    fn pass_quietly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, loaded: bool) -> bool {
+        let Here { vcpu, lists } = here;
         let mut state = self.state.lock();
         let busy = state.busy;
         let Some(private) = state.private.get_mut(vcpu.index()) else {
             return false;
         };
-        let is_empty = private.is_empty(busy);
+        let is_empty = private.is_empty(busy)
+            && (private.used == 0 || private.forget_ended(self.version, lists.empty()));
         if is_empty {
             private.loaded = loaded;
             if let Some(flags) = self.attention.get(vcpu.index()) {
@@ -280,7 +282,7 @@ impl Vgic {
     /// emptied. To be called before the active state of physical interrupts is saved and cleared.
     #[inline]
     pub fn save<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Saved {
-        if self.pass_quietly(here.vcpu, false) {
+        if self.pass_quietly(here, false) {
             return Saved {
                 notify: Notify::NONE,
                 is_linked: false,
@@ -313,7 +315,7 @@ impl Vgic {
     /// after the vCPU's timer registers and the active state of its physical interrupts are back.
     #[inline]
     pub fn restore<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
-        if self.pass_quietly(here.vcpu, true) {
+        if self.pass_quietly(here, true) {
             return Notify::NONE;
         }
         self.restore_slowly(here)
@@ -344,10 +346,27 @@ impl Vgic {
         here: Option<Here<'_, L>>,
     ) -> bool {
         let lists = here.filter(|here| here.vcpu == vcpu).map(|here| here.lists);
+        if let Some(lists) = lists
+            && self.is_idle(vcpu, lists)
+        {
+            return false;
+        }
         let (found, _) = self.work(None, |work| {
             work.waits(vcpu) || lists.is_some_and(|lists| work.signals(vcpu, lists))
         });
         found
+    }
+
+    /// The short way of [`has_deliverable`](Self::has_deliverable) to "no": the vCPU here has nothing, but for what
+    /// has ended in its list registers.
+    #[inline]
+    fn is_idle<L: ListRegisters + ?Sized>(&self, vcpu: VcpuId, lists: &L) -> bool {
+        let mut state = self.state.lock();
+        let busy = state.busy;
+        state.private.get_mut(vcpu.index()).is_some_and(|private| {
+            private.is_empty(busy)
+                && (private.used == 0 || private.forget_ended(self.version, lists.empty()))
+        })
     }
 
     /// Interrupts that became pending for a vCPU so far.

@@ -21,22 +21,23 @@ pub trait GuestMemory {
     /// have been written.
     fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno>;
 
-    /// Reads into `buffer`, has it changed, and writes it back to where it was: the item of a list. What is not
-    /// writable may be refused before the change.
+    /// Where a range is that is read and then written, if one look finds that out: for [`Self::read_place`] and
+    /// [`Self::write_place`] in the same call, whatever that does to the guest's map meanwhile.
     ///
     /// # Errors
-    /// As [`Self::read`] and [`Self::write`].
+    /// [`Errno::Fault`] if it is not mapped writable, or is not the guest's RAM.
     #[inline]
-    fn update(
-        &self,
-        at: Va,
-        buffer: &mut [u8],
-        change: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Errno> {
-        self.read(at, buffer)?;
-        change(buffer);
-        self.write(at, buffer)
+    fn place(&self, _at: Va, _length: usize) -> Result<Option<Pa>, Errno> {
+        Ok(None)
     }
+
+    /// Fills `buffer` from what [`Self::place`] gave for as many bytes.
+    #[inline]
+    fn read_place(&self, _place: Pa, _buffer: &mut [u8]) {}
+
+    /// Writes `bytes` to what [`Self::place`] gave for as many.
+    #[inline]
+    fn write_place(&self, _place: Pa, _bytes: &[u8]) {}
 
     /// A 32-bit word: the argument of the hot calls, worth a path of its own.
     ///
@@ -265,21 +266,26 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(
     Ok(value)
 }
 
-/// Reads a structure of the ABI, has it changed, and writes it back. The copy is the only one that is looked at.
+/// Reads a structure of the ABI, has it changed, and writes it back: the item of a list. The copy is the only one that
+/// is looked at.
 #[inline]
 pub(crate) fn update<T: FromBytes + IntoBytes + Immutable>(
     memory: &impl GuestMemory,
     at: u64,
     change: impl FnOnce(&mut T),
 ) -> Result<(), Errno> {
-    let mut room = T::new_zeroed();
-    memory.update(Va::new(at), room.as_mut_bytes(), |bytes| {
-        if let Ok(mut value) = T::read_from_bytes(bytes) {
-            change(&mut value);
-            // They are as long as it is.
-            let _ = value.write_to(bytes);
-        }
-    })
+    let mut value = T::new_zeroed();
+    let place = memory.place(Va::new(at), size_of::<T>())?;
+    match place {
+        Some(place) => memory.read_place(place, value.as_mut_bytes()),
+        None => memory.read(Va::new(at), value.as_mut_bytes())?,
+    }
+    change(&mut value);
+    match place {
+        Some(place) => memory.write_place(place, value.as_bytes()),
+        None => memory.write(Va::new(at), value.as_bytes())?,
+    }
+    Ok(())
 }
 
 /// Writes a structure of the ABI.

@@ -12,7 +12,7 @@ use memory::Va;
 /// # Errors
 /// [`Errno::Restart`] if the event asked for more than was done: the call is to be made again. All others are the
 /// guest's own.
-#[inline]
+#[inline(always)]
 pub fn send_event<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
     let port = caller.read_u32(Va::new(argument))?;
     caller.state().send(caller, port)

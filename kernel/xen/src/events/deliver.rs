@@ -27,6 +27,12 @@ impl XenState {
     /// Makes `port` pending and tells `vcpu`.
     #[inline(never)]
     pub(crate) fn raise<H: Host>(&self, host: &H, port: u32, vcpu: u32) {
+        self.raise_here(host, port, vcpu);
+    }
+
+    /// [`raise`](Self::raise) in its caller's frame: an event that is pending already ends here.
+    #[inline(always)]
+    fn raise_here<H: Host>(&self, host: &H, port: u32, vcpu: u32) {
         if self.events.uses_fifo.load(Relaxed) && self.raise_fifo(host, port, vcpu) {
             return;
         }
@@ -42,7 +48,13 @@ impl XenState {
             Ok(_) => return,
             Err(Contended) => return host.condemn(self.id()),
         }
-        if mask.load(SeqCst) & bit == 0 {
+        self.announce_bit(host, port, vcpu, mask.load(SeqCst) & bit == 0);
+    }
+
+    /// `port` has become pending, and may be told of or not.
+    #[inline(never)]
+    fn announce_bit<H: Host>(&self, host: &H, port: u32, vcpu: u32, is_open: bool) {
+        if is_open {
             self.select(host, port, vcpu);
         }
         if self.events.pollers.load(SeqCst) != 0 {
@@ -103,7 +115,7 @@ impl XenState {
     }
 
     /// `EVTCHNOP_send`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send<H: Host>(&self, host: &H, port: u32) -> Result<(), Errno> {
         // First, when there is nothing yet that would have to be kept meanwhile.
         if host.is_traced() {
@@ -111,7 +123,7 @@ impl XenState {
         }
         let channel = self.events.channel(port)?;
         match channel.binding() {
-            Binding::Ipi => self.raise(host, port, channel.vcpu()),
+            Binding::Ipi => self.raise_here(host, port, channel.vcpu()),
             Binding::Interdomain(domain, remote) if domain == self.id() => {
                 self.raise_peer(host, self, port, remote);
             }
