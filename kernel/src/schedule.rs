@@ -400,6 +400,9 @@ fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
     let ticks = now.wrapping_sub(vcpu.domain.counter_offset());
     let xen = &vcpu.domain.xen;
     xen.runstate_change_here(id, state, hypercalls::nanoseconds(ticks), &Calling(vcpu));
+    if trace::is_on() {
+        trace::points::state(vcpu, state);
+    }
 }
 
 /// Shows the guest what was accounted of a vCPU that is loaded (steal time).

@@ -143,7 +143,7 @@ impl Private {
 
     /// Whether all that was listed has ended, and nothing else is to be said of it: `empty` has a bit for each list
     /// register that holds nothing. They are free then, as a fold leaves them.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn forget_ended(&mut self, version: Version, empty: u32) -> bool {
         let bank = &mut self.bank;
         let pending_change = bank.drop_pending | bank.drop_active | bank.hardware;

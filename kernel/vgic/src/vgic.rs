@@ -259,7 +259,7 @@ impl Vgic {
     /// The short way of [`save`](Self::save) and [`restore`](Self::restore), for a vCPU of which nothing is pending,
     /// active or left out, and what was listed has ended: no list register needs to change. `false`, and nothing done, if there is
     /// something.
-    #[inline]
+    #[inline(always)]
     fn pass_quietly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, loaded: bool) -> bool {
         let Here { vcpu, lists } = here;
         let mut state = self.state.lock();
