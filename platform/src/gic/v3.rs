@@ -17,6 +17,7 @@ use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
 use super::bank::{Bank, CTLR};
 use super::v3_registers::{Distributor, GICR_CTLR, GICR_TYPER, GICR_WAKER, Redistributor};
+use super::v3_registers::{active_priorities, indexed, list};
 use super::{Acknowledged, Error, IntId, MAX_REGIONS, Trigger, VirtualState, address_of};
 use crate::mmio::Mmio;
 use crate::sysreg::{
@@ -327,40 +328,6 @@ impl Gic {
     pub(super) fn set_vmcr(&self, raw: u64) {
         ICH_VMCR_EL2.set(raw);
     }
-}
-
-/// A system register's number is in the instruction.
-macro_rules! indexed {
-    ($index:expr, $($number:literal $name:ident)* => |$register:ident| $access:expr, else $other:expr) => {
-        match $index {
-            $($number => { let $register = cpu_registers::$name; $access })*
-            _ => $other,
-        }
-    };
-}
-
-macro_rules! list {
-    ($index:expr => $($access:tt)*) => {
-        indexed!(
-            $index,
-            0 ICH_LR0_EL2 1 ICH_LR1_EL2 2 ICH_LR2_EL2 3 ICH_LR3_EL2
-            4 ICH_LR4_EL2 5 ICH_LR5_EL2 6 ICH_LR6_EL2 7 ICH_LR7_EL2
-            8 ICH_LR8_EL2 9 ICH_LR9_EL2 10 ICH_LR10_EL2 11 ICH_LR11_EL2
-            12 ICH_LR12_EL2 13 ICH_LR13_EL2 14 ICH_LR14_EL2 15 ICH_LR15_EL2
-            => $($access)*
-        )
-    };
-}
-
-macro_rules! active_priorities {
-    ($index:expr => $($access:tt)*) => {
-        indexed!(
-            $index,
-            1 ICH_AP0R1_EL2 2 ICH_AP0R2_EL2 3 ICH_AP0R3_EL2
-            5 ICH_AP1R1_EL2 6 ICH_AP1R2_EL2 7 ICH_AP1R3_EL2
-            => $($access)*
-        )
-    };
 }
 
 impl Gic {

@@ -59,3 +59,39 @@ register_structs! {
         (0x20000 => @END),
     }
 }
+
+/// A system register's number is in the instruction.
+macro_rules! indexed {
+    ($index:expr, $($number:literal $name:ident)* => |$register:ident| $access:expr, else $other:expr) => {
+        match $index {
+            $($number => { let $register = cpu_registers::$name; $access })*
+            _ => $other,
+        }
+    };
+}
+
+macro_rules! list {
+    ($index:expr => $($access:tt)*) => {
+        indexed!(
+            $index,
+            0 ICH_LR0_EL2 1 ICH_LR1_EL2 2 ICH_LR2_EL2 3 ICH_LR3_EL2
+            4 ICH_LR4_EL2 5 ICH_LR5_EL2 6 ICH_LR6_EL2 7 ICH_LR7_EL2
+            8 ICH_LR8_EL2 9 ICH_LR9_EL2 10 ICH_LR10_EL2 11 ICH_LR11_EL2
+            12 ICH_LR12_EL2 13 ICH_LR13_EL2 14 ICH_LR14_EL2 15 ICH_LR15_EL2
+            => $($access)*
+        )
+    };
+}
+
+macro_rules! active_priorities {
+    ($index:expr => $($access:tt)*) => {
+        indexed!(
+            $index,
+            1 ICH_AP0R1_EL2 2 ICH_AP0R2_EL2 3 ICH_AP0R3_EL2
+            5 ICH_AP1R1_EL2 6 ICH_AP1R2_EL2 7 ICH_AP1R3_EL2
+            => $($access)*
+        )
+    };
+}
+
+pub(super) use {active_priorities, indexed, list};
