@@ -6,9 +6,12 @@
 //! `domain::lifecycle::RunState`, as long as whoever raises something makes it visible before it calls
 //! [`kick`].
 
+mod account;
 mod leaving;
 mod wake;
 
+pub(crate) use account::account;
+use account::{account_here, publish};
 use leaving::{evict, keep, unload};
 use wake::unqueue;
 pub(crate) use wake::{
@@ -28,7 +31,6 @@ use vgic::{Here, Vgic};
 use xen::Runstate;
 
 use crate::cpus::{self, Cpu};
-use crate::hypercalls::{self, Calling};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
@@ -371,44 +373,6 @@ fn save(vcpu: &'static Vcpu, now: u64) -> bool {
     active
 }
 
-/// Accounts what a vCPU does from now on.
-pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
-    if trace::is_on() {
-        return account_traced(vcpu, state);
-    }
-    account_now(vcpu, state);
-}
-
-/// The same with a record of it: a function of its own, so that nothing is kept for it while the trace is off.
-#[cold]
-fn account_traced(vcpu: &'static Vcpu, state: Runstate) {
-    account_now(vcpu, state);
-    trace::points::state(vcpu, state);
-}
-
-#[inline(always)]
-fn account_now(vcpu: &'static Vcpu, state: Runstate) {
-    let id = abi::VcpuId(vcpu.id.get());
-    let ticks = arch::time::counter().wrapping_sub(vcpu.domain.counter_offset());
-    let now = hypercalls::nanoseconds(ticks);
-    vcpu.domain.xen.runstate_change(id, state, now);
-}
-
-/// Accounts what a vCPU that is loaded does since the counter stood at `now`, and shows it to the guest.
-fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
-    let id = abi::VcpuId(vcpu.id.get());
-    let ticks = now.wrapping_sub(vcpu.domain.counter_offset());
-    let xen = &vcpu.domain.xen;
-    xen.runstate_change_here(id, state, hypercalls::nanoseconds(ticks), &Calling(vcpu));
-    if trace::is_on() {
-        trace::points::state(vcpu, state);
-    }
-}
-
-/// Shows the guest what was accounted of a vCPU that is loaded (steal time).
-fn publish(vcpu: &'static Vcpu) {
-    let id = abi::VcpuId(vcpu.id.get());
-    vcpu.domain.xen.publish_runstate(id, &Calling(vcpu));
 }
 
 /// The guest has nothing to do: another vCPU runs, or the CPU idles, until something waits for this one.

@@ -1,0 +1,58 @@
+//! What a vCPU does with its time: Xen's runstate, accounted and shown.
+
+use xen::Runstate;
+
+use crate::hypercalls::{self, Calling};
+use crate::machine::Vcpu;
+use crate::trace;
+
+/// Accounts what a vCPU does from now on.
+pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
+    if trace::is_on() {
+        return traced(vcpu, state, change);
+    }
+    change(vcpu, state);
+}
+
+/// Accounts what a vCPU that is loaded does since the counter stood at `now`, and shows it to the guest.
+pub(super) fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
+    if trace::is_on() {
+        return traced(vcpu, state, |vcpu, state| change_here(vcpu, state, now));
+    }
+    change_here(vcpu, state, now);
+}
+
+/// A change with a record of it: a function of its own, so that nothing is kept for it while the trace is off.
+#[cold]
+fn traced(vcpu: &'static Vcpu, state: Runstate, change: impl FnOnce(&'static Vcpu, Runstate)) {
+    change(vcpu, state);
+    trace::points::state(vcpu, state);
+}
+
+#[inline(always)]
+fn change(vcpu: &'static Vcpu, state: Runstate) {
+    let now = guest_time(vcpu, arch::time::counter());
+    vcpu.domain
+        .xen
+        .runstate_change(abi::VcpuId(vcpu.id.get()), state, now);
+}
+
+#[inline(always)]
+fn change_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
+    let id = abi::VcpuId(vcpu.id.get());
+    let now = guest_time(vcpu, now);
+    let xen = &vcpu.domain.xen;
+    xen.runstate_change_here(id, state, now, &Calling(vcpu));
+}
+
+/// The guest's nanoseconds when the counter stands at `counter`.
+#[inline(always)]
+fn guest_time(vcpu: &Vcpu, counter: u64) -> u64 {
+    hypercalls::nanoseconds(counter.wrapping_sub(vcpu.domain.counter_offset()))
+}
+
+/// Shows the guest what was accounted of a vCPU that is loaded (steal time).
+pub(super) fn publish(vcpu: &'static Vcpu) {
+    let id = abi::VcpuId(vcpu.id.get());
+    vcpu.domain.xen.publish_runstate(id, &Calling(vcpu));
+}
