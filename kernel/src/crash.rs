@@ -200,7 +200,7 @@ enum Missing {
 fn stored(vcpu: &'static Vcpu) -> Result<Registers, Missing> {
     // vCPU 0 works for the hypervisor by now, whatever it was.
     let is_off = vcpu.id != VcpuId::BOOT && vcpu.run.power() == Power::Off;
-    if is_off || vcpu.start.lock().is_some() {
+    if is_off || vcpu.start.is_set() {
         return Err(Missing::Off);
     }
     match vcpu.context.own() {

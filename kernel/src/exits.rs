@@ -265,16 +265,16 @@ fn data_abort(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr
             return schedule::leave(cpu, vcpu);
         }
         if word == (Device::Distributor, vgic::SGIR) && abort.is_write() {
-            return send_sgi(cpu, vcpu, guest, abort);
+            return send_sgi(cpu, vcpu, guest, esr);
         }
     }
-    any_data_abort(cpu, vcpu, guest, abort)
+    any_data_abort(cpu, vcpu, guest, esr)
 }
 
 /// A GICv2's SGI. A function of its own, since it needs a place on the stack.
 #[inline(never)]
-fn send_sgi(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, abort: Abort) -> Resume {
-    let value = guest.get(abort.register()) as u32;
+fn send_sgi(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u64) -> Resume {
+    let value = guest.get(Abort::from_syndrome(esr as u32).register()) as u32;
     if vcpu.domain.vgic.send_at_once(schedule::here(vcpu), value) {
         vcpu.counters.exit(ExitReason::Device);
         vectors::skip_instruction();

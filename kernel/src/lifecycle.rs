@@ -17,7 +17,7 @@ use crate::building::Build;
 use crate::ending::End;
 use crate::hypercalls;
 use crate::jobs::{self, Job};
-use crate::machine::{self, Domain, Vcpu};
+use crate::machine::{self, Domain};
 use crate::trace::points::Turn;
 use crate::{
     assigned, console, cpus, crash, memory_map, power, schedule, statistics, store, timer, trace,

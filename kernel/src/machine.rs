@@ -74,9 +74,15 @@ impl NextStart {
         self.is_set.store(false, Ordering::Relaxed);
     }
 
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+
     #[inline]
     pub(crate) fn take(&self) -> Option<Start> {
-        if !self.is_set.load(Ordering::Acquire) {
+        if !self.is_set() {
             return None;
         }
         self.clear();

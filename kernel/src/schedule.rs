@@ -373,8 +373,6 @@ fn save(vcpu: &'static Vcpu, now: u64) -> bool {
     active
 }
 
-}
-
 /// The guest has nothing to do: another vCPU runs, or the CPU idles, until something waits for this one.
 pub(crate) fn block(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     if !sleep(cpu, vcpu) {
