@@ -24,7 +24,7 @@ use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
 use crate::interrupts;
 use crate::machine::Vcpu;
-use crate::{crash, devices, lifecycle, registers, schedule, smccc, timer};
+use crate::{crash, devices, lifecycle, registers, schedule, smccc, timer, trace};
 
 /// HVC and SMC: hypercalls, PSCI and SMCCC. Nothing on the way of a call that is answered at once needs a place on the
 /// stack: whatever does is a function of its own, and the last thing that is called.
@@ -81,6 +81,7 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
             guest.set::<0>(0);
             schedule::yield_now(cpu, vcpu)
         }
+        Some(HotCall::Send) if trace::is_on() => send_event_traced(cpu, vcpu, guest),
         Some(HotCall::Send) => send_event(cpu, vcpu, guest),
         None => any_hypercall(cpu, vcpu, guest),
     }
@@ -88,7 +89,24 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
 
 #[inline(never)]
 fn send_event(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
-    match xen::send_event(&Calling(vcpu), guest.get::<1>()) {
+    let sent = xen::send_event(&Calling(vcpu), guest.get::<1>());
+    after_send(cpu, vcpu, guest, sent)
+}
+
+#[cold]
+fn send_event_traced(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    let sent = xen::send_event_traced(&Calling(vcpu), guest.get::<1>());
+    after_send(cpu, vcpu, guest, sent)
+}
+
+#[inline(always)]
+fn after_send(
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Arguments,
+    sent: Result<(), Errno>,
+) -> Resume {
+    match sent {
         Ok(()) => guest.set::<0>(0),
         // There is more to do, with the same arguments.
         Err(Errno::Restart) => vectors::repeat_hvc(),

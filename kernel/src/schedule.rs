@@ -268,6 +268,9 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resum
     if same && start.is_none() {
         if !choice.went_on {
             account_here(vcpu, Runstate::Running, choice.now);
+            if trace::is_on() {
+                trace::points::state(vcpu, Runstate::Running);
+            }
         }
         if vcpu.domain.vgic.needs_enter(vcpu.id) {
             refresh(vcpu);

@@ -19,7 +19,7 @@ fn a_vcpu_goes_where_there_is_room() {
         let nodes = pinned(0, "0") + &pinned(1, "1") + &pinned(2, "0-1");
         let guest = Guest::probe("probe", "test=moves").cpus(3).extra(&nodes);
         let bundle = Bundle::new(name).guest(guest).write();
-        let mut console = machine.alone().bundle(bundle).start(name);
+        let mut console = machine.icount().bundle(bundle).start(name);
         console.expect("probe| DONE", seconds(60));
         let troubles = console.lines_with("probe| FAIL");
         assert!(troubles.is_empty(), "{name}: {troubles:#?}");

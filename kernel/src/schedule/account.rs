@@ -9,38 +9,32 @@ use crate::trace;
 /// Accounts what a vCPU does from now on.
 pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
     if trace::is_on() {
-        return traced(vcpu, state, change);
+        return account_traced(vcpu, state);
     }
-    change(vcpu, state);
+    account_now(vcpu, state);
 }
 
-/// Accounts what a vCPU that is loaded does since the counter stood at `now`, and shows it to the guest.
-pub(super) fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
-    if trace::is_on() {
-        return traced(vcpu, state, |vcpu, state| change_here(vcpu, state, now));
-    }
-    change_here(vcpu, state, now);
-}
-
-/// A change with a record of it: a function of its own, so that nothing is kept for it while the trace is off.
+/// The same with a record of it: a function of its own, so that nothing is kept for it while the trace is off.
 #[cold]
-fn traced(vcpu: &'static Vcpu, state: Runstate, change: impl FnOnce(&'static Vcpu, Runstate)) {
-    change(vcpu, state);
+#[inline(never)]
+fn account_traced(vcpu: &'static Vcpu, state: Runstate) {
+    account_now(vcpu, state);
     trace::points::state(vcpu, state);
 }
 
 #[inline(always)]
-fn change(vcpu: &'static Vcpu, state: Runstate) {
+fn account_now(vcpu: &'static Vcpu, state: Runstate) {
     let now = guest_time(vcpu, arch::time::counter());
-    vcpu.domain
-        .xen
-        .runstate_change(abi::VcpuId(vcpu.id.get()), state, now);
+    let id = abi::VcpuId(vcpu.id.get());
+    vcpu.domain.xen.runstate_change(id, state, now);
 }
 
+/// Accounts what a vCPU that is loaded does since the counter stood at `now`, and shows it to the guest. It makes no
+/// record: a switch has one for all of it.
 #[inline(always)]
-fn change_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
-    let id = abi::VcpuId(vcpu.id.get());
+pub(super) fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
     let now = guest_time(vcpu, now);
+    let id = abi::VcpuId(vcpu.id.get());
     let xen = &vcpu.domain.xen;
     xen.runstate_change_here(id, state, now, &Calling(vcpu));
 }

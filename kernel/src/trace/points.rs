@@ -189,10 +189,14 @@ fn inject(vcpu: &Vcpu, list: usize, raw: u64) {
     );
 }
 
-/// Another vCPU was loaded.
+/// Another vCPU was loaded, and runs from now on; the one before does something else.
 #[cold]
 #[inline(never)]
 pub(crate) fn switch(before: Option<&Vcpu>, vcpu: &Vcpu) {
+    if let Some(left) = before.filter(|left| left.run.power() == Power::Ready) {
+        state(left, Runstate::Runnable);
+    }
+    state(vcpu, Runstate::Running);
     let Some(left) = before else {
         record!("switch first to d{0=0..16}v{0=16..24}", who(vcpu));
         return;

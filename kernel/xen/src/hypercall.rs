@@ -50,7 +50,7 @@ pub const fn at_once(nr: u64, x0: u64) -> Option<i64> {
 pub enum HotCall {
     /// `SCHEDOP_yield`: [`Outcome::Yield`].
     Yield,
-    /// `EVTCHNOP_send`, by [`crate::send_event`].
+    /// `EVTCHNOP_send`, by [`crate::send_event`] or [`crate::send_event_traced`].
     Send,
 }
 

@@ -70,7 +70,7 @@ mod vcpu;
 mod version;
 mod vpl011;
 
-pub use events::{FIFO_PAGES, Service, StaticChannel, send_event};
+pub use events::{FIFO_PAGES, Service, StaticChannel, send_event, send_event_traced};
 pub use grants::Broken;
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced, Traced};
 pub use hvm::Parameters;

@@ -7,7 +7,7 @@ use abi::event_channel as op;
 use abi::{DomainId, Errno, Port};
 use memory::Va;
 
-/// `EVTCHNOP_send`, whose argument is a port.
+/// `EVTCHNOP_send`, whose argument is a port. Without a record: who calls has seen that the trace is off.
 ///
 /// # Errors
 /// [`Errno::Restart`] if the event asked for more than was done: the call is to be made again. All others are the
@@ -18,10 +18,27 @@ pub fn send_event<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
     caller.state().send(caller, port)
 }
 
+/// [`send_event`], with a record of it.
+///
+/// # Errors
+/// The same.
+#[inline(always)]
+pub fn send_event_traced<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
+    let port = caller.read_u32(Va::new(argument))?;
+    let state = caller.state();
+    state.trace_send(caller, port);
+    state.send(caller, port)
+}
+
 #[inline(never)]
 pub(crate) fn call<C: Caller>(caller: &C, cmd: u32, argument: u64) -> Result<i64, Errno> {
     if u64::from(cmd) == op::SEND {
-        return send_event(caller, argument).map(|()| 0);
+        let sent = if caller.is_traced() {
+            send_event_traced(caller, argument)
+        } else {
+            send_event(caller, argument)
+        };
+        return sent.map(|()| 0);
     }
     other(caller, cmd, argument)
 }

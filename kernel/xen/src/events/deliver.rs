@@ -117,10 +117,6 @@ impl XenState {
     /// `EVTCHNOP_send`.
     #[inline(always)]
     pub(crate) fn send<H: Host>(&self, host: &H, port: u32) -> Result<(), Errno> {
-        // First, when there is nothing yet that would have to be kept meanwhile.
-        if host.is_traced() {
-            self.trace_send(host, port);
-        }
         let channel = self.events.channel(port)?;
         match channel.binding() {
             Binding::Ipi => self.raise_here(host, port, channel.vcpu()),
@@ -148,9 +144,8 @@ impl XenState {
         Ok(())
     }
 
-    #[cold]
-    #[inline(never)]
-    fn trace_send<H: Host>(&self, host: &H, port: u32) {
+    /// A record of a send that is about to be.
+    pub(crate) fn trace_send<H: Host>(&self, host: &H, port: u32) {
         let to = match self.events.channel(port).map(Channel::binding) {
             Ok(Binding::Interdomain(domain, remote)) => Some((domain, remote)),
             _ => None,

@@ -19,7 +19,7 @@ mod fixed;
 mod table;
 
 pub(crate) use calls::call;
-pub use calls::send_event;
+pub use calls::{send_event, send_event_traced};
 pub(crate) use channel::Binding;
 pub use channel::Service;
 pub use fifo::PAGES as FIFO_PAGES;
