@@ -31,7 +31,8 @@ pub fn measure(gic: Gic) -> Costs {
         "boot-16-mib-more",
         (three.instructions - one.instructions) / 2.0,
     );
-    push("restart-16-mib", restart(gic));
+    let most = restarts(gic, 10, false).into_iter().reduce(f64::max);
+    push("restart-16-mib", most.unwrap_or(f64::NAN));
     push("wake-of-2", wake(gic, 1));
     push("wake-of-250", wake(gic, 249));
     push("memory-kib", one.memory_kib);
@@ -146,22 +147,35 @@ fn number_before(line: &str, unit: &str) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// From the end of a guest with 16 MiB, a crash, to the first instruction of its next life.
+/// From the end of a guest with 16 MiB, a crash, to the first instruction of its next life, so many times in a row.
+/// Others have ended or wait, but for a guest that computes all the time and has the same share of the CPU, if it is
+/// there.
 #[must_use]
-pub fn restart(gic: Gic) -> f64 {
-    let name = format!("cost-restart-{gic:?}").to_lowercase();
-    let policy = "viaduct,restart = \"on-crash\"; viaduct,restart-limit = <1>; viaduct,restart-backoff-ms = <0>;";
-    let guest = Guest::probe("probe", "test=crash").extra(policy);
-    let bundle = Bundle::new(&name).hash(None).guest(guest).write();
+pub fn restarts(gic: Gic, count: u32, beside: bool) -> Vec<f64> {
+    let name = format!("cost-restart-{gic:?}-{count}-{beside}").to_lowercase();
+    let policy = format!(
+        "viaduct,restart = \"on-crash\"; viaduct,restart-limit = <{count}>; viaduct,restart-backoff-ms = <0>;"
+    );
+    let guest = Guest::probe("probe", "test=crash").extra(&policy);
+    let mut bundle = Bundle::new(&name).hash(None).guest(guest);
+    if beside {
+        bundle = bundle.guest(Guest::probe("busy", "test=spin"));
+    }
     let mut console = Machine::virt(gic)
         .cpus(1)
         .icount()
-        .bundle(bundle)
+        .bundle(bundle.write())
         .start(&name);
-    let line = console.expect_that("the line on its next life", seconds(60), |line| {
-        line.contains("probe: runs again, ") && line.ends_with(" us later")
-    });
-    number_before(&line, "us") * 1000.0
+    for number in 1..=count {
+        console.expect_that(&format!("life {number}"), seconds(120), |line| {
+            lines::restarted("probe", line).is_some()
+        });
+    }
+    let times = console.lines();
+    let times = times
+        .iter()
+        .filter_map(|line| lines::restarted("probe", line));
+    times.map(|microseconds| microseconds * 1000.0).collect()
 }
 
 /// From a guest's timer to its handler's first instruction, out of WFI and with another vCPU to switch out, when so many

@@ -34,6 +34,7 @@ pub mod sdcard;
 pub mod settings;
 mod skip;
 mod slots;
+mod spread;
 pub mod steady;
 mod transcript;
 
@@ -48,3 +49,4 @@ pub use machine::{Board, Gic, Machine};
 pub use monitor::Monitor;
 pub use paths::{root, scratch, target};
 pub use skip::skip;
+pub use spread::Spread;

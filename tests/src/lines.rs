@@ -52,6 +52,15 @@ pub fn stopped(guest: &str, reason: &str) -> String {
     format!("viaduct| {guest}: stopped ({reason})")
 }
 
+/// How long a guest took to live again, in microseconds, if this is the line on it: from the end of the last life to the
+/// moment when its first vCPU may run.
+#[must_use]
+pub fn restarted(guest: &str, line: &str) -> Option<f64> {
+    let said = line.strip_prefix(VIADUCT)?.strip_prefix(guest)?;
+    let number = said.strip_prefix(": runs again, ")?;
+    number.strip_suffix(" us later")?.parse().ok()
+}
+
 /// Whether a line with [`MEMORY_FREE`] says that all of it is.
 #[must_use]
 pub fn all_is_free(line: &str) -> bool {
@@ -62,6 +71,19 @@ pub fn all_is_free(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn restarts_have_their_time() {
+        let line = "viaduct| victim: runs again, 1219 us later";
+        assert_eq!(super::restarted("victim", line), Some(1219.0));
+        for other in [
+            "viaduct| victim: runs, 12 us later",
+            "viaduct| victim: runs again, 12",
+            "victim: runs again, 12 us later",
+        ] {
+            assert_eq!(super::restarted("victim", other), None, "{other}");
+        }
+    }
+
     #[test]
     fn memory_is_free_when_both_numbers_agree() {
         assert!(super::all_is_free(

@@ -2,7 +2,10 @@
 //! writes what was measured into the baseline; `xen=no` leaves Xen out.
 
 use viaduct_tests::cost::{self, Baseline, Column};
-use viaduct_tests::{Gic, XEN, target};
+use viaduct_tests::{Gic, Spread, XEN, target};
+
+/// For the spread of restarts.
+const RESTARTS: u32 = 100;
 
 fn main() -> Result<(), String> {
     let (mut record, mut with_xen) = (false, true);
@@ -43,6 +46,13 @@ fn main() -> Result<(), String> {
             let added = cost::added(&traced, &off.costs, operation.name);
             let each = added / f64::from(operation.records);
             println!("{:<22} {each:>12.1}", operation.name);
+        }
+    }
+    println!("restart-16-mib, {RESTARTS} in a row, in instructions:");
+    for (gic, name) in gics {
+        for (beside, what) in [(false, "alone"), (true, "beside one that computes")] {
+            let spread = Spread::of(cost::restarts(gic, RESTARTS, beside));
+            println!("{name}, {what}: {spread}");
         }
     }
     let path = target().join("bench.json");
