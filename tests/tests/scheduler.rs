@@ -16,59 +16,57 @@ fn share(console: &Console, name: &str) -> (f64, f64) {
     }
 }
 
-/// Guests that compute, with these weights; each one's part of all that there is to share, against what it is to be, in
-/// CPUs.
-fn shares(name: &str, machine: Machine, cpus: f64, weights: &[u32], within: f64) {
+/// What is promised: over ten seconds each one's share of what all had is what its weight says, within so much.
+const WITHIN: f64 = 0.02;
+/// What the guests have together: what is missing is the hypervisor's, on an emulator whose processor others use as well.
+const AT_LEAST: f64 = 0.95 * 2.0;
+
+/// Guests that compute, with these weights, on the first two CPUs.
+fn shares(name: &str, machine: Machine, weights: &[u32]) {
+    let pinned = "vcpu0 { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0-1\"; };";
     let mut bundle = Bundle::new(name);
     for (number, weight) in weights.iter().enumerate() {
         let guest = Guest::probe(&format!("busy-{number}"), "test=share seconds=10");
-        bundle = bundle.guest(guest.extra(&format!("viaduct,weight = <{weight}>;")));
+        bundle = bundle.guest(guest.extra(&format!("viaduct,weight = <{weight}>; {pinned}")));
     }
     let mut console = machine
         .alone()
         .bundle(bundle.write())
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect(lines::ALL_STOPPED, seconds(120));
-    let all: u32 = weights.iter().sum();
-    for (number, &weight) in weights.iter().enumerate() {
-        let (ran, window) = share(&console, &format!("busy-{number}"));
-        let (found, expected) = (ran / window, cpus * f64::from(weight) / f64::from(all));
+    console.expect(lines::ALL_STOPPED, seconds(300));
+    let had: Vec<f64> = (0..weights.len())
+        .map(|number| share(&console, &format!("busy-{number}")))
+        .map(|(ran, window)| ran / window)
+        .collect();
+    let (together, all) = (had.iter().sum::<f64>(), weights.iter().sum::<u32>());
+    println!("{name}: {had:.4?} of a CPU, {together:.4} together");
+    assert!(together >= AT_LEAST, "{name}: {had:?}");
+    for (had, &weight) in had.iter().zip(weights) {
+        let (found, expected) = (had / together, f64::from(weight) / f64::from(all));
         assert!(
-            (found / expected - 1.0).abs() <= within,
-            "{name}: guest {number} had {found:.4} of a CPU, expected {expected:.4}"
+            (found / expected - 1.0).abs() <= WITHIN,
+            "{name}: {found:.4} of all, expected {expected:.4}"
         );
     }
 }
 
+/// The last of them is to have nearly one CPU, which is the most that a vCPU can have.
+const WEIGHTS: [u32; 5] = [256, 256, 512, 512, 1024];
+
 #[test]
 fn five_guests_share_two_cpus() {
-    shares(
-        "five-v3",
-        Machine::virt(Gic::V3).cpus(2),
-        2.0,
-        &[256; 5],
-        0.02,
-    );
+    shares("five-v3", Machine::virt(Gic::V3).cpus(2), &[256; 5]);
 }
 
 #[test]
 fn weights_are_honoured() {
-    let weights = [256, 256, 512, 512, 1024];
-    shares(
-        "weights-v2",
-        Machine::virt(Gic::V2).cpus(2),
-        2.0,
-        &weights,
-        0.02,
-    );
+    shares("weights-v2", Machine::virt(Gic::V2).cpus(2), &WEIGHTS);
 }
 
 #[test]
-#[ignore = "as the others, on a third machine"]
 fn weights_are_honoured_on_raspi4b() {
-    let weights = [256, 256, 512, 512, 256, 1024];
-    shares("weights-pi4", Machine::pi4(), 4.0, &weights, 0.05);
+    shares("weights-pi4", Machine::pi4(), &WEIGHTS);
 }
 
 /// Deterministic: on one CPU, counted in instructions. What is promised stands in the tree, or is `typed` in the shell.
