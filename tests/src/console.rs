@@ -28,6 +28,19 @@ pub fn seconds(count: u64) -> Duration {
 struct Received {
     transcript: Transcript,
     ended: bool,
+    /// The hypervisor has failed, as lines below the number beside it say.
+    failed: (bool, usize),
+}
+
+impl Received {
+    /// Whether the hypervisor has failed.
+    fn has_failed(&mut self) -> bool {
+        let (failed, from) = self.failed;
+        let says_so = |line: &str| lines::FAILURES.iter().any(|start| line.starts_with(start));
+        let failed = failed || self.transcript.since(from).any(|(_, line)| says_so(&line));
+        self.failed = (failed, self.transcript.finished());
+        failed
+    }
 }
 
 /// What the reader threads and the test share.
@@ -178,16 +191,18 @@ impl Console {
         let deadline = Instant::now() + within;
         let shared = Arc::clone(&self.shared);
         let mut received = shared.lock();
+        let mut from = self.cursor;
         loop {
             let found = received
                 .transcript
-                .since(self.cursor)
+                .since(from)
                 .find(|(at, line)| good(line) && !(finished && received.transcript.grows(*at)));
             if let Some((at, line)) = found {
                 self.cursor = at + 1;
                 return line;
             }
-            let why = if !self.failure_expected && panicked(&received) {
+            from = from.max(received.transcript.finished());
+            let why = if !self.failure_expected && received.has_failed() {
                 // The rest of its report is worth having.
                 drop(received);
                 std::thread::sleep(Duration::from_secs(1));
@@ -208,6 +223,22 @@ impl Console {
             };
             self.fail(&format!("{why} while waiting for {what}"));
         }
+    }
+
+    /// Waits until no line with `pattern` comes for `time`: what was on its way may still arrive.
+    ///
+    /// # Panics
+    /// Ten times in a row one does.
+    #[track_caller]
+    pub fn expect_silence(&mut self, pattern: &str, time: Duration) {
+        for _ in 0..10 {
+            let before = self.lines_with(pattern).len();
+            self.run_for(time);
+            if self.lines_with(pattern).len() == before {
+                return;
+            }
+        }
+        self.fail(&format!("{pattern:?} goes on"));
     }
 
     /// Lets the machine run.
@@ -380,11 +411,6 @@ impl Console {
     fn log_path(&self) -> PathBuf {
         scratch().join(format!("{}.log", self.name))
     }
-}
-
-fn panicked(received: &Received) -> bool {
-    let mut all = received.transcript.since(0);
-    all.any(|(_, line)| lines::FAILURES.iter().any(|start| line.starts_with(start)))
 }
 
 impl Drop for Console {

@@ -90,7 +90,7 @@ pub fn own_share(gic: Gic) -> Costs {
 fn counts(machine: Machine, name: &str) -> Costs {
     let machine = machine.cpu("cortex-a72,cntfrq=1000000000");
     let mut console = machine.cpus(1).icount().start(name);
-    console.expect("DONE", seconds(120));
+    console.expect("DONE", seconds(300));
     let counts = console.lines_with("COUNT ");
     counts
         .iter()
@@ -167,7 +167,7 @@ pub fn restarts(gic: Gic, count: u32, beside: bool) -> Vec<f64> {
         .bundle(bundle.write())
         .start(&name);
     for number in 1..=count {
-        console.expect_that(&format!("life {number}"), seconds(120), |line| {
+        console.expect_that(&format!("life {number}"), seconds(300), |line| {
             lines::restarted("probe", line).is_some()
         });
     }

@@ -50,7 +50,7 @@ pub fn to_shell(name: &str, machine: Machine, linux: Guest) -> Console {
 /// Waits for the shell. From then on the kernel keeps its messages out of the commands' output.
 #[track_caller]
 pub fn at_the_shell(console: &mut Console, guest: &str) {
-    console.expect(&format!("{guest}| This is a busybox shell"), seconds(120));
+    console.expect(&format!("{guest}| This is a busybox shell"), seconds(300));
     console.command(guest, "dmesg -n 1", seconds(60));
 }
 
@@ -61,11 +61,11 @@ pub fn at_the_shell(console: &mut Console, guest: &str) {
 #[track_caller]
 pub fn looks_healthy(console: &mut Console, guest: &str, cpus: u32) {
     assert_eq!(
-        console.command(guest, "nproc", seconds(20)),
+        console.command(guest, "nproc", seconds(60)),
         [cpus.to_string()]
     );
     assert_eq!(
-        console.command(guest, "cat /sys/hypervisor/type", seconds(20)),
+        console.command(guest, "cat /sys/hypervisor/type", seconds(60)),
         ["xen"]
     );
     time_passes(console, guest);
@@ -85,14 +85,14 @@ pub fn looks_healthy(console: &mut Console, guest: &str, cpus: u32) {
 #[track_caller]
 fn time_passes(console: &mut Console, guest: &str) {
     let uptime = |console: &mut Console| {
-        let answer = console.command(guest, "cut -d' ' -f1 /proc/uptime", seconds(20));
+        let answer = console.command(guest, "cut -d' ' -f1 /proc/uptime", seconds(60));
         answer
             .first()
             .and_then(|text| text.parse::<f64>().ok())
             .unwrap_or(0.0)
     };
     let before = uptime(console);
-    console.command(guest, "sleep 2", seconds(30));
+    console.command(guest, "sleep 2", seconds(60));
     let passed = uptime(console) - before;
     assert!((1.9..20.0).contains(&passed), "sleep 2 took {passed} s");
 }
@@ -108,7 +108,7 @@ pub fn computes(console: &mut Console, guest: &str, cpus: u32) {
         "for n in $(seq {processes}); do awk 'BEGIN {{ x = 0.5; for (i = 0; i < {STEPS}; i++) x = 3.9 * x * (1 - x); \
          printf \"x=%.17g\\n\", x }}' & done; wait"
     );
-    let answer = console.command(guest, &command, seconds(120));
+    let answer = console.command(guest, &command, seconds(300));
     let found: Vec<f64> = answer
         .iter()
         .filter_map(|line| line.strip_prefix("x=")?.parse().ok())
@@ -130,15 +130,17 @@ pub fn ticks_everywhere(console: &mut Console, guest: &str, cpus: u32) {
     let before = interrupts(console, guest, cpus, timer);
     let load =
         format!("for n in $(seq {cpus}); do timeout 2 sh -c 'while :; do :; done' & done; wait");
-    console.command(guest, &load, seconds(60));
-    let after = interrupts(console, guest, cpus, timer);
-    for (cpu, (before, after)) in before.iter().zip(&after).enumerate() {
-        assert!(
-            after - before >= 20,
-            "CPU {cpu} of {guest}: {} ticks under load",
-            after - before
-        );
+    let mut ticks = Vec::new();
+    // Two seconds are few where the emulated CPUs stand still for a part of them.
+    for _ in 0..5 {
+        console.command(guest, &load, seconds(60));
+        let after = interrupts(console, guest, cpus, timer);
+        ticks = before.iter().zip(&after).map(|(b, a)| a - b).collect();
+        if ticks.iter().all(|ticks| *ticks >= 20) {
+            return;
+        }
     }
+    console.fail(&format!("{guest}: {ticks:?} ticks of its CPUs under load"));
 }
 
 /// CPUs but the first go off and come on again, `rounds` times, while there is more to do than
@@ -156,7 +158,7 @@ pub fn cpus_come_and_go(console: &mut Console, guest: &str, cpus: u32, rounds: u
          for n in $(seq {rounds}); do for c in $(seq {last}); do for on in 0 1; do \
          echo $on > /sys/devices/system/cpu/cpu$c/online && echo now $(nproc); done; done; done; kill $(jobs -p)"
     );
-    let answer = console.command(guest, &command, seconds(240));
+    let answer = console.command(guest, &command, seconds(300));
     let numbers: Vec<&str> = answer
         .iter()
         .filter_map(|line| line.strip_prefix("now "))
@@ -181,7 +183,7 @@ fn interrupts(
     cpus: u32,
     wanted: impl Fn(&str) -> bool,
 ) -> Vec<u64> {
-    let table = console.command(guest, "cat /proc/interrupts", seconds(20));
+    let table = console.command(guest, "cat /proc/interrupts", seconds(60));
     let mut sums = vec![0; cpus as usize];
     for line in table
         .iter()
@@ -204,7 +206,7 @@ fn interrupts(
 /// With the message.
 #[track_caller]
 pub fn has_no_complaint(console: &mut Console, guest: &str) {
-    let log = console.command(guest, "dmesg -r", seconds(40));
+    let log = console.command(guest, "dmesg -r", seconds(60));
     assert!(
         log.iter().any(|line| line.contains("Xen 4.")),
         "Linux did not find Xen: {log:#?}"
@@ -231,7 +233,7 @@ pub fn input_to(console: &mut Console, guest: &str) {
     const MOST_GUESTS: usize = 16;
     for _ in 0..MOST_GUESTS {
         console.send("\x01\x01\x01");
-        let line = console.expect_that("who gets the input", seconds(20), |line| {
+        let line = console.expect_that("who gets the input", seconds(60), |line| {
             line.contains("*** input goes to ") && line.ends_with(')')
         });
         if line.contains(&format!("input goes to {guest} ")) {
@@ -247,15 +249,15 @@ pub fn input_to(console: &mut Console, guest: &str) {
 /// When something of that is missing. The guest must have a xenstore.
 #[track_caller]
 pub fn uses_all_of_xen(console: &mut Console, guest: &str) {
-    let log = console.command(guest, "dmesg", seconds(40));
+    let log = console.command(guest, "dmesg", seconds(60));
     let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
     assert_eq!(count("Using FIFO-based ABI"), 1, "{log:#?}");
     let failed = count("xenbus: failed") + count("xenbus_dev_error");
     assert_eq!(failed, 0, "{log:#?}");
     let interrupts = "grep -c -E 'hvc_console|xenbus' /proc/interrupts";
-    assert_eq!(console.command(guest, interrupts, seconds(20)), ["2"]);
+    assert_eq!(console.command(guest, interrupts, seconds(60)), ["2"]);
     let asked = "xenstore-write data/probe up && xenstore-read name data/probe";
-    assert_eq!(console.command(guest, asked, seconds(20)), [guest, "up"]);
+    assert_eq!(console.command(guest, asked, seconds(60)), [guest, "up"]);
 }
 
 /// A file system of 16 MiB with one file in it.
@@ -287,10 +289,10 @@ pub fn file_system(name: &str) -> PathBuf {
 #[track_caller]
 pub fn uses_its_disk(console: &mut Console, guest: &str, disk: &str) {
     let load = "for m in $(cat /modules/order); do insmod /modules/$m.ko || echo no $m; done";
-    let said = console.command(guest, load, seconds(120));
+    let said = console.command(guest, load, seconds(300));
     assert!(said.iter().all(|line| !line.contains("no ")), "{said:?}");
     let there = format!("for i in $(seq 60); do [ -b {disk} ] && break; sleep 1; done");
-    console.command(guest, &there, seconds(120));
+    console.command(guest, &there, seconds(300));
     let mount = format!("mkdir -p /mnt && mount -t ext4 {disk} /mnt && cat /mnt/greeting");
     let said = console.command(guest, &mount, seconds(60));
     assert!(
@@ -310,7 +312,7 @@ pub fn uses_its_disk(console: &mut Console, guest: &str, disk: &str) {
 #[track_caller]
 pub fn powers_off(console: &mut Console, guest: &str) {
     console.send("poweroff\n");
-    console.expect(&lines::stopped(guest, "poweroff"), seconds(30));
-    console.expect("hello| hello: heartbeat", seconds(10));
-    console.expect("hello| hello: heartbeat", seconds(10));
+    console.expect(&lines::stopped(guest, "poweroff"), seconds(60));
+    console.expect("hello| hello: heartbeat", seconds(60));
+    console.expect("hello| hello: heartbeat", seconds(60));
 }

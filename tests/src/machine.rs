@@ -254,6 +254,8 @@ impl Machine {
     /// Starts it. `name` is that of the test; the console is kept as `target/tests/NAME.log`.
     #[must_use]
     pub fn start(&self, name: &str) -> Console {
+        // First of all: what has to be built is built where it disturbs nobody who has an eye on the clock.
+        let slots = slots::take(self.icount || self.alone);
         let mut command = Command::new("setpriv");
         // Should this process be killed, QEMU goes with it.
         command.args(["--pdeathsig", "KILL", "qemu-system-aarch64"]);
@@ -268,7 +270,6 @@ impl Machine {
         }
         command.args(&self.devices);
         self.serials("stdio", &mut command);
-        let slots = slots::take(self.icount || self.alone);
         Console::start(name, command, slots)
     }
 

@@ -27,11 +27,11 @@ impl Monitor {
     #[must_use]
     pub fn of(name: &str) -> Self {
         let path = socket(name);
-        let deadline = Instant::now() + seconds(10);
+        let deadline = Instant::now() + seconds(60);
         loop {
             match UnixStream::connect(&path) {
                 Ok(stream) => {
-                    let _ = stream.set_read_timeout(Some(seconds(10)));
+                    let _ = stream.set_read_timeout(Some(seconds(60)));
                     return Self {
                         lines: BufReader::new(stream),
                     };

@@ -99,7 +99,12 @@ impl Transcript {
 
     /// Whether line number `at` is the unfinished one.
     pub(crate) fn grows(&self, at: usize) -> bool {
-        at >= self.lines.len()
+        at >= self.finished()
+    }
+
+    /// How many lines will not change any more.
+    pub(crate) fn finished(&self) -> usize {
+        self.lines.len()
     }
 
     /// What was received, untouched.
