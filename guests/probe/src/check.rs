@@ -94,9 +94,9 @@ pub(crate) fn within(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     done()
 }
 
-/// As [`within`], a second.
+/// As [`within`], with patience: an emulated CPU may stand still for seconds where others want the processor.
 pub(crate) fn soon(done: impl FnMut() -> bool) -> bool {
-    within(Duration::from_secs(1), done)
+    within(Duration::from_secs(20), done)
 }
 
 /// Lets what is pending come: a few exits with interrupts on.
@@ -107,7 +107,7 @@ pub(crate) fn settle() {
 /// Waits until CPU `index` has switched itself off.
 pub(crate) fn is_off_soon(index: usize) -> bool {
     let affinity = cpu::affinity(index).unwrap_or(0);
-    within(Duration::from_secs(5), || {
+    within(Duration::from_secs(30), || {
         runtime::psci::affinity_info(affinity, 0) == Ok(1)
     })
 }

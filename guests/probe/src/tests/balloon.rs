@@ -317,7 +317,7 @@ pub(crate) fn race() -> Outcome {
             let gfn = at / memory::PAGE;
             let before = now();
             let mut outcome = Ok(());
-            let started = within(Duration::from_secs(5), || WRITES.load(SeqCst) > 100);
+            let started = within(Duration::from_secs(30), || WRITES.load(SeqCst) > 100);
             for round in 0..20 {
                 let gone = extents(op::DECREASE_RESERVATION, &mut [gfn], 9, DomainId::SELF);
                 let back = extents(op::POPULATE_PHYSMAP, &mut [gfn], 9, DomainId::SELF);

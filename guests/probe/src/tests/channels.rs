@@ -65,7 +65,7 @@ pub(crate) fn peers() -> Outcome {
         };
     }
     let mut bound = None;
-    within(Duration::from_secs(20), || {
+    within(Duration::from_secs(60), || {
         bound = (1..32).find_map(|port| event::bind_interdomain(peer, Port(port)).ok());
         bound.is_some()
     });
@@ -95,7 +95,7 @@ pub(crate) fn debug() -> Outcome {
     check!(came, "nothing came");
     // The other vCPUs are off: what there is of theirs is a bit.
     for port in &ports[1..] {
-        let pending = within(Duration::from_secs(5), || event::is_pending(*port));
+        let pending = within(Duration::from_secs(30), || event::is_pending(*port));
         check!(pending, "nothing at {port}");
     }
     for port in ports {
@@ -111,7 +111,7 @@ fn exchange(port: Port) -> Outcome {
         theirs.fetch_add(1, SeqCst);
     });
     equal!(listening, Ok(()), "unmask of {port}");
-    let came = within(Duration::from_secs(20), || {
+    let came = within(Duration::from_secs(60), || {
         let _ = event::send(port);
         timer::sleep(Duration::from_millis(20));
         count.load(SeqCst) >= 3

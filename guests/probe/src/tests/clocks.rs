@@ -225,7 +225,7 @@ pub(crate) fn with_ticks(body: impl FnOnce() -> Outcome) -> Outcome {
 pub(crate) fn busy() -> Outcome {
     let work = |index: usize| {
         start_ticks();
-        let enough = within(Duration::from_secs(20), || {
+        let enough = within(Duration::from_secs(60), || {
             ticks_of(index).0.iter().all(|&ticks| ticks >= ENOUGH)
         });
         stop_ticks();

@@ -34,7 +34,7 @@ impl Hand {
 
     /// Acknowledges; it must be `intid`, which may take a moment to come.
     pub(crate) fn take(&mut self, intid: u32) -> Outcome {
-        match self.take_any(Duration::from_secs(1)) {
+        match self.take_any(Duration::from_secs(20)) {
             Some(found) if found == intid => Ok(()),
             found => fail!("took {found:?}, not {intid}"),
         }
@@ -199,7 +199,7 @@ pub(crate) fn many_in_order() -> Outcome {
             }
             order.sort_by_key(|&(intid, priority)| (priority, intid));
             for &(intid, priority) in &order {
-                let found = hand.take_any(Duration::from_secs(1));
+                let found = hand.take_any(Duration::from_secs(20));
                 let Some(found) = found else {
                     fail!("{intid} does not come, round {round}");
                 };

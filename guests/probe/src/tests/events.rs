@@ -246,7 +246,7 @@ pub(crate) fn smp() -> Outcome {
 fn smp_body(ready: &AtomicU32) -> Outcome {
     let others = cpu::count() as u32 - 1;
     check!(
-        within(Duration::from_secs(5), || ready.load(SeqCst) == others),
+        within(Duration::from_secs(30), || ready.load(SeqCst) == others),
         "not all CPUs came"
     );
     let place = Arc::new(AtomicUsize::new(usize::MAX));

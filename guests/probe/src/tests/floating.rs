@@ -65,7 +65,7 @@ pub(crate) fn smp() -> Outcome {
         || {
             equal!(disturbed(100, time()), None, "register changed on CPU 0");
             let others = cpu::count() as u32 - 1;
-            let all = within(Duration::from_secs(5), || good.load(SeqCst) == others);
+            let all = within(Duration::from_secs(30), || good.load(SeqCst) == others);
             check!(
                 all,
                 "kept on {} of {others} further CPUs",

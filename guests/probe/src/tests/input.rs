@@ -9,7 +9,7 @@ use runtime::{console, println, psci, timer};
 
 pub(crate) fn line() -> Outcome {
     println!("READY input");
-    let Some(line) = console::read_line(Duration::from_secs(10)) else {
+    let Some(line) = console::read_line(Duration::from_secs(60)) else {
         fail!("no line came");
     };
     println!("GOT {line}");

@@ -315,7 +315,7 @@ pub(crate) fn route() -> Outcome {
         || {
             let others = cpu::count() as u32 - 1;
             let body = || {
-                let ready = within(Duration::from_secs(5), || READY.load(SeqCst) == others);
+                let ready = within(Duration::from_secs(30), || READY.load(SeqCst) == others);
                 check!(ready, "not all CPUs came");
                 for index in (0..cpu::count()).rev() {
                     WHERE.store(usize::MAX, SeqCst);

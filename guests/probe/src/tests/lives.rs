@@ -114,7 +114,7 @@ pub(crate) fn live() -> Outcome {
     check!(kept(store.write("data/mine", "1")), "write");
     let transaction = store.start();
     check!(transaction.is_ok(), "transaction");
-    let mapped = within(Duration::from_secs(20), || {
+    let mapped = within(Duration::from_secs(60), || {
         map_at(keeper, op::FIRST_FREE, BOTH, here).is_ok()
     });
     check!(mapped, "the keeper's page");

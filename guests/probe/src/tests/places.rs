@@ -96,7 +96,7 @@ pub(crate) fn shared() -> Outcome {
     let begins = arguments().number("first").is_some();
     for round in 0..rounds {
         let mine = 2 * round + u64::from(!begins);
-        let came = within(Duration::from_secs(20), || turn.load(SeqCst) == mine);
+        let came = within(Duration::from_secs(60), || turn.load(SeqCst) == mine);
         check!(came, "{} instead of {mine}", turn.load(SeqCst));
         equal!(last.load(SeqCst), mine, "the last word");
         last.store(mine + 1, SeqCst);

@@ -44,7 +44,7 @@ fn obey() {
                 core::hint::spin_loop();
                 continue;
             }
-            TAKE => hand.take_any(Duration::from_secs(1)).unwrap_or(NOTHING),
+            TAKE => hand.take_any(Duration::from_secs(20)).unwrap_or(NOTHING),
             TAKE_NOW => hand.take_any(Duration::from_millis(1)).unwrap_or(NOTHING),
             END => {
                 hand.end();
@@ -68,7 +68,7 @@ fn tell(order: u32) {
 }
 
 fn answer() -> u32 {
-    within(Duration::from_secs(20), || ORDER.load(SeqCst) == 0);
+    within(Duration::from_secs(60), || ORDER.load(SeqCst) == 0);
     ANSWER.load(SeqCst)
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn start() -> Outcome {
         },
         || {
             for index in 1..cpu::count() {
-                let came = within(Duration::from_secs(5), || {
+                let came = within(Duration::from_secs(30), || {
                     seen[index].load(SeqCst) != u64::MAX
                 });
                 check!(came, "CPU {index} did not come");
@@ -101,7 +101,7 @@ fn with_listeners(body: fn() -> Outcome) -> Outcome {
         || {
             let others = cpu::count() as u32 - 1;
             check!(
-                within(Duration::from_secs(5), || READY.load(SeqCst) == others),
+                within(Duration::from_secs(30), || READY.load(SeqCst) == others),
                 "not all CPUs came"
             );
             let outcome = body();
@@ -193,12 +193,12 @@ pub(crate) fn timer() -> Outcome {
         || {
             timer::sleep(Duration::from_millis(5));
             let others = cpu::count() as u32 - 1;
-            let all = within(Duration::from_secs(5), || done.load(SeqCst) == others);
+            let all = within(Duration::from_secs(30), || done.load(SeqCst) == others);
             check!(all, "{} of {others} CPUs slept", done.load(SeqCst));
             Ok(())
         },
     )?;
     let late = timer::duration(late.load(SeqCst));
-    check!(late < Duration::from_millis(500), "{late:?} late");
+    check!(late < Duration::from_secs(2), "{late:?} late");
     Ok(())
 }

@@ -51,7 +51,7 @@ pub(crate) fn reader() -> Outcome {
     let path = |key: &str| format!("/local/domain/{peer}/{key}");
     let shown = path("data/shown");
     check!(
-        within(Duration::from_secs(20), || store.read(&shown).is_ok()),
+        within(Duration::from_secs(60), || store.read(&shown).is_ok()),
         "nothing is shown"
     );
     equal!(
@@ -76,7 +76,7 @@ pub(crate) fn reader() -> Outcome {
     equal!(store.watch(&path("data/hidden"), "hidden"), Ok(()), "watch");
     equal!(store.watch(&shown, "shown"), Ok(()), "watch");
     let (mut heard, mut hidden) = (0, 0);
-    let done = within(Duration::from_secs(20), || {
+    let done = within(Duration::from_secs(60), || {
         if let Some(event) = store.event() {
             heard += u32::from(event.token == "shown");
             hidden += u32::from(event.token == "hidden");
