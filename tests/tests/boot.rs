@@ -12,7 +12,7 @@ fn heartbeats(name: &str) -> Bundle {
 
 /// Waits for both heartbeats, their ends, and that of the machine.
 fn expect_whole_run(console: &mut Console) {
-    console.expect(lines::BANNER, seconds(30));
+    console.expect(lines::BANNER, seconds(60));
     console.expect_each(
         &[
             "hello-1| hello: heartbeat 3".to_owned(),
@@ -22,8 +22,8 @@ fn expect_whole_run(console: &mut Console) {
         ],
         seconds(60),
     );
-    console.expect(lines::ALL_STOPPED, seconds(10));
-    assert_eq!(console.expect_exit(seconds(10)), 0);
+    console.expect(lines::ALL_STOPPED, seconds(300));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
 }
 
 fn boots(name: &str, machine: Machine) {
@@ -122,9 +122,9 @@ fn all_cpus_come_up() {
         let mut console = machine.bundle(bundle).start(name);
         console.expect(
             &format!("{}CPUs: {cpus} of {cpus} up", lines::VIADUCT),
-            seconds(30),
+            seconds(60),
         );
-        console.expect("hello-2| hello: heartbeat 1", seconds(30));
+        console.expect("hello-2| hello: heartbeat 1", seconds(60));
     }
 }
 
@@ -150,7 +150,7 @@ fn more_vcpus_than_cpus_share() {
             .map(|name| format!("{name}| hello: heartbeat 5"))
             .collect();
         console.expect_each(&beats, seconds(60));
-        console.expect(lines::ALL_STOPPED, seconds(10));
+        console.expect(lines::ALL_STOPPED, seconds(300));
     }
 }
 
@@ -159,16 +159,16 @@ fn no_guest_is_said_and_powers_off() {
     let mut console = Machine::virt(Gic::V3)
         .argument(lines::POWER_OFF)
         .start("no-guest");
-    console.expect(lines::BANNER, seconds(30));
-    console.expect(lines::NO_GUESTS, seconds(10));
-    assert_eq!(console.expect_exit(seconds(10)), 0);
+    console.expect(lines::BANNER, seconds(60));
+    console.expect(lines::NO_GUESTS, seconds(60));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
 }
 
 #[test]
 fn at_el1_it_says_so_and_parks() {
     for (name, gic) in [("el1-v2", Gic::V2), ("el1-v3", Gic::V3)] {
         let mut console = Machine::virt(gic).without_el2().start(name);
-        console.expect(lines::NOT_AT_EL2, seconds(20));
+        console.expect(lines::NOT_AT_EL2, seconds(60));
         console.run_for(seconds(1));
         assert!(console.is_running(), "it parks");
     }
@@ -185,6 +185,6 @@ fn the_board_is_named() {
             Board::Virt(_) | Board::RaspberryPi4
         ));
         let mut console = machine.start(name);
-        console.expect(model, seconds(20));
+        console.expect(model, seconds(60));
     }
 }

@@ -13,8 +13,8 @@ fn boots(name: &str, bundle: &Bundle) {
         .bundle(bundle.write())
         .argument(lines::POWER_OFF);
     let mut console = machine.start(name);
-    console.expect("one| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("one| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn a_hash_that_cannot_be_checked_is_named() {
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start("fit-md5");
-    console.expect("md5", seconds(30));
-    assert_eq!(console.expect_exit(seconds(20)), 0);
+    console.expect("md5", seconds(60));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
     console.expect_never(&["one| "]);
 }
 
@@ -73,9 +73,9 @@ fn damaged_data_is_found_and_the_rest_boots() {
         .bundle(path)
         .argument(lines::POWER_OFF)
         .start("fit-damaged");
-    console.expect("crc32", seconds(30));
-    console.expect("two| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("crc32", seconds(60));
+    console.expect("two| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     console.expect_never(&["one| "]);
 }
 
@@ -93,9 +93,9 @@ fn unikernels_from_the_host_tree() {
         let mut console = machine.start(name);
         console.expect_each(
             &["one| hello: heartbeat 2", "two| hello: heartbeat 2"],
-            seconds(30),
+            seconds(60),
         );
-        console.expect(lines::ALL_STOPPED, seconds(10));
+        console.expect(lines::ALL_STOPPED, seconds(300));
     }
 }
 
@@ -106,7 +106,7 @@ fn both_containers_at_once() {
     let mut console = machine.argument(lines::POWER_OFF).start("both");
     console.expect_each(
         &["hosted| hello: heartbeat 2", "bundled| hello: heartbeat 2"],
-        seconds(30),
+        seconds(60),
     );
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect(lines::ALL_STOPPED, seconds(300));
 }

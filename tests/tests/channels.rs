@@ -19,7 +19,7 @@ fn pass(name: &str, guests: &[Guest], passes: &[&str]) {
             .bundle(bundle.write())
             .argument(lines::POWER_OFF)
             .start(&name);
-        console.expect_each(passes, seconds(90));
+        console.expect_each(passes, seconds(300));
         assert!(console.lines_with("| FAIL").is_empty(), "{name}");
     }
 }
@@ -98,12 +98,12 @@ fn the_operator_raises_the_debug_interrupt() {
             .guest(Guest::probe("asks", "test=virq-debug").cpus(2))
             .guest(Guest::hello("has-not").boot_arguments("period=60s"));
         let mut console = machine.bundle(bundle.write()).start(name);
-        console.expect("asks| READY virq-debug", seconds(30));
+        console.expect("asks| READY virq-debug", seconds(60));
         input_to(&mut console, "the shell");
         // Who has not bound it hears nothing.
-        let said = console.operate("virq has-not", seconds(10));
+        let said = console.operate("virq has-not", seconds(60));
         assert!(said.is_empty(), "{said:?}");
-        console.operate("virq asks", seconds(10));
-        console.expect_ever("asks| PASS virq-debug", seconds(10));
+        console.operate("virq asks", seconds(60));
+        console.expect_ever("asks| PASS virq-debug", seconds(60));
     }
 }

@@ -14,9 +14,9 @@ fn conforms(name: &str, machine: Machine) {
         .guest(guest.cpus(2).boot_arguments("stranger=1"))
         .write();
     let mut console = machine.bundle(bundle).start(name);
-    console.expect("conformance| DONE", seconds(60));
+    console.expect("conformance| DONE", seconds(300));
     // What it recorded before it asked for power-off.
-    console.expect(&lines::stopped("conformance", "crash"), seconds(10));
+    console.expect(&lines::stopped("conformance", "crash"), seconds(60));
     let failed = console.lines_with("conformance| FAIL");
     assert!(failed.is_empty(), "{name}: {failed:#?}");
     let passed = console.lines_with("conformance| PASS").len();
@@ -58,7 +58,7 @@ fn starts(name: &str, machine: Machine) {
         .bundle(bundle.write())
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect(lines::ALL_STOPPED, seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     assert_eq!(console.lines_with("| FAIL"), Vec::<String>::new(), "{name}");
     for guest in guests {
         for suffix in ["", "-store"] {
@@ -66,7 +66,7 @@ fn starts(name: &str, machine: Machine) {
             assert!(!console.lines_with(&line).is_empty(), "{name}: {line}");
         }
     }
-    let line = console.expect(lines::MEMORY_FREE, seconds(10));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     assert!(lines::all_is_free(&line), "{name}: {line}");
 }
 

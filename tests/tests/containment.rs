@@ -25,16 +25,16 @@ fn contained(subject: &str, end: &End) {
             .guest(Guest::probe("bad", &format!("test={subject}")).cpus(2))
             .write();
         let mut console = machine.bundle(bundle).start(&name);
-        console.expect(&format!("bad| BEGIN {subject}"), seconds(30));
+        console.expect(&format!("bad| BEGIN {subject}"), seconds(60));
         if let End::Reason(reason) = end {
-            console.expect(&lines::stopped("bad", reason), seconds(30));
+            console.expect(&lines::stopped("bad", reason), seconds(60));
             // Where it was, what its EL1 noted last, and what it did.
             let told = console.lines_with("last exception: ESR_EL1").len();
             let exits = console.lines_with(" exits").len();
             let wanted = usize::from(*reason == "crash");
             assert!(told >= wanted && exits >= wanted, "{name}: no report");
         }
-        let beat = console.expect_that("a heartbeat", seconds(20), |line| {
+        let beat = console.expect_that("a heartbeat", seconds(60), |line| {
             line.starts_with("good| hello: heartbeat") && line.ends_with(" ms")
         });
         let number = |line: &str| {
@@ -47,7 +47,7 @@ fn contained(subject: &str, end: &End) {
         // Ten beats more, each in its turn.
         let first = number(&beat);
         for next in first + 1..=first + 10 {
-            console.expect(&format!("good| hello: heartbeat {next} "), seconds(20));
+            console.expect(&format!("good| hello: heartbeat {next} "), seconds(60));
         }
         console.expect_never(&["bad| FAIL"]);
     }
@@ -115,9 +115,9 @@ fn many_ends_while_cpus_go_on_and_off() {
             .bundle(bundle.write())
             .argument(lines::POWER_OFF)
             .start(name);
-        console.expect("all guests have stopped:", seconds(120));
+        console.expect("all guests have stopped:", seconds(300));
         for number in 0..6 {
-            console.expect(&format!("race{number}: poweroff"), seconds(20));
+            console.expect(&format!("race{number}: poweroff"), seconds(60));
         }
     }
 }
@@ -135,7 +135,7 @@ fn wild(name: &str, machine: Machine, seed: u64, count: u64) {
         .guest(Guest::probe("bad", &line))
         .write();
     let mut console = machine.bundle(bundle).start(name);
-    console.expect("bad| BEGIN wild", seconds(30));
+    console.expect("bad| BEGIN wild", seconds(60));
     let over = [
         "bad| PASS wild".to_owned(),
         "viaduct| bad: stopped".to_owned(),
@@ -143,7 +143,7 @@ fn wild(name: &str, machine: Machine, seed: u64, count: u64) {
     console.expect_that("the end of the storm", seconds(600), |line| {
         over.iter().any(|end| line.contains(end))
     });
-    console.expect("good| hello: heartbeat", seconds(20));
+    console.expect("good| hello: heartbeat", seconds(60));
     console.expect_never(&["bad| FAIL", "good| guest panic", "viaduct| good: stopped"]);
 }
 
@@ -195,9 +195,9 @@ fn collude(name: &str, machine: Machine, seed: u64, calls: u64) {
     // It goes on: a line a second, with more patience for a busy workstation, until both have stopped.
     // The reason may be any: the first one that a guest notes is told, and these note what they like.
     let both = ["one", "two"].map(|guest| format!("viaduct| {guest}: stopped ("));
-    let end = started + seconds(60 + calls / 500);
+    let end = started + seconds(300 + calls / 200);
     while both.iter().any(|line| console.lines_with(line).is_empty()) {
-        console.expect("good| NOTE witness beat", seconds(30));
+        console.expect("good| NOTE witness beat", seconds(60));
         if console.age() > end {
             console.fail("the time is over");
         }
@@ -226,7 +226,7 @@ fn collude(name: &str, machine: Machine, seed: u64, calls: u64) {
         let told = console.lines_with(&format!("viaduct| {guest}: ")).len();
         assert!(told < 100, "{name}: {told} lines about {guest}");
     }
-    let line = console.expect(lines::MEMORY_FREE, seconds(20));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     assert!(lines::all_is_free(&line), "{name}: {line}");
 }
 

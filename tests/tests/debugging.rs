@@ -73,8 +73,8 @@ fn session(name: &str, machine: Machine) {
     }
     assert!(text.contains("there is no domain nobody"), "{text}");
     // It goes on when gdb has gone.
-    console.expect("hello| hello: heartbeat", seconds(30));
-    console.expect("hello| hello: heartbeat", seconds(30));
+    console.expect("hello| hello: heartbeat", seconds(60));
+    console.expect("hello| hello: heartbeat", seconds(60));
     console.expect_never(&lines::FAILURES);
 }
 

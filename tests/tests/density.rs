@@ -15,7 +15,7 @@ fn names() -> impl Iterator<Item = String> {
 }
 
 fn within() -> Duration {
-    seconds(240)
+    seconds(300)
 }
 
 /// Exits to the hypervisor of every guest that waits, as the shell has them. Who was the last on a CPU waits there, and

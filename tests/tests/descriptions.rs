@@ -13,9 +13,9 @@ fn with_chosen(name: &str, source: &str) -> Vec<String> {
         .guest(good)
         .argument(lines::POWER_OFF);
     let mut console = machine.start(name);
-    console.expect("good| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
-    assert_eq!(console.expect_exit(seconds(10)), 0);
+    console.expect("good| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
     console.lines()
 }
 
@@ -75,8 +75,8 @@ fn more_memory_than_there_is() {
         .guest(good)
         .argument(lines::POWER_OFF);
     let mut console = machine.start("bad-size");
-    console.expect("good| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("good| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     names(&console.lines(), &["huge", "memory"]);
     console.expect_never(&["huge| "]);
 }
@@ -90,7 +90,7 @@ fn a_property_that_nobody_knows() {
         .guest(good)
         .argument(lines::POWER_OFF);
     let mut console = machine.start("unknown-property");
-    console.expect("good| hello: heartbeat 2", seconds(30));
+    console.expect("good| hello: heartbeat 2", seconds(60));
     names(&console.lines(), &["/chosen/good", "vcpus"]);
 }
 
@@ -119,8 +119,8 @@ fn an_image_that_the_bundle_lacks() {
         .bundle(bundle)
         .argument(lines::POWER_OFF);
     let mut console = machine.start("bad-image");
-    console.expect("good| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("good| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     names(
         &console.lines(),
         &["/chosen/bad/kernel", "image", "nowhere", "left out"],
@@ -138,8 +138,8 @@ fn a_kernel_that_is_none() {
         .bundle(bundle)
         .argument(lines::POWER_OFF);
     let mut console = machine.start("bad-kernel");
-    console.expect("good| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("good| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     names(&console.lines(), &["bad", "arm64 Image"]);
     console.expect_never(&["bad| "]);
 }
@@ -153,7 +153,7 @@ fn an_initrd_slot_with_something_else_in_it() {
         .guest(good)
         .argument(lines::POWER_OFF);
     let mut console = machine.start("no-bundle");
-    console.expect("good| hello: heartbeat 2", seconds(30));
+    console.expect("good| hello: heartbeat 2", seconds(60));
     names(
         &console.lines(),
         &["bundle at", "not a flattened device tree"],
@@ -169,6 +169,6 @@ fn options_that_nobody_knows_are_told_once() {
         .argument("iommu=no")
         .argument(lines::POWER_OFF);
     let mut console = machine.start("options");
-    console.expect("good| hello: heartbeat 2", seconds(30));
+    console.expect("good| hello: heartbeat 2", seconds(60));
     assert_eq!(console.lines_with("iommu=no").len(), 1);
 }

@@ -31,11 +31,11 @@ fn exchange(console: &mut Console, giver: usize) {
     let (offers, takes) = (NAMES[giver], NAMES[1 - giver]);
     let peer = 2 - giver;
     let offer = format!("exchange offer {peer} {PAGES} {ROUNDS} > /tmp/offer 2>&1 & true");
-    console.command(offers, &offer, seconds(20));
+    console.command(offers, &offer, seconds(60));
     input_to(console, takes);
-    let took = console.command(takes, &format!("exchange take {}", giver + 1), seconds(90));
+    let took = console.command(takes, &format!("exchange take {}", giver + 1), seconds(300));
     input_to(console, offers);
-    let offered = console.command(offers, "wait; cat /tmp/offer", seconds(90));
+    let offered = console.command(offers, "wait; cat /tmp/offer", seconds(300));
     let [sent, got] = sums(console, "offered", &offered);
     let [sent_back, arrived] = sums(console, "took", &took);
     assert_eq!((&sent, &got), (&arrived, &sent_back));
@@ -61,9 +61,10 @@ fn pair(name: &str, machine: Machine, suite: &str, flavour: &str) {
         .start(name);
     console.expect_each(
         &NAMES.map(|guest| format!("{guest}| This is a busybox shell")),
-        seconds(180),
+        seconds(300),
     );
-    let load = "dmesg -n 1; for m in $(cat /modules/order); do insmod /modules/$m.ko || exit 1; done; ls /dev/xen";
+    let load = "dmesg -n 1; for m in $(cat /modules/order); do insmod /modules/$m.ko || exit 1; done; \
+        for d in evtchn gntalloc gntdev xenbus; do for i in $(seq 60); do [ -e /dev/xen/$d ] && break; sleep 1; done; done; ls /dev/xen";
     for guest in NAMES {
         input_to(&mut console, guest);
         let devices = console.command(guest, load, seconds(60));
@@ -86,7 +87,7 @@ fn pair(name: &str, machine: Machine, suite: &str, flavour: &str) {
             input_to(&mut console, NAMES[1]);
         }
     }
-    let line = console.expect(lines::MEMORY_FREE, seconds(20));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     assert!(lines::all_is_free(&line), "{name}: {line}");
 }
 

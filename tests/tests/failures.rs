@@ -9,13 +9,13 @@ fn fails(name: &str, machine: Machine, fault: &str) -> Console {
         .argument(&format!("fault={fault}"));
     let mut console = machine.start(name);
     console.failure_is_expected();
-    console.expect(&format!("failing on purpose: {fault}"), seconds(30));
+    console.expect(&format!("failing on purpose: {fault}"), seconds(60));
     console
 }
 
 /// The report has a CPU and a backtrace with something in it.
 fn reports(console: &mut Console) {
-    console.expect_each(&["CPU 0", "backtrace"], seconds(10));
+    console.expect_each(&["CPU 0", "backtrace"], seconds(60));
 }
 
 #[test]
@@ -26,9 +26,9 @@ fn a_panic() {
         ("panic-pi4", Machine::pi4()),
     ] {
         let mut console = fails(name, machine, "panic");
-        console.expect("on purpose", seconds(10));
+        console.expect("on purpose", seconds(60));
         reports(&mut console);
-        console.expect(lines::HALTED, seconds(10));
+        console.expect(lines::HALTED, seconds(60));
         assert!(console.is_running(), "it halts unless told otherwise");
     }
 }
@@ -40,17 +40,17 @@ fn the_stack_overflows_into_its_guard_page() {
         ("stack-pi4", Machine::pi4()),
     ] {
         let mut console = fails(name, machine.argument(lines::EXIT_ON_FAILURE), "stack");
-        console.expect("FAULT in EL2: data abort", seconds(10));
-        console.expect("the stack overflowed into its guard page", seconds(10));
+        console.expect("FAULT in EL2: data abort", seconds(60));
+        console.expect("the stack overflowed into its guard page", seconds(60));
         reports(&mut console);
-        assert_eq!(console.expect_exit(seconds(10)), lines::FAILURE_CODE);
+        assert_eq!(console.expect_exit(seconds(60)), lines::FAILURE_CODE);
     }
 }
 
 #[test]
 fn an_access_to_nothing() {
     let mut console = fails("fault-data", Machine::virt(Gic::V3), "data");
-    console.expect("FAULT in EL2: data abort", seconds(10));
+    console.expect("FAULT in EL2: data abort", seconds(60));
     reports(&mut console);
 }
 
@@ -58,20 +58,20 @@ fn an_access_to_nothing() {
 #[test]
 fn code_is_not_written() {
     let mut console = fails("fault-write-code", Machine::virt(Gic::V3), "write-code");
-    console.expect("FAULT in EL2: data abort", seconds(10));
+    console.expect("FAULT in EL2: data abort", seconds(60));
 }
 
 #[test]
 fn data_is_not_executed() {
     let mut console = fails("fault-execute", Machine::virt(Gic::V3), "execute-data");
-    console.expect("FAULT in EL2: instruction abort", seconds(10));
+    console.expect("FAULT in EL2: instruction abort", seconds(60));
 }
 
 #[test]
 fn a_failure_may_power_off() {
     let machine = Machine::virt(Gic::V3).argument("on-panic=poweroff");
     let mut console = fails("panic-poweroff", machine, "panic");
-    assert_eq!(console.expect_exit(seconds(20)), 0);
+    assert_eq!(console.expect_exit(seconds(60)), 0);
 }
 
 /// The same build without the argument is an ordinary one.
@@ -81,6 +81,6 @@ fn nothing_fails_unasked() {
     let bundle = Bundle::new("no-fault").guest(hello).write();
     let machine = Machine::virt(Gic::V3).image(Image::Faults).bundle(bundle);
     let mut console = machine.argument(lines::POWER_OFF).start("no-fault");
-    console.expect("hello| hello: heartbeat 2", seconds(30));
-    assert_eq!(console.expect_exit(seconds(10)), 0);
+    console.expect("hello| hello: heartbeat 2", seconds(60));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
 }

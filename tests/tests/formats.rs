@@ -22,7 +22,7 @@ fn packed(file: &Path, name: &str) -> PathBuf {
 
 /// A shell on the guest `linux`, its kernel messages out of the way.
 fn shell(console: &mut Console) {
-    console.expect("linux| This is a busybox shell", seconds(180));
+    console.expect("linux| This is a busybox shell", seconds(300));
     console.command("linux", "dmesg -n 1", seconds(60));
 }
 
@@ -41,7 +41,7 @@ fn a_packed_linux_boots_as_it_is() {
         .start("packed-linux");
     shell(&mut console);
     assert_eq!(
-        console.command("linux", "cat /sys/hypervisor/type", seconds(20)),
+        console.command("linux", "cat /sys/hypervisor/type", seconds(60)),
         ["xen"]
     );
 }
@@ -68,9 +68,9 @@ fn packed_images_from_both_containers_and_a_damaged_one() {
         .start("packed");
     console.expect_each(
         &["hosted| hello: heartbeat 2", "bundled| hello: heartbeat 2"],
-        seconds(30),
+        seconds(60),
     );
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     for name in ["bad", "cut"] {
         let told = console.lines_with(&format!("viaduct| error: /chosen/{name}/kernel"));
         assert_eq!(told.len(), 1, "{name}: {told:?}");
@@ -99,15 +99,15 @@ fn a_raw_binary_goes_where_its_description_says() {
         .start("raw");
     console.expect(
         "viaduct| error: /chosen/wrong: memory: found 16384 KiB, expected room for the tree at its offset",
-        seconds(30),
+        seconds(60),
     );
     console.expect(
         "viaduct| error: /chosen/outside: memory: found 16384 KiB, expected room for the kernel",
-        seconds(10),
+        seconds(60),
     );
-    console.expect("entry 0x40080000", seconds(10));
-    console.expect("raw| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("entry 0x40080000", seconds(60));
+    console.expect("raw| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
 }
 
 #[test]
@@ -128,10 +128,10 @@ fn u_boot_to_its_prompt() {
         console.send("\r\r");
         console.expect("u-boot| =>", seconds(60));
         console.send("fdt addr ${fdtcontroladdr}; fdt print / model\r");
-        console.expect("u-boot| model = \"Viaduct guest\"", seconds(30));
+        console.expect("u-boot| model = \"Viaduct guest\"", seconds(60));
         console.send("poweroff\r");
-        console.expect(&lines::stopped("u-boot", "poweroff"), seconds(30));
-        console.expect("hello| hello: heartbeat", seconds(20));
+        console.expect(&lines::stopped("u-boot", "poweroff"), seconds(60));
+        console.expect("hello| hello: heartbeat", seconds(60));
     }
 }
 

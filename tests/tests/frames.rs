@@ -15,13 +15,13 @@ fn all_comes_back(name: &str, machine: Machine, vcpus: u32, subjects: &str) {
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect("probe| DONE", seconds(40));
-    console.expect(&lines::stopped("probe", "poweroff"), seconds(10));
+    console.expect("probe| DONE", seconds(300));
+    console.expect(&lines::stopped("probe", "poweroff"), seconds(60));
     let failed = console.lines_with("probe| FAIL");
     assert!(failed.is_empty(), "{name}: {failed:#?}");
     let passed = console.lines_with("probe| PASS").len();
     assert_eq!(passed, subjects.split(',').count(), "{name}");
-    let line = console.expect(lines::MEMORY_FREE, seconds(10));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     assert!(lines::all_is_free(&line), "{name}: {line}");
 }
 
@@ -59,7 +59,7 @@ fn pair(name: &str, machine: Machine, dies: &str) {
         "giver" => ("giver", "user"),
         _ => ("user", "giver"),
     };
-    let line = console.expect(lines::MEMORY_FREE, seconds(60));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     let has = |line: &str| !console.lines_with(line).is_empty();
     assert!(has(&lines::stopped(dead, "crash")), "{name}: no crash");
     assert!(

@@ -45,6 +45,9 @@ fn what_is_told_comes_true(name: &str, machine: Machine) {
 
     let mut console = machine.start(name);
     console.expect(lines::GUESTS_START, seconds(60));
+    for line in &told {
+        console.expect_ever(line, seconds(60));
+    }
     let said = console.lines();
     for line in &told {
         let found = said

@@ -19,7 +19,7 @@ fn row_on(processor: &'static str, suite: &str, flavour: &str, cpus: u32, gic: G
         .cpus(cpus)
         .enhanced(Some("enabled"));
     let mut console = linux::to_shell(&name, Machine::virt(gic).cpu(processor), guest);
-    let release = console.command("linux", "uname -r", seconds(20)).concat();
+    let release = console.command("linux", "uname -r", seconds(60)).concat();
     println!(
         "{name}: {release}, shell after {:.1} s",
         console.age().as_secs_f64()
@@ -150,7 +150,7 @@ fn crowd(name: &str, machine: Machine) {
             "first| This is a busybox shell",
             "second| This is a busybox shell",
         ],
-        seconds(180),
+        seconds(300),
     );
     let before = heartbeats(&console);
     // The first has enough to do for both CPUs for as long as the second is asked.
@@ -159,7 +159,7 @@ fn crowd(name: &str, machine: Machine) {
     console.command(
         "first",
         "for n in 1 2; do (while :; do :; done) & done",
-        seconds(20),
+        seconds(60),
     );
     input_to(&mut console, "second");
     console.command("second", "dmesg -n 1", seconds(60));
@@ -167,7 +167,7 @@ fn crowd(name: &str, machine: Machine) {
     computes(&mut console, "second", 2);
     has_no_complaint(&mut console, "second");
     input_to(&mut console, "first");
-    console.command("first", "kill $(jobs -p)", seconds(20));
+    console.command("first", "kill $(jobs -p)", seconds(60));
     computes(&mut console, "first", 2);
     has_no_complaint(&mut console, "first");
     let after = heartbeats(&console);
@@ -178,7 +178,7 @@ fn crowd(name: &str, machine: Machine) {
         .zip(after)
         .map(|(index, beat)| format!("hello-{index}| hello: heartbeat {} at", beat + 8))
         .collect();
-    console.expect_each(&further, seconds(40));
+    console.expect_each(&further, seconds(60));
 }
 
 /// The number of the last heartbeat of each unikernel.

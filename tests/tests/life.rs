@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, lines, pi4_tree, scratch, seconds};
 
 fn soon() -> Duration {
-    seconds(40)
+    seconds(60)
 }
 
 /// Where a line is among all that were said.
@@ -38,7 +38,7 @@ fn order(name: &str, machine: Machine) {
         .bundle(bundle.write())
         .argument(lines::POWER_OFF)
         .start(name);
-    let line = console.expect(lines::MEMORY_FREE, seconds(60));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     assert!(lines::all_is_free(&line), "{line}");
     for told in [
         "/chosen/heir: viaduct,after: found \"nobody\", expected the name of a guest that starts; ignored",
@@ -47,10 +47,11 @@ fn order(name: &str, machine: Machine) {
     ] {
         assert_eq!(console.lines_with(told).len(), 1, "{told}");
     }
+    // The hypervisor's own lines: those of guests may come out later.
     for (first, then) in [
-        ("ready| READY", "viaduct| second: runs"),
+        ("viaduct| ready: is ready", "viaduct| second: runs"),
         ("viaduct| second: runs", "viaduct| last: runs"),
-        ("mute| hello: heartbeat 2 ", "viaduct| heir: runs"),
+        ("viaduct| mute: stopped", "viaduct| heir: runs"),
         ("viaduct| one: domain", "viaduct| other: runs"),
     ] {
         assert!(
@@ -142,14 +143,11 @@ fn policies_and_the_operator() {
     }
     // And lives again if that is wanted; held, it does nothing, and goes on.
     assert!(console.operate("create deaf", soon()).is_empty());
-    console.expect("deaf: runs again", soon());
-    console.expect("deaf| hello: heartbeat 1 ", soon());
+    console.expect_ever("deaf: runs again", soon());
+    console.expect("deaf| hello: heartbeat ", soon());
     assert!(console.operate("pause deaf", soon()).is_empty());
     assert_eq!(console.operate("shutdown deaf 1", soon()), ["it is paused"]);
-    console.run_for(seconds(1));
-    let before = console.lines_with("deaf| hello: heartbeat").len();
-    console.run_for(seconds(2));
-    assert_eq!(console.lines_with("deaf| hello: heartbeat").len(), before);
+    console.expect_silence("deaf| hello: heartbeat", seconds(2));
     assert!(console.operate("resume deaf", soon()).is_empty());
     console.expect("deaf| hello: heartbeat", soon());
     console.send("poweroff\r");
@@ -221,14 +219,15 @@ fn the_watchdog_is_fed_while_the_guest_lives() {
         .device(&format!("-d unimp -D {}", log.display()))
         .start(name);
     console.expect(STARTED, soon());
+    // It is fed every two seconds; a board that others leave no time may stand still for long.
     let until = |console: &mut Console, wanted: usize| {
-        for _ in 0..200 {
-            if fed(&log) >= wanted {
-                return;
+        let deadline = Instant::now() + seconds(300);
+        while fed(&log) < wanted {
+            if Instant::now() > deadline {
+                console.fail(&format!("fed {} times, expected {wanted}", fed(&log)));
             }
             console.run_for(Duration::from_millis(100));
         }
-        console.fail(&format!("fed {} times, expected {wanted}", fed(&log)));
     };
     until(&mut console, 3);
     assert!(console.operate("destroy needed", soon()).is_empty());

@@ -65,7 +65,7 @@ fn reboot_has_its_reason() {
         Guest::linux("linux"),
     );
     console.send("reboot\n");
-    console.expect(&lines::stopped("linux", "reboot"), seconds(30));
+    console.expect(&lines::stopped("linux", "reboot"), seconds(60));
 }
 
 /// Linux on Arm tells nobody of its panics (on Xen neither); told to reboot on panic it does.
@@ -74,8 +74,8 @@ fn a_panic_of_linux_stays_its_own() {
     let linux = Guest::linux("linux").boot_arguments("console=hvc0 panic=1");
     let mut console = to_shell("linux-panic", Machine::virt(Gic::V3), linux);
     console.send("echo c > /proc/sysrq-trigger\n");
-    console.expect(&lines::stopped("linux", "reboot"), seconds(30));
-    console.expect("hello| hello: heartbeat", seconds(10));
+    console.expect(&lines::stopped("linux", "reboot"), seconds(60));
+    console.expect("hello| hello: heartbeat", seconds(60));
 }
 
 #[test]

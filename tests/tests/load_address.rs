@@ -9,10 +9,10 @@ fn boots_at(name: &str, address: u64) {
         .bundle(bundle)
         .argument(lines::POWER_OFF);
     let mut console = machine.load_at(address).start(name);
-    console.expect(lines::BANNER, seconds(30));
-    console.expect("hello| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
-    assert_eq!(console.expect_exit(seconds(10)), 0);
+    console.expect(lines::BANNER, seconds(60));
+    console.expect("hello| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
 }
 
 #[test]
@@ -51,5 +51,5 @@ fn sixty_four_places() {
 fn elsewhere_it_says_why_not() {
     let machine = Machine::virt(Gic::V3).load_at(0x4000_1000);
     let mut console = machine.start("load-40001000");
-    console.expect("multiple of 64 KiB", seconds(20));
+    console.expect("multiple of 64 KiB", seconds(60));
 }

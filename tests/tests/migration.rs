@@ -20,7 +20,7 @@ fn a_vcpu_goes_where_there_is_room() {
         let guest = Guest::probe("probe", "test=moves").cpus(3).extra(&nodes);
         let bundle = Bundle::new(name).guest(guest).write();
         let mut console = machine.icount().bundle(bundle).start(name);
-        console.expect("probe| DONE", seconds(60));
+        console.expect("probe| DONE", seconds(300));
         let troubles = console.lines_with("probe| FAIL");
         assert!(troubles.is_empty(), "{name}: {troubles:#?}");
         let passed = console.lines_with("probe| PASS moves");

@@ -110,9 +110,9 @@ fn each_in_the_hosts_tree_has_its_line() {
         .start("mistakes-host");
     console.expect_each(
         &["first| hello: heartbeat 2", "last| hello: heartbeat 2"],
-        seconds(30),
+        seconds(60),
     );
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     for (name, _, parts) in &descriptions {
         let told = console.lines_with(&format!("viaduct| error: /chosen/{name}"));
         let right = told.iter().any(|line| {
@@ -188,9 +188,9 @@ fn each_file_of_a_bundle_has_its_line() {
         .start("mistakes-files");
     console.expect_each(
         &["first| hello: heartbeat 2", "last| hello: heartbeat 2"],
-        seconds(30),
+        seconds(60),
     );
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     for (name, _, part) in &cases {
         let told = console.lines_with(&format!("viaduct| error: /chosen/{name}"));
         assert_eq!(told.len(), 1, "{name}: {told:#?}");
@@ -252,8 +252,8 @@ fn a_bundle_damaged_in_the_middle_leaves_the_host_its_guests() {
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start("damaged-middle");
-    console.expect("device tree damaged at structure offset", seconds(30));
-    console.expect("outside| hello: heartbeat 2", seconds(30));
-    console.expect(lines::ALL_STOPPED, seconds(10));
+    console.expect("device tree damaged at structure offset", seconds(60));
+    console.expect("outside| hello: heartbeat 2", seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     console.expect_never(&["inside| "]);
 }

@@ -14,7 +14,7 @@ fn lines_come_out_whole() {
         .bundle(bundle.write())
         .argument(lines::POWER_OFF);
     let mut console = machine.start("whole-lines");
-    console.expect(lines::ALL_STOPPED, seconds(60));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     for line in console
         .lines()
         .iter()
@@ -51,7 +51,7 @@ fn a_flood_by_the_uart_takes_nothing_from_others() {
             &lines::stopped("ring", "poweroff"),
             &lines::stopped("uart", "poweroff"),
         ],
-        seconds(90),
+        seconds(300),
     );
     for guest in ["ring", "uart"] {
         for number in 1..=200 {
@@ -85,16 +85,16 @@ fn input_goes_where_it_was_switched_to() {
             "first| This is a busybox shell",
             "second| This is a busybox shell",
         ],
-        seconds(180),
+        seconds(300),
     );
     assert_eq!(
-        console.command("first", "hostname one; hostname", seconds(20)),
+        console.command("first", "hostname one; hostname", seconds(60)),
         ["one"]
     );
     console.send("\x01\x01\x01");
-    console.expect("second", seconds(10));
+    console.expect("*** input goes to second ", seconds(60));
     assert_eq!(
-        console.command("second", "hostname", seconds(20)),
+        console.command("second", "hostname", seconds(60)),
         ["linux"]
     );
 }
@@ -113,9 +113,9 @@ fn a_pasted_line_arrives_whole() {
             .guest(guest.extra("viaduct,console-focus;"))
             .write();
         let mut console = Machine::virt(Gic::V3).bundle(bundle).start(name);
-        console.expect("probe| READY input", seconds(30));
+        console.expect("probe| READY input", seconds(60));
         let line: String = (0..60).map(|number| format!("{number:03}.")).collect();
         console.send(&format!("{line}\r"));
-        console.expect(&format!("probe| GOT {line}"), seconds(20));
+        console.expect(&format!("probe| GOT {line}"), seconds(60));
     }
 }

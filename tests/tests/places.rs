@@ -24,8 +24,8 @@ fn direct(name: &str, machine: Machine) {
         .bundle(bundle.write())
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect("direct| DONE", seconds(60));
-    console.expect(lines::ALL_STOPPED, seconds(20));
+    console.expect("direct| DONE", seconds(300));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     assert!(console.lines_with("| FAIL").is_empty(), "{name}");
     assert_eq!(console.lines_with("direct| PASS").len(), 7, "{name}");
 }
@@ -48,7 +48,7 @@ fn a_direct_mapped_linux_on_the_pi() {
         .extra("xen,static-mem = <0x10000000 0x10000000>; direct-map;");
     let mut console = to_shell("direct-linux-pi4", Machine::pi4(), linux);
     looks_healthy(&mut console, "linux", 2);
-    let ram = console.command("linux", "grep RAM /proc/iomem", seconds(10));
+    let ram = console.command("linux", "grep RAM /proc/iomem", seconds(60));
     assert!(ram.iter().any(|line| line.contains("10000000-")), "{ram:?}");
     powers_off(&mut console, "linux");
 }
@@ -72,13 +72,13 @@ fn static_memory_has_one_owner() {
         .bundle(bundle.write())
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect("one| DONE", seconds(60));
-    console.expect(lines::ALL_STOPPED, seconds(20));
+    console.expect("one| DONE", seconds(300));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     assert!(console.lines_with("| FAIL").is_empty());
     let refused = console.lines_with("/chosen/twin: xen,static-mem");
     assert_eq!(refused.len(), 1);
     assert!(refused[0].contains("static memory of one"), "{refused:?}");
-    let free = console.expect(lines::MEMORY_FREE, seconds(10));
+    let free = console.expect(lines::MEMORY_FREE, seconds(300));
     let numbers: Vec<&str> = free.split_whitespace().collect();
     let at = numbers.iter().position(|word| *word == "of").unwrap();
     let (free, total): (u64, u64) = (
@@ -114,6 +114,6 @@ fn guests_share_a_page() {
             &["one| PASS shared-memory", "two| PASS shared-memory"],
             seconds(60),
         );
-        console.expect(lines::ALL_STOPPED, seconds(20));
+        console.expect(lines::ALL_STOPPED, seconds(300));
     }
 }

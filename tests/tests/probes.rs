@@ -16,7 +16,7 @@ fn passes(name: &str, machine: Machine, vcpus: u32) {
         .argument(lines::POWER_OFF)
         .start(name);
     console.expect("probe| DONE", seconds(300));
-    console.expect(&lines::stopped("probe", "poweroff"), seconds(10));
+    console.expect(&lines::stopped("probe", "poweroff"), seconds(60));
     let failed = console.lines_with("probe| FAIL");
     assert!(failed.is_empty(), "{name}: {failed:#?}");
     let skipped: Vec<String> = console
@@ -84,10 +84,10 @@ fn input_arrives() {
             .guest(guest.extra("viaduct,console-focus;"))
             .write();
         let mut console = Machine::virt(Gic::V3).bundle(bundle).start(name);
-        console.expect("probe| READY input", seconds(30));
+        console.expect("probe| READY input", seconds(60));
         console.send("one two\r");
-        console.expect("probe| GOT one two", seconds(20));
-        console.expect("probe| PASS input", seconds(20));
+        console.expect("probe| GOT one two", seconds(60));
+        console.expect("probe| PASS input", seconds(60));
     }
 }
 
@@ -104,7 +104,7 @@ fn no_tick_is_lost() {
             .guest(Guest::probe("probe", &format!("test={names}")))
             .write();
         let mut console = machine.alone().bundle(bundle).start(name);
-        console.expect("probe| DONE", seconds(60));
+        console.expect("probe| DONE", seconds(300));
         let failed = console.lines_with("probe| FAIL");
         assert!(failed.is_empty(), "{name}: {failed:#?}");
     }

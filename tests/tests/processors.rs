@@ -28,7 +28,7 @@ fn passes(processor: &'static str, gic: Gic, subjects: &str, least: usize) {
         .argument(lines::POWER_OFF)
         .start(&name);
     console.expect("probe| DONE", seconds(300));
-    console.expect(&lines::stopped("probe", "poweroff"), seconds(10));
+    console.expect(&lines::stopped("probe", "poweroff"), seconds(60));
     console.expect_never(&["probe| FAIL", "probe| SKIP"]);
     let passed = console.lines_with("probe| PASS").len();
     assert!(passed >= least, "{name}: only {passed} passed");

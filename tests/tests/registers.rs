@@ -13,10 +13,10 @@ fn beside_a_heartbeat(name: &str, machine: Machine, line: &str) -> Vec<String> {
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect("probe| DONE", seconds(240));
-    console.expect(&lines::stopped("probe", "poweroff"), seconds(10));
+    console.expect("probe| DONE", seconds(300));
+    console.expect(&lines::stopped("probe", "poweroff"), seconds(60));
     for _ in 0..5 {
-        console.expect("good| hello: heartbeat", seconds(20));
+        console.expect("good| hello: heartbeat", seconds(60));
     }
     console.expect_never(&["good| guest panic", "probe| FAIL", "probe| SKIP"]);
     console.lines_with("probe| NOTE")

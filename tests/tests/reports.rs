@@ -35,7 +35,7 @@ fn reported(console: &Console, guest: &str, wanted: &[&str]) {
 /// The heartbeat goes on.
 fn beats_on(console: &mut Console) {
     for _ in 0..3 {
-        console.expect("good| hello: heartbeat", seconds(30));
+        console.expect("good| hello: heartbeat", seconds(60));
     }
 }
 
@@ -61,7 +61,7 @@ fn all_kinds(name: &str, machine: Machine) {
             lines::stopped("power", "crash"),
             lines::stopped("exhaust", "crash"),
         ],
-        seconds(120),
+        seconds(300),
     );
     reported(
         &console,
@@ -97,19 +97,19 @@ fn all_kinds(name: &str, machine: Machine) {
     beats_on(&mut console);
 
     // Those that go on are ended by the operator, who then sees where they were.
-    console.operate("shutdown deaf 1", seconds(20));
+    console.operate("shutdown deaf 1", seconds(60));
     let late = lines::stopped("deaf", "did not shut down in time");
-    console.expect_ever(&late, seconds(30));
+    console.expect_ever(&late, seconds(60));
     reported(
         &console,
         "deaf",
         &["it was asked to shut down, and did not; PC 0x"],
     );
     for (guest, last_exit) in [("calls", ": hypercall 17, argument 0x6"), ("spin", "")] {
-        console.operate(&format!("destroy {guest}"), seconds(20));
-        console.expect_ever(&lines::stopped(guest, "destroyed"), seconds(30));
+        console.operate(&format!("destroy {guest}"), seconds(60));
+        console.expect_ever(&lines::stopped(guest, "destroyed"), seconds(60));
         let info = console
-            .operate(&format!("info {guest}"), seconds(20))
+            .operate(&format!("info {guest}"), seconds(60))
             .join("\n");
         for wanted in [
             "failure   vCPU 0: ended by the operator; PC 0x",

@@ -92,8 +92,8 @@ fn a_row_of_crashes_has_an_end() {
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect(&lines::stopped("falls", "crash"), seconds(40));
-    let line = console.expect(lines::MEMORY_FREE, seconds(10));
+    console.expect(&lines::stopped("falls", "crash"), seconds(60));
+    let line = console.expect(lines::MEMORY_FREE, seconds(300));
     assert!(lines::all_is_free(&line), "{line}");
     let again = console.lines_with("falls: runs again");
     let waited: Vec<u64> = again

@@ -149,9 +149,9 @@ fn promises_are_checked() {
     console.expect(
         "error: /chosen/second: viaduct,budget-us: found 4000 of 10000 us for vCPU 0, \
          expected at most 3000 us",
-        seconds(30),
+        seconds(60),
     );
-    console.expect(lines::ALL_STOPPED, seconds(30));
+    console.expect(lines::ALL_STOPPED, seconds(300));
 }
 
 /// Two guests that compute, and how often the hypervisor's own timer went off on each CPU.
@@ -169,8 +169,8 @@ fn alarms(name: &str, machine: Machine, guests: u32) -> (Console, Vec<u64>) {
         .argument(lines::POWER_OFF)
         .argument("loglvl=debug")
         .start(name);
-    console.expect(lines::ALL_STOPPED, seconds(60));
-    console.expect(lines::MEMORY_FREE, seconds(10));
+    console.expect(lines::ALL_STOPPED, seconds(300));
+    console.expect(lines::MEMORY_FREE, seconds(300));
     let told = console.lines_with("its timer went off ");
     let count = |line: &String| {
         let number = line.split("went off ").nth(1)?.split(' ').next()?;

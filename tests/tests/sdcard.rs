@@ -253,9 +253,9 @@ fn unikernels_boot_from_it() {
 #[test]
 fn linux_and_unikernels_boot_from_it() {
     let mut console = boots("sdcard-demo", &Contents::Demo);
-    console.expect("linux| This is a busybox shell", seconds(180));
-    console.expect("hello-1| hello: heartbeat", seconds(30));
-    console.expect("hello-2| hello: heartbeat", seconds(30));
+    console.expect("linux| This is a busybox shell", seconds(300));
+    console.expect("hello-1| hello: heartbeat", seconds(60));
+    console.expect("hello-2| hello: heartbeat", seconds(60));
     assert!(console.lines_with("viaduct| error").is_empty());
     assert!(console.lines_with("viaduct| warn").is_empty());
 }

@@ -8,7 +8,7 @@ use viaduct_tests::{Bundle, Console, Gic, Guest, Machine, lines, seconds};
 const SWITCH: &str = "\x01\x01\x01";
 
 fn soon() -> Duration {
-    seconds(20)
+    seconds(60)
 }
 
 /// Two heartbeats, one of which never looks at its store, and a guest that answers; the shell has the input.
@@ -27,7 +27,7 @@ fn start(name: &str, machine: Machine) -> Console {
             "hello-2| hello: heartbeat 1 ",
             "echo| READY echo",
         ],
-        seconds(30),
+        seconds(60),
     );
     console
 }
@@ -184,14 +184,7 @@ fn then(console: &mut Console, command: &str, line: &str) {
 fn lives(console: &mut Console) {
     assert!(console.operate("pause hello-1", soon()).is_empty());
     assert_eq!(listed(console, "hello-1").0, "paused");
-    // What it had written may still be on its way.
-    console.run_for(seconds(1));
-    let before = console.lines_with("hello-1| hello: heartbeat").len();
-    console.run_for(seconds(2));
-    assert_eq!(
-        console.lines_with("hello-1| hello: heartbeat").len(),
-        before
-    );
+    console.expect_silence("hello-1| hello: heartbeat", seconds(2));
     assert_eq!(console.operate("pause hello-1", soon()), ["it is paused"]);
     then(console, "resume hello-1", "hello-1| hello: heartbeat");
 
@@ -246,9 +239,10 @@ fn the_shell_answers_in_a_flood() {
         .write();
     let machine = Machine::virt(Gic::V3).cpus(2).bundle(bundle);
     let mut console = machine.argument("conswitch=ax").start("shell-flood");
-    console.expect("flood| flood 100 ", seconds(30));
+    console.expect("flood| flood 100 ", seconds(60));
     for _ in 0..3 {
-        assert_eq!(listed(&mut console, "flood").0, "running");
+        let (state, _) = listed(&mut console, "flood");
+        assert!(state == "running" || state == "waiting", "{state}");
     }
     console.expect("hello| hello: heartbeat", soon());
     assert!(console.operate("destroy flood", soon()).is_empty());

@@ -23,8 +23,8 @@ fn run(name: &str, machine: Machine) {
         .bundle(bundle)
         .argument(lines::POWER_OFF)
         .start(name);
-    console.expect("probe| DONE", seconds(60));
-    console.expect(lines::ALL_STOPPED, seconds(60));
+    console.expect("probe| DONE", seconds(300));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     console.expect_exit(seconds(60));
 }
 
@@ -46,7 +46,7 @@ fn tells_what_happened(name: &str, machine: Machine) {
     // Some seconds at the most, and CPUs go forward.
     let length = trace.length();
     assert!(
-        (100_000_000..60_000_000_000).contains(&length),
+        (100_000_000..600_000_000_000).contains(&length),
         "{length} ns"
     );
     let unknown = trace
@@ -152,7 +152,7 @@ fn what_is_lost_is_counted() {
         .traced(&path)
         .argument(lines::POWER_OFF)
         .start("trace-lost");
-    console.expect(lines::ALL_STOPPED, seconds(120));
+    console.expect(lines::ALL_STOPPED, seconds(300));
     console.expect_exit(seconds(60));
     let trace = read(&path);
     assert_eq!(trace.damaged, 0);
@@ -283,9 +283,16 @@ fn the_shell_starts_sending() {
     assert_eq!(status[1], "UART      0 overwritten before they were sent");
     ask("trace off");
     ask("top 1");
-    let sent = size();
+    // What was recorded by then may still be on its way.
+    let mut sent = 0;
+    for _ in 0..20 {
+        if size() == sent {
+            break;
+        }
+        sent = size();
+        ask("top 1");
+    }
     assert!(sent > 1000, "{sent}");
-    ask("top 1");
     assert_eq!(size(), sent);
     let trace = read(&path);
     assert_eq!((trace.damaged, trace.all_lost()), (0, 0));

@@ -20,14 +20,19 @@ fn top(console: &mut Console, guests: [&str; 2]) -> [f64; 2] {
     })
 }
 
-/// A second of a machine that has not a core for itself: how exact shares are others measure (`scheduler`).
-fn near(name: &str, found: [f64; 2], expected: [f64; 2]) {
-    for (found, expected) in found.iter().zip(expected) {
-        assert!(
-            (found - expected).abs() < 8.0,
-            "{name}: {found}, expected {expected}"
-        );
+/// Looks at seconds of a machine that has not a core for itself, until one is as it should be: how exact shares are others
+/// measure (`scheduler`).
+fn near(name: &str, console: &mut Console, guests: [&str; 2], expected: [f64; 2]) {
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let found = top(console, guests);
+        let mut pairs = found.iter().zip(expected);
+        if pairs.all(|(found, expected)| (found - expected).abs() < 8.0) {
+            return;
+        }
+        all.push(found);
     }
+    panic!("{name}: {all:?}, expected {expected:?}");
 }
 
 /// Two that compute, on one CPU: what is set is what they have from then on.
@@ -41,14 +46,14 @@ fn shares(name: &str, gic: Gic) {
         .start(name);
     console.expect_each(&["one| probe: share", "two| probe: share"], soon());
     let both = ["one", "two"];
-    near("equal", top(&mut console, both), [50.0, 50.0]);
+    near("equal", &mut console, both, [50.0, 50.0]);
     let quiet = |console: &mut Console, line| {
         assert_eq!(console.operate(line, soon()), [""; 0], "{line}");
     };
     quiet(&mut console, "set one weight 768");
-    near("weights", top(&mut console, both), [75.0, 25.0]);
+    near("weights", &mut console, both, [75.0, 25.0]);
     quiet(&mut console, "set two weight 1");
-    near("the least", top(&mut console, both), [100.0, 0.0]);
+    near("the least", &mut console, both, [100.0, 0.0]);
     // What a budget is good for is measured in `scheduler`.
     quiet(&mut console, "set two budget 5000 10000");
     let told = console.operate("set two", soon());
@@ -79,7 +84,7 @@ fn shares(name: &str, gic: Gic) {
     // What was promised is free again.
     quiet(&mut console, "set two budget none");
     quiet(&mut console, "set two weight 768");
-    near("as before", top(&mut console, both), [50.0, 50.0]);
+    near("as before", &mut console, both, [50.0, 50.0]);
     quiet(&mut console, "set one budget 9000 10000");
     console.send("poweroff\r");
     assert_eq!(console.expect_exit(soon()), 0);
@@ -97,7 +102,7 @@ fn shares_change_at_once_gicv2() {
 
 /// Waits until a guest's vCPU is where it was sent.
 fn is_on(console: &mut Console, guest: &str, cpu: &str) {
-    for _ in 0..50 {
+    for _ in 0..300 {
         let lines = console.operate(&format!("vcpus {guest}"), soon());
         let words: Vec<&str> = lines
             .last()
