@@ -78,8 +78,12 @@ pub fn set_compare(value: u64) {
 
 /// Sets this CPU's deadline, in counter ticks. One per CPU; [`sleep`] uses it too.
 pub fn set_deadline(at: u64) {
-    set_compare(at);
-    set_control(ENABLE);
+    // A deadline that passes meanwhile comes once: were its interrupt taken between the two, the second would make the
+    // line high again that the handler has lowered.
+    cpu::masked(|| {
+        set_compare(at);
+        set_control(ENABLE);
+    });
 }
 
 /// Forgets this CPU's deadline.
