@@ -25,6 +25,9 @@ const STOP: u32 = 1;
 const TIMER_MASK: u64 = 0b111;
 const TIMER_HIGH: u64 = 0b101;
 
+/// The guest's EOImode in its place of `GICH_VMCR` and `ICH_VMCR_EL2` alike.
+const SPLIT_END: u64 = 1 << 9;
+
 /// Fraction of a second after which a timer interrupt that an emulator forgot is found: 2 ms.
 const FORGETFUL_DIVISOR: u64 = 500;
 
@@ -417,6 +420,11 @@ impl ListRegisters for Lists {
     fn is_asserted(&self, physical: vgic::IntId) -> bool {
         physical.get() != VIRTUAL_TIMER.load(Ordering::Relaxed) || is_timer_high()
     }
+}
+
+/// Whether the guest that is loaded ends interrupts in two steps (EOImode 1).
+pub(crate) fn is_end_split() -> bool {
+    gic().is_some_and(|gic| gic.vmcr() & SPLIT_END != 0)
 }
 
 /// Whether the virtual timer's interrupt is active on this CPU.

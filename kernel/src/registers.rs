@@ -15,7 +15,7 @@ use vgic::Version;
 
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;
-use crate::{exits, schedule, timer};
+use crate::{exits, interrupts, schedule, timer};
 
 /// The CPU that guests run on, for what they read of it.
 struct HostCpu;
@@ -95,6 +95,13 @@ fn any_access(
                 .write_sgi1r(schedule::here(vcpu), guest.get(register));
             schedule::notify_all(vcpu.domain, notify);
         }
+        Action::Deactivate => {
+            if interrupts::is_end_split() {
+                let vgic = &vcpu.domain.vgic;
+                let notify = vgic.deactivate(schedule::here(vcpu), guest.get(register));
+                schedule::notify_all(vcpu.domain, notify);
+            }
+        }
         // No interrupt of a guest is in those groups.
         Action::Sgi(SgiRegister::OtherGroup1 | SgiRegister::Group0) => {}
         Action::PhysicalTimer(which) if access.is_write() => {
@@ -141,7 +148,11 @@ pub(crate) fn coprocessor(
             write_timer(vcpu, which, taken(guest, access.operand()));
         }
         Action::PhysicalTimer(which) => give(guest, access.operand(), read_timer(vcpu, which)),
-        Action::Undefined | Action::Sgi(_) | Action::SetWay | Action::StageOne => {
+        Action::Undefined
+        | Action::Sgi(_)
+        | Action::Deactivate
+        | Action::SetWay
+        | Action::StageOne => {
             if vcpu.domain.may_complain() {
                 warn!("{}: {access:?} is undefined here", vcpu.domain.name);
             }

@@ -76,6 +76,7 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("gic-preemption", BARE, controller::preemption),
     Test::new("gic-binary-point", BARE, controller::binary_point),
     Test::new("gic-split-end", BARE, controller::split_end),
+    Test::new("gic-split-many", BARE, controller::split_many),
     Test::new("gic-many-in-order", BARE, controller::many_in_order),
     Test::new("gic-nested", BARE, controller::nested),
     Test::new("gic-active-register", BARE, controller::active_by_register),

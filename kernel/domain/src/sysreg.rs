@@ -156,6 +156,8 @@ pub enum Action {
     Undefined,
     /// Write: an SGI, as the value written says.
     Sgi(SgiRegister),
+    /// Write, trapped by ICH_HCR_EL2.TDIR: the interrupt of this number is deactivated, if the guest's EOImode is 1.
+    Deactivate,
     /// Read or write of the emulated physical timer.
     PhysicalTimer(TimerRegister),
     /// Write: data cache maintenance by set and way ([`crate::set_way`]).
@@ -243,6 +245,7 @@ impl SystemRegisters {
             // PMINTENSET, PMINTENCLR.
             (9, 14, 1 | 2) => zero(write),
             (12, 11, _) if !write || self.gic == GicInterface::Memory => Action::Undefined,
+            (12, 11, 1) => Action::Deactivate,
             (12, 11, 5) => Action::Sgi(SgiRegister::Group1),
             (12, 11, 6) => Action::Sgi(SgiRegister::OtherGroup1),
             (12, 11, 7) => Action::Sgi(SgiRegister::Group0),

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::distributor;
-use crate::identity::{Notify, VcpuId, Version};
+use crate::identity::{IntId, Notify, VcpuId, Version};
 use crate::list::{Here, Link, ListRegisters};
 use crate::redistributor;
 use crate::registers::{Region, Width};
@@ -55,6 +55,25 @@ impl Vgic {
     fn sgi1r_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
         self.work(Some(here.vcpu), |work| {
             redistributor::sgi1r(work, here, value);
+        })
+        .1
+    }
+
+    /// The guest wrote DIR (ICC_DIR_EL1), and that trapped, as it does while an active interrupt is in no list register:
+    /// what the hardware would have done about one that is. The guest's EOImode must be 1. A number that is no active
+    /// interrupt of this vCPU's is ignored.
+    #[cold]
+    pub fn deactivate<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, number: u64) -> Notify {
+        let Here { vcpu, lists } = here;
+        let intid = u32::try_from(number & 0xff_ffff).ok().and_then(IntId::new);
+        self.work(Some(vcpu), |work| {
+            work.answer(vcpu);
+            let used = work.private(vcpu).map_or(0, |private| private.used);
+            work.fold_all(vcpu, lists);
+            if let Some(intid) = intid {
+                work.end(vcpu, intid, lists);
+            }
+            work.fill(vcpu, used, lists);
         })
         .1
     }

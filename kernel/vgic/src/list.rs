@@ -17,7 +17,8 @@ pub struct Maintenance(u32);
 impl Maintenance {
     /// None: everything fits.
     pub const NONE: Self = Self(0);
-    /// LRENPIE, bit 2: the guest ended an interrupt that is in no list register.
+    /// LRENPIE, bit 2: the guest ended an interrupt that is in no list register. While this is wanted a write of
+    /// ICC_DIR_EL1 is to trap, where the CPU can do that (ICH_HCR_EL2.TDIR), to [`Vgic::deactivate`](crate::Vgic::deactivate).
     pub const UNLISTED_END: Self = Self(1 << 2);
     /// NPIE, bit 3: the guest has acknowledged all that was listed, and more is waiting.
     pub const NONE_PENDING: Self = Self(1 << 3);

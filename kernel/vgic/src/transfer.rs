@@ -124,7 +124,8 @@ impl Work<'_> {
     }
 
     /// The guest ended an interrupt that had no list register: the most urgent active one that was
-    /// left out, as interrupts end in the order of their nesting.
+    /// left out, as interrupts end in the order of their nesting. With EOImode 1 they need not: a GICv3
+    /// says by a trap which one it is ([`deactivate`](crate::Vgic::deactivate)), a GICv2 cannot.
     fn end_unlisted<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, lists: &L) {
         let mut ended: Option<(Candidate, IntId)> = None;
         self.each_wanting(vcpu, false, |intid, priority, _| {
@@ -133,13 +134,21 @@ impl Work<'_> {
                 ended = Some((candidate, intid));
             }
         });
-        let Some((_, intid)) = ended else {
-            return;
-        };
+        if let Some((_, intid)) = ended {
+            self.end(vcpu, intid, lists);
+        }
+    }
+
+    /// The guest ended an interrupt that is in no list register. One that is not active on `vcpu` stays as it is.
+    pub(crate) fn end<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, intid: IntId, lists: &L) {
         let word = Self::word(vcpu, intid);
+        let is_own = self.owner(vcpu, intid) == Some(vcpu);
         let Some(bank) = self.bank_mut(word) else {
             return;
         };
+        if !is_own || bank.active & !bank.listed & intid.mask() == 0 {
+            return;
+        }
         bank.active &= !intid.mask();
         if bank.hardware & intid.mask() != 0 {
             bank.hardware &= !intid.mask();

@@ -11,7 +11,7 @@ use proptest::test_runner::FileFailurePersistence;
 use common::{Domain, intid, vcpu};
 use reference::{Model, VCPUS, WORDS};
 use steps::{Step, steps};
-use viaduct_vgic::{Here, Link, Region, Version, Width};
+use viaduct_vgic::{Here, Link, Maintenance, Notify, Region, Version, Width};
 
 /// More than there are vCPUs, which move.
 const CPUS: usize = 3;
@@ -20,16 +20,24 @@ struct Run {
     domain: Domain,
     model: Model,
     overflow: bool,
+    /// EOImode 1: an end drops the priority, and the guest deactivates later, in any order.
+    split: bool,
 }
 
 impl Run {
-    fn new(version: Version, lists: usize, overflow: bool) -> Self {
+    fn new(version: Version, lists: usize, split: bool) -> Self {
         let domain = Domain::on(version, VCPUS, (WORDS - 1) * 32, lists, CPUS);
         Self {
             domain,
             model: Model::new(version),
-            overflow,
+            overflow: lists < 16,
+            split,
         }
+    }
+
+    /// Whether an end may be one that names no interrupt.
+    fn ends_are_nameless(&self) -> bool {
+        self.overflow && !(self.split && self.model.version == Version::V3)
     }
 
     fn step(&mut self, step: &Step) {
@@ -43,7 +51,7 @@ impl Run {
         let version = self.model.version;
         let mut quiet = false;
         let mut actor = None;
-        let mut notified = viaduct_vgic::Notify::NONE;
+        let mut notified = Notify::NONE;
         match *step {
             Step::Enable { by, intid, on } => {
                 actor = Some(by);
@@ -74,7 +82,7 @@ impl Run {
                 self.model.activate(by, intid, on);
             }
             Step::Priority { by, intid, level } => {
-                if self.overflow && self.model.is_active(by, intid) {
+                if self.ends_are_nameless() && self.model.is_active(by, intid) {
                     return;
                 }
                 actor = Some(by);
@@ -200,6 +208,7 @@ impl Run {
             }
             Step::Acknowledge { by } => self.acknowledge(by),
             Step::End { by } => self.end(by),
+            Step::Deactivate { by, which } => notified = self.deactivate(by, which),
             Step::Leave { who } => {
                 notified = self.domain.leave(who);
                 assert_eq!(
@@ -218,8 +227,7 @@ impl Run {
         }
         for number in 0..VCPUS {
             if Some(number) != actor && self.dirty(number) && !quiet {
-                let maintained =
-                    matches!(*step, Step::End { by } | Step::Acknowledge { by } if by == number);
+                let maintained = matches!(*step, Step::End { by } | Step::Deactivate { by, .. } | Step::Acknowledge { by } if by == number);
                 assert!(
                     notified.contains(vcpu(number)) || maintained,
                     "vCPU {number} is dirty, and nobody kicks it"
@@ -292,9 +300,40 @@ impl Run {
             return;
         };
         cpu.drop_priority();
+        if self.split {
+            self.model.dropped[by as usize].push(intid);
+        } else if self.model.end(by, intid) {
+            cpu.deactivate_virtual(intid);
+        }
+    }
+
+    /// Writes DIR of one of those whose priority was dropped.
+    fn deactivate(&mut self, by: u32, which: usize) -> Notify {
+        let cpu = self.domain.cpu(by);
+        let dropped = &mut self.model.dropped[by as usize];
+        let Some(place) = which.checked_rem(dropped.len()) else {
+            return Notify::NONE;
+        };
+        let intid = dropped[place];
+        let traps = cpu.maintenance.get().contains(Maintenance::UNLISTED_END);
+        if self.ends_are_nameless() && traps && cpu.find(intid).is_none() {
+            let unlisted = (0..WORDS * 32)
+                .filter(|&intid| self.model.is_active_on(by, intid) && cpu.find(intid).is_none());
+            if unlisted.count() > 1 {
+                // Not to be told which one it was.
+                return Notify::NONE;
+            }
+        }
+        let _ = self.model.dropped[by as usize].remove(place);
+        if self.model.version == Version::V3 && traps {
+            let _ = self.model.end(by, intid);
+            let here = self.domain.here(by);
+            return self.domain.vgic.deactivate(here, u64::from(intid));
+        }
         if self.model.end(by, intid) {
             cpu.deactivate_virtual(intid);
         }
+        Notify::NONE
     }
 
     fn check(&self) {
@@ -361,8 +400,8 @@ impl Run {
     }
 }
 
-fn run(version: Version, lists: usize, steps: &[Step]) {
-    let mut run = Run::new(version, lists, lists < 16);
+fn run(version: Version, lists: usize, split: bool, steps: &[Step]) {
+    let mut run = Run::new(version, lists, split);
     let all = if lists < 16 { 0x8 } else { 0xa };
     // Half of what is wanted is enabled from the start, so that short sequences get somewhere.
     run.step(&Step::Control { by: 0, on: true });
@@ -395,22 +434,27 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn v2_with_room(steps in steps(false)) {
-        run(Version::V2, 16, &steps);
+    fn v2_with_room(steps in steps(false), split in any::<bool>()) {
+        run(Version::V2, 16, split, &steps);
     }
 
     #[test]
-    fn v3_with_room(steps in steps(false)) {
-        run(Version::V3, 16, &steps);
+    fn v3_with_room(steps in steps(false), split in any::<bool>()) {
+        run(Version::V3, 16, split, &steps);
     }
 
     #[test]
-    fn v2_with_two_list_registers(steps in steps(true)) {
-        run(Version::V2, 2, &steps);
+    fn v2_with_two_list_registers(steps in steps(true), split in any::<bool>()) {
+        run(Version::V2, 2, split, &steps);
     }
 
     #[test]
     fn v3_with_four_list_registers(steps in steps(true)) {
-        run(Version::V3, 4, &steps);
+        run(Version::V3, 4, false, &steps);
+    }
+
+    #[test]
+    fn v3_with_two_list_registers_and_deactivation(steps in steps(false)) {
+        run(Version::V3, 2, true, &steps);
     }
 }

@@ -455,7 +455,8 @@ impl Gic {
     }
 
     /// Sets the conditions on which this CPU gets the maintenance interrupt: exactly these bits 7:1 of
-    /// `GICH_HCR` or `ICH_HCR_EL2`. Enable and end count stay.
+    /// `GICH_HCR` or `ICH_HCR_EL2`. Enable and end count stay. With bit 2 (ends without a list register) a GICv3 that
+    /// can makes the guest's writes of DIR trap (TDIR).
     #[inline]
     pub fn set_maintenance(&self, conditions: u32) {
         either!(self.set_maintenance(conditions));

@@ -307,8 +307,10 @@ impl Gic {
     #[inline]
     pub(super) fn set_maintenance(&self, conditions: u32) {
         // The count of unlisted ends lives in the same register and is kept.
-        let others = ICH_HCR_EL2.get() & !0xfe;
-        ICH_HCR_EL2.set(others | u64::from(conditions & 0xfe));
+        let others = ICH_HCR_EL2.get() & !(1 << 14 | 0xfe);
+        // TDIR, bit 14, goes with LRENPIE, bit 2, if ICH_VTR_EL2.TDS, bit 19, says that there is such a trap.
+        let trap = ICH_VTR_EL2.get() >> 19 & u64::from(conditions >> 2 & 1);
+        ICH_HCR_EL2.set(others | trap << 14 | u64::from(conditions & 0xfe));
     }
 
     #[inline]
@@ -318,7 +320,10 @@ impl Gic {
         if count != 0 {
             ICH_HCR_EL2.modify_no_read(hcr, cpu_registers::ICH_HCR_EL2::EOIcount::CLEAR);
         }
-        count as u32
+        // Of ends in two steps (VMCR.VEOIM, bit 9) the second traps then. QEMU counts the first, which ends nothing.
+        let trapped = hcr.is_set(cpu_registers::ICH_HCR_EL2::TDIR);
+        let traps = trapped && ICH_VMCR_EL2.get() & 1 << 9 != 0;
+        if traps { 0 } else { count as u32 }
     }
 
     pub(super) fn vmcr(&self) -> u64 {

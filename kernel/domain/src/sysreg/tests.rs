@@ -146,7 +146,7 @@ fn fields_are_limited() {
 
 #[test]
 fn accesses_do_what_the_table_says() {
-    use Action::{Ignore, PhysicalTimer, SetWay, Sgi, StageOne, Undefined, Value};
+    use Action::{Deactivate, Ignore, PhysicalTimer, SetWay, Sgi, StageOne, Undefined, Value};
     const READ: bool = false;
     const WRITE: bool = true;
     for (encoding, write, action) in [
@@ -185,11 +185,13 @@ fn accesses_do_what_the_table_says() {
         ((3, 3, 9, 14, 0), WRITE, Ignore),
         ((3, 3, 9, 15, 0), READ, Undefined),
         // SGIs
+        ((3, 0, 12, 11, 1), WRITE, Deactivate),
         ((3, 0, 12, 11, 5), WRITE, Sgi(SgiRegister::Group1)),
         ((3, 0, 12, 11, 6), WRITE, Sgi(SgiRegister::OtherGroup1)),
         ((3, 0, 12, 11, 7), WRITE, Sgi(SgiRegister::Group0)),
         ((3, 0, 12, 11, 5), READ, Undefined),
-        ((3, 0, 12, 11, 1), WRITE, Undefined),
+        ((3, 0, 12, 11, 1), READ, Undefined),
+        ((3, 0, 12, 11, 2), WRITE, Undefined),
         ((3, 0, 12, 12, 5), READ, Value(0)),
         // Physical timer
         ((3, 3, 14, 2, 0), READ, PhysicalTimer(TimerRegister::Value)),
@@ -278,7 +280,11 @@ proptest! {
         let registers = SystemRegisters::new(&Uniform(host), GicInterface::SystemRegisters);
         match registers.access(access, level) {
             Action::Value(_) => prop_assert!(!access.is_write()),
-            Action::Ignore | Action::SetWay | Action::Sgi(_) | Action::StageOne => {
+            Action::Ignore
+            | Action::SetWay
+            | Action::Sgi(_)
+            | Action::Deactivate
+            | Action::StageOne => {
                 prop_assert!(access.is_write());
             }
             Action::Undefined | Action::PhysicalTimer(_) => {}

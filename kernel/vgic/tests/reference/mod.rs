@@ -45,6 +45,8 @@ pub(crate) struct Model {
     shared: Vec<Interrupt>,
     /// What each vCPU acknowledged and did not end, innermost last.
     pub(crate) stack: Vec<Vec<u32>>,
+    /// What each vCPU ended without deactivating it (EOImode 1).
+    pub(crate) dropped: Vec<Vec<u32>>,
 }
 
 impl Model {
@@ -67,6 +69,7 @@ impl Model {
             private: vec![private; VCPUS as usize],
             shared: vec![shared; (WORDS as usize - 1) * 32],
             stack: vec![Vec::new(); VCPUS as usize],
+            dropped: vec![Vec::new(); VCPUS as usize],
         }
     }
 

@@ -72,6 +72,10 @@ pub(crate) enum Step {
     End {
         by: u32,
     },
+    Deactivate {
+        by: u32,
+        which: usize,
+    },
     Leave {
         who: u32,
     },
@@ -95,6 +99,7 @@ impl Step {
             | Self::Sgi { by, .. }
             | Self::Source { by, .. }
             | Self::Acknowledge { by }
+            | Self::Deactivate { by, .. }
             | Self::End { by } => Some(by),
             Self::Timer { of: who, .. } | Self::Leave { who } => Some(who),
             Self::Pulse { .. } | Self::Level { .. } | Self::Arrive { .. } => None,
@@ -147,6 +152,7 @@ pub(crate) fn steps(overflow: bool) -> impl Strategy<Value = Vec<Step>> {
     let guest = prop_oneof![
         3 => by().prop_map(|by| Step::Acknowledge { by }),
         3 => by().prop_map(|by| Step::End { by }),
+        2 => (by(), 0_usize..8).prop_map(|(by, which)| Step::Deactivate { by, which }),
         1 => by().prop_map(|who| Step::Leave { who }),
         2 => (by(), 0_usize..3).prop_map(|(who, cpu)| Step::Arrive { who, cpu }),
     ];
