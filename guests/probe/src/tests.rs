@@ -83,6 +83,8 @@ pub(crate) const ALL: &[Test] = &[
     Test::new("gic-edge-again", BARE, controller::edge_again),
     Test::new("gic-level-virtual", BARE, controller::level_virtual_timer),
     Test::new("gic-level-physical", BARE, controller::level_physical_timer),
+    Test::new("gic-latch-virtual", BARE, controller::latch_virtual_timer),
+    Test::new("gic-latch-physical", BARE, controller::latch_physical_timer),
     Test::new("gic-widths", XEN, controller::widths),
     Test::new("gic-sources", TWO, remote::sources),
     Test::new("gic-remote", TWO, remote::state),

@@ -27,6 +27,8 @@ pub(crate) struct Bank {
     pub(crate) listed: u32,
     /// Injected by hardware, which waits for a deactivation.
     pub(crate) hardware: u32,
+    /// Of those in `hardware` and `latch`: a register write made it pending too, whatever its line does.
+    pub(crate) written: u32,
     /// Listed; the pending state is to be taken off at the next fold.
     pub(crate) drop_pending: u32,
     /// Listed; the active state is to be taken off at the next fold.
@@ -47,6 +49,7 @@ impl Bank {
             edge,
             listed: 0,
             hardware: 0,
+            written: 0,
             drop_pending: 0,
             drop_active: 0,
             priority: RESET_PRIORITY,

@@ -103,6 +103,7 @@ impl Work<'_> {
             return;
         };
         let mask = intid.mask();
+        bank.written |= bank.latch & !bank.hardware & mask;
         bank.latch |= mask;
         bank.hardware |= mask;
         bank.set_physical(intid.lane(), physical);

@@ -46,6 +46,7 @@ mod quick;
 mod redistributor;
 mod registers;
 mod remote;
+mod slot;
 mod state;
 mod transfer;
 mod vgic;

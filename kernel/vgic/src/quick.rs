@@ -6,7 +6,8 @@ use crate::primitives::Ordering;
 
 use crate::identity::{IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, Maintenance, Occupancy, with_pending};
-use crate::state::{Private, Slot, State, Word, Work};
+use crate::slot::Slot;
+use crate::state::{Private, State, Word, Work};
 use crate::transfer::available;
 
 /// A private interrupt that becomes pending for the vCPU that is loaded here.

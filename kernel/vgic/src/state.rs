@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use crate::bank::Bank;
 use crate::identity::{Bits, IntId, Notify, VcpuId, Version, bit};
 use crate::list::{MAX_LISTS, Maintenance};
+use crate::slot::Slot;
 
 /// Attention flag: the vCPU's list registers must be brought up to date before it runs on.
 pub(crate) const DIRTY: u32 = 1;
@@ -40,50 +41,6 @@ pub(crate) const fn only_linked(attention: u32) -> Option<IntId> {
 pub(crate) const PRIVATE_EDGES: u32 = 0x0000_ffff;
 /// SGIs are enabled from the start; on GICv2 for good (IHI0048B 4.3.5, an implementation choice).
 pub(crate) const SGIS: u32 = 0x0000_ffff;
-
-/// What a list register was filled with: the interrupt, and where its state came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Slot(u16);
-
-impl Slot {
-    /// The pending state came (also) from the latch: it goes back there.
-    const LATCH: u16 = 1 << 15;
-    const ACTIVE: u16 = 1 << 14;
-    const HARDWARE: u16 = 1 << 13;
-
-    #[inline]
-    pub(crate) const fn new(intid: IntId, latch: bool, active: bool, hardware: bool) -> Self {
-        let flags = ((latch as u16) << 15) | ((active as u16) << 14) | ((hardware as u16) << 13);
-        Self((intid.get() & 0x3ff) as u16 | flags)
-    }
-
-    #[inline]
-    pub(crate) const fn intid(self) -> IntId {
-        IntId::from_word((self.0 >> 5) as u32, self.0 as u32)
-    }
-
-    pub(crate) const fn latch(self) -> bool {
-        self.0 & Self::LATCH != 0
-    }
-
-    pub(crate) const fn active(self) -> bool {
-        self.0 & Self::ACTIVE != 0
-    }
-
-    pub(crate) const fn hardware(self) -> bool {
-        self.0 & Self::HARDWARE != 0
-    }
-
-    /// The same with a latch merged into its pending state.
-    pub(crate) const fn with_latch(self) -> Self {
-        Self(self.0 | Self::LATCH)
-    }
-
-    /// The same without its link: the hardware interrupt has ended.
-    pub(crate) const fn without_hardware(self) -> Self {
-        Self(self.0 & !Self::HARDWARE)
-    }
-}
 
 /// What one vCPU has for itself.
 #[derive(Debug)]
@@ -121,7 +78,7 @@ impl Private {
             sources: [0; 16],
             source: [0; 16],
             used: 0,
-            slots: [Slot(0); MAX_LISTS],
+            slots: [Slot::NOTHING; MAX_LISTS],
             places: [0; 32],
             maintenance: Maintenance::NONE,
             asleep: false,

@@ -8,7 +8,8 @@ use crate::primitives::Ordering;
 use crate::fill::{Candidate, Choice};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy};
-use crate::state::{Slot, Word, Work, linked};
+use crate::slot::Slot;
+use crate::state::{Word, Work, linked};
 
 /// The list registers that a CPU has, as a mask.
 pub(crate) fn available<L: ListRegisters + ?Sized>(lists: &L) -> u32 {
@@ -69,15 +70,24 @@ impl Work<'_> {
         let active = occupancy.active && bank.drop_active & mask == 0;
         if pending && slot.latch() {
             bank.latch |= mask;
+            // Hardware came since this became pending by itself, or the two were together.
+            if bank.hardware & mask != 0 && (slot.written() || !slot.hardware()) {
+                bank.written |= mask;
+            }
         }
         if active {
             bank.active |= mask;
         }
-        if slot.hardware() && !pending && !active {
+        if bank.hardware & mask != 0
+            && !pending
+            && !active
+            && (slot.hardware() || bank.latch & mask == 0)
+        {
             // Ended by the guest, which deactivated the physical one too; or dropped by a register
-            // write, then it is for us to do.
+            // write, or not linked, then it is for us to do.
             bank.hardware &= !mask;
-            if (occupancy.pending || occupancy.active)
+            bank.written &= !mask;
+            if (occupancy.pending || occupancy.active || !slot.hardware())
                 && let Some(physical) = bank.physical(lane)
             {
                 lists.deactivate(physical);
@@ -152,6 +162,7 @@ impl Work<'_> {
         bank.active &= !intid.mask();
         if bank.hardware & intid.mask() != 0 {
             bank.hardware &= !intid.mask();
+            bank.written &= !intid.mask();
             if let Some(physical) = bank.physical(intid.lane()) {
                 lists.deactivate(physical);
             }
@@ -188,7 +199,8 @@ impl Work<'_> {
     }
 
     /// Hardware interrupts of the vCPU that wait outside the list registers: one whose line dropped
-    /// is withdrawn, one that nothing waits for any more is deactivated, so that it can come again.
+    /// is withdrawn, but for what a register write made of it; one that nothing waits for any more is
+    /// deactivated, so that it can come again.
     fn settle_hardware<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, lists: &L) {
         let Some(private) = self.private_mut(vcpu) else {
             return;
@@ -202,7 +214,8 @@ impl Work<'_> {
             if bank.latch & mask != 0 && lists.is_asserted(physical) {
                 continue;
             }
-            bank.latch &= !mask;
+            bank.latch &= !mask | bank.written;
+            bank.written &= !mask;
             bank.hardware &= !mask;
             lists.deactivate(physical);
         }
@@ -304,6 +317,8 @@ impl Work<'_> {
         let active = bank.active & mask != 0;
         let signalled = bank.signalled(forwarding) & mask != 0;
         let latched = bank.latch & mask != 0;
+        let hardware = bank.hardware & mask != 0;
+        let written = hardware && bank.written & mask != 0;
         let (pending, link) = if let Some(sgi) = sourced {
             if !sgi.more {
                 bank.latch &= !mask;
@@ -313,10 +328,12 @@ impl Work<'_> {
                 end_notice: sgi.more,
             };
             (sgi.taken, link)
-        } else if bank.hardware & mask != 0 {
+        } else if hardware && !(active && written) {
             // A hardware-linked list register is never pending and active (IHI0048B 5.3.9): while it
-            // is active the physical line keeps what comes.
+            // is active the physical line keeps what comes. What is written it does not keep: that takes a list
+            // register without a link, after whose end the physical interrupt is deactivated.
             bank.latch &= !mask;
+            bank.written &= !mask;
             (!active, Link::Hardware(bank.physical(lane)?))
         } else {
             // A line that is still high while the interrupt is active makes it pending again only
@@ -324,10 +341,11 @@ impl Work<'_> {
             let pending = routed && signalled && (latched || !active);
             if pending {
                 bank.latch &= !mask;
+                bank.written &= !mask;
             }
             let link = Link::Software {
                 source: 0,
-                end_notice: bank.pending() & mask != 0,
+                end_notice: (bank.pending() | bank.hardware) & mask != 0,
             };
             (pending, link)
         };
@@ -340,8 +358,11 @@ impl Work<'_> {
             }
             self.refresh(index);
         }
-        let hardware = matches!(link, Link::Hardware(_));
-        let slot = Slot::new(intid, pending && latched, active, hardware);
+        let linked = matches!(link, Link::Hardware(_));
+        let mut slot = Slot::new(intid, pending && latched, active, linked);
+        if written && linked {
+            slot = slot.with_written();
+        }
         self.private_mut(vcpu)?.book(index, slot);
         Some(ListRegister {
             intid,

@@ -146,10 +146,12 @@ pub(crate) fn write<L: ListRegisters + ?Sized>(
         }
         kind::SET_PENDING => {
             bank.latch |= lanes_but_sgis;
+            bank.written |= lanes_but_sgis & bank.hardware;
             lanes_but_sgis & (bank.enabled | bank.listed)
         }
         kind::CLEAR_PENDING => {
             bank.latch &= !lanes_but_sgis;
+            bank.written &= !lanes_but_sgis;
             bank.drop_pending |= lanes_but_sgis & bank.listed;
             lanes_but_sgis & (bank.listed | bank.hardware)
         }
@@ -229,8 +231,13 @@ impl Work<'_> {
                 active: 0,
             };
         };
+        // A line that EL2 has no part in speaks for itself.
+        let by_line = match word {
+            Word::Private(_) => bank.hardware & !bank.written,
+            Word::Shared(_) => 0,
+        };
         let mut look = Look {
-            pending: bank.pending(),
+            pending: bank.pending() & !by_line,
             active: bank.active,
         };
         for lane in Bits(bank.listed) {
@@ -256,7 +263,7 @@ impl Work<'_> {
             } else {
                 self.private(vcpu).map_or(0, |private| private.asserted)
             };
-            look.pending = look.pending & !bank.hardware | high & bank.hardware;
+            look.pending |= high & bank.hardware;
         }
         look
     }
@@ -281,9 +288,9 @@ impl Work<'_> {
         let slot = private.slot(index)?;
         if home == here.vcpu {
             let occupancy = Occupancy::of(here.lists.read(index as usize), self.version);
-            Some((occupancy.pending && slot.latch(), occupancy.active))
+            Some((occupancy.pending && slot.shows_latch(), occupancy.active))
         } else {
-            Some((slot.latch(), slot.active()))
+            Some((slot.shows_latch(), slot.active()))
         }
     }
 

@@ -305,6 +305,36 @@ fn a_timer_elsewhere() {
     assert_eq!(domain.read(1, Region::Redistributor, 0x1_0300), 1 << 27);
 }
 
+/// ISPENDR on a hardware interrupt while it is handled: it comes once more, and the physical one, active until then, is
+/// deactivated once.
+#[test]
+fn a_device_pended_while_handled() {
+    for version in VERSIONS {
+        for again in [true, false] {
+            let domain = Domain::ready(version, 1, 32, 4, 2);
+            domain.cpus[0].physically_active.borrow_mut().insert(40);
+            let here = Some(domain.here(0));
+            let _ = domain
+                .vgic
+                .inject_shared_hardware(vcpu(0), intid(40), intid(40), here);
+            assert_eq!(domain.acknowledge(0), Some(40));
+            domain.write_word(0, 1, 0x200, 1 << 8);
+            if !again {
+                domain.write_word(0, 1, 0x280, 1 << 8);
+            }
+            assert_eq!(domain.read_word(0, 1, 0x200), u32::from(again) << 8);
+            domain.enter_dirty();
+            domain.end(0, 40);
+            assert_eq!(domain.acknowledge(0), again.then_some(40));
+            if again {
+                domain.end(0, 40);
+            }
+            assert!(domain.cpus[0].held().is_empty());
+            assert!(domain.cpus[0].physically_active.borrow().is_empty());
+        }
+    }
+}
+
 /// More pending than list registers: all come, in the order of their priorities.
 #[test]
 fn more_than_fits() {

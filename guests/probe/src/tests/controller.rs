@@ -366,21 +366,80 @@ fn level_of(intid: u32, set_line: impl Fn(bool)) -> Outcome {
     outcome
 }
 
+/// A level that a register write makes pending as well: that stays until the acknowledge, whatever the line does.
+fn latch_of(intid: u32, set_line: impl Fn(bool)) -> Outcome {
+    let outcome = by_hand(&[(intid, MIDDLE)], |hand| {
+        gic::set_pending(intid);
+        check!(gic::is_pending(intid), "not pending after ISPENDR");
+        gic::clear_pending(intid);
+        check!(!gic::is_pending(intid), "pending after ICPENDR");
+        hand.nothing("taken back")?;
+        set_line(true);
+        check!(gic::is_pending(intid), "not pending with the line high");
+        gic::set_pending(intid);
+        set_line(false);
+        check!(
+            gic::is_pending(intid),
+            "not pending after ISPENDR, line low again"
+        );
+        hand.take(intid)?;
+        check!(!gic::is_pending(intid), "pending after the acknowledge");
+        set_line(true);
+        gic::set_pending(intid);
+        set_line(false);
+        check!(gic::is_pending(intid), "not pending while handled");
+        hand.nothing("active")?;
+        hand.end();
+        hand.take(intid)?;
+        hand.end();
+        set_line(true);
+        hand.take(intid)?;
+        gic::set_pending(intid);
+        hand.end();
+        hand.take(intid)?;
+        set_line(false);
+        check!(!gic::is_pending(intid), "pending after the last of them");
+        hand.end();
+        hand.nothing("all is over")?;
+        check!(!gic::is_active(intid), "active after the end");
+        Ok(())
+    });
+    set_line(false);
+    gic::enable(intid);
+    outcome
+}
+
+fn set_virtual_line(high: bool) {
+    timer::set_compare(0);
+    timer::set_control(u64::from(high));
+}
+
+/// The virtual timer's interrupt, written to.
+pub(crate) fn latch_virtual_timer() -> Outcome {
+    latch_of(timer::intid(), set_virtual_line)
+}
+
 /// The virtual timer's interrupt, whose list register is linked to the physical one.
 pub(crate) fn level_virtual_timer() -> Outcome {
-    level_of(timer::intid(), |high| {
-        timer::set_compare(0);
-        timer::set_control(u64::from(high));
-    })
+    level_of(timer::intid(), set_virtual_line)
 }
 
 /// The physical timer's, which is emulated.
 pub(crate) fn level_physical_timer() -> Outcome {
+    with_physical_timer(level_of)
+}
+
+/// The same, written to.
+pub(crate) fn latch_physical_timer() -> Outcome {
+    with_physical_timer(latch_of)
+}
+
+fn with_physical_timer(test: impl FnOnce(u32, fn(bool)) -> Outcome) -> Outcome {
     let node = entry::tree().and_then(|tree| tree.compatible("arm,armv8-timer"));
     let Some(intid) = node.and_then(|node| node.interrupts().nth(1)) else {
         return Err(Trouble::Skip("no physical timer in the tree"));
     };
-    let outcome = level_of(intid, |high| {
+    let outcome = test(intid, |high| {
         raw::set_timer_register(TimerRegister::PhysicalCompare, 0);
         raw::set_timer_register(TimerRegister::PhysicalControl, u64::from(high));
     });
