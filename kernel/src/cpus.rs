@@ -17,7 +17,7 @@ use platform::cpu_start;
 use sync::{Once, SpinLock};
 
 use crate::machine::Vcpu;
-use crate::{exits, interrupts, memory_map, power, schedule, serrors, smccc, trace};
+use crate::{exits, interrupts, memory_map, power, schedule, serrors, smccc, stretch, trace};
 
 /// How long a CPU may take to come up, in milliseconds.
 const START_TIMEOUT_MS: u64 = 500;
@@ -55,6 +55,8 @@ pub(crate) struct Cpu {
     pub(crate) first_alarm: AtomicU64,
     /// Binary trace.
     pub(crate) trace: trace::Local,
+    /// How long it took no interrupts.
+    pub(crate) stretch: stretch::Local,
     online: AtomicBool,
 }
 
@@ -73,7 +75,7 @@ arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
     call: exits::call, interrupt: exits::interrupt, synchronous: exits::synchronous,
     serror: serrors::taken, idle: schedule::run, fatal: crate::failure::fatal,
-    traced_exit: trace::points::exit, traced_entry: trace::points::entry,
+    traced_exit: stretch::exit, traced_entry: stretch::entry,
 }
 
 impl Cpu {
@@ -102,6 +104,7 @@ impl Cpu {
             }),
             first_alarm: AtomicU64::new(u64::MAX),
             trace: trace::Local::new(),
+            stretch: stretch::Local::new(),
             online: AtomicBool::new(false),
         }
     }

@@ -14,7 +14,7 @@ use vgic::{ListRegisters, Maintenance, Version};
 
 use crate::cpus::{self, Cpu};
 use crate::machine::Vcpu;
-use crate::{assigned, console, failure, schedule, trace};
+use crate::{assigned, console, failure, schedule, stretch, trace};
 
 /// "Look at your queue": somebody wakes a vCPU, or changed what its list registers should hold.
 const LOOK: u32 = 0;
@@ -246,12 +246,14 @@ pub(crate) fn take(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
 
 /// Sleeps until an interrupt, and takes it.
 pub(crate) fn idle(cpu: &'static Cpu) {
+    stretch::pause(cpu);
     arch::cpu::wait_for_interrupt();
     serve(cpu);
 }
 
 /// Takes an interrupt that is pending, between pieces of the hypervisor's own work.
 pub(crate) fn serve(cpu: &'static Cpu) {
+    stretch::breath(cpu);
     if let Some(gic) = gic()
         && let Some(acknowledged) = gic.acknowledge()
     {

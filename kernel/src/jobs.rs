@@ -12,7 +12,7 @@ use crate::cpus::Cpu;
 use crate::ending::{self, End};
 use crate::lifecycle;
 use crate::machine::{Domain, Vcpu};
-use crate::schedule;
+use crate::{schedule, stretch};
 
 /// What there is to do.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +67,7 @@ pub(crate) fn step(domain: &'static Domain) -> Progress {
 /// A step of the job of `vcpu`'s domain, which this CPU has chosen.
 pub(crate) fn run(cpu: &'static Cpu, vcpu: &'static Vcpu) {
     let domain = vcpu.domain;
+    stretch::work_for(cpu, vcpu);
     match step(domain) {
         Progress::More(job) => {
             *domain.job.lock() = job;

@@ -20,7 +20,8 @@ use crate::jobs::{self, Job};
 use crate::machine::{self, Domain};
 use crate::trace::points::Turn;
 use crate::{
-    assigned, console, cpus, crash, memory_map, power, schedule, statistics, store, timer, trace,
+    assigned, console, cpus, crash, memory_map, power, schedule, statistics, store, stretch, timer,
+    trace,
 };
 
 /// What the boot argument asks for when the last guest has stopped.
@@ -353,6 +354,7 @@ pub(crate) fn last_stop() {
             }
         }
         statistics::tell_cpus();
+        stretch::tell();
         let pool = memory_map::pool();
         info!(
             "memory: {} of {} KiB free for guests",

@@ -36,6 +36,7 @@ mod signal;
 mod smccc;
 mod statistics;
 mod store;
+mod stretch;
 mod timer;
 mod trace;
 mod tuning;
@@ -106,6 +107,7 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     faults::run(options.fault);
     cpus::start(&board).ok_or(Error::Missing("memory for the other CPUs"))?;
     trace::start(&board, options.trace);
+    stretch::start(options.longest_stretch);
 
     let mut problems: Vec<Problem> = Vec::new();
     let bundle = board

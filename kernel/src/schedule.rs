@@ -34,7 +34,9 @@ use crate::cpus::{self, Cpu};
 use crate::interrupts::{self, Lists};
 use crate::machine::{Domain, Vcpu};
 use crate::migration::All;
-use crate::{console, crash, frames, jobs, lifecycle, serrors, smccc, timer, trace, watchdog};
+use crate::{
+    console, crash, frames, jobs, lifecycle, serrors, smccc, stretch, timer, trace, watchdog,
+};
 
 /// A CPU begins, with nothing loaded: waits for its first vCPU and runs guests for ever.
 pub(crate) fn run(cpu: &'static Cpu) -> ! {
@@ -45,6 +47,7 @@ pub(crate) fn run(cpu: &'static Cpu) -> ! {
             {
                 trace::points::enter(vcpu);
             }
+            stretch::pause(cpu);
             vectors::run(first)
         }
         // Nothing is loaded, so there is no same guest to go on with, nor one to be stored.

@@ -20,7 +20,7 @@ use records::{Ring, Slot};
 use sync::Once;
 
 use crate::cpus::{self, Cpu};
-use crate::{memory_map, schedule};
+use crate::{memory_map, schedule, stretch};
 
 pub(crate) use drain::{flush, give_up, interrupt, is_own_interrupt};
 pub(crate) use tail::{tail, tell};
@@ -65,17 +65,22 @@ pub(crate) fn set(on: bool) -> Result<(), NoMemory> {
         drain::open();
     }
     ON.store(on, Ordering::Release);
+    change_vectors();
+    if !on {
+        // What waits is sent by the UART's interrupt from here on.
+        drain::pump();
+    }
+    Ok(())
+}
+
+/// Each CPU puts the vectors into force that it needs now.
+pub(crate) fn change_vectors() {
     for cpu in cpus::all() {
         schedule::look(cpu);
     }
     if let Some(cpu) = cpus::this_cpu() {
         follow(cpu);
     }
-    if !on {
-        // What waits is sent by the UART's interrupt from here on.
-        drain::pump();
-    }
-    Ok(())
 }
 
 /// Takes the memory for the records of one more CPU; `false` if all have it.
@@ -104,9 +109,9 @@ impl fmt::Display for NoMemory {
     }
 }
 
-/// Puts the vectors into force on this CPU that the trace needs now.
+/// Puts the vectors into force on this CPU that the trace, or the measurement of stretches, needs now.
 pub(crate) fn follow(cpu: &Cpu) {
-    let on = is_on();
+    let on = is_on() || stretch::is_on();
     if cpu.trace.vectors.swap(on, Ordering::Relaxed) != on {
         if on {
             arch::vectors::install_traced();

@@ -49,6 +49,8 @@ pub struct Options<'l> {
     pub on_panic: Action,
     /// `trace=on`: binary trace of the hot paths.
     pub trace: bool,
+    /// `longest-stretch=on`: how long each CPU takes no interrupts is measured, and told at the end.
+    pub longest_stretch: bool,
     /// `fault=`: fail on purpose, in a build for that test.
     pub fault: Option<&'l str>,
 }
@@ -80,6 +82,7 @@ impl<'l> Options<'l> {
             on_last_stop: Action::Halt,
             on_panic: Action::Halt,
             trace: false,
+            longest_stretch: false,
             fault: None,
         };
         for word in line.split_ascii_whitespace() {
@@ -104,6 +107,7 @@ impl<'l> Options<'l> {
                 "on-last-stop" => set(Action::parse(value), &mut options.on_last_stop),
                 "on-panic" => set(Action::parse(value), &mut options.on_panic),
                 "trace" => one_of(value, "on", "off", &mut options.trace),
+                "longest-stretch" => one_of(value, "on", "off", &mut options.longest_stretch),
                 "fault" => {
                     options.fault = Some(value);
                     true
@@ -153,12 +157,13 @@ mod tests {
     fn xens_options_and_ours_are_read() {
         let mut told = Vec::new();
         let line = "console=dtuart dtuart=serial0 conswitch=bx sched=null vwfi=native \
-                    loglvl=debug/info on-last-stop=poweroff on-panic=exit trace=on bootscrub=0";
+                    loglvl=debug/info on-last-stop=poweroff on-panic=exit trace=on longest-stretch=on bootscrub=0";
         let options = Options::parse(line, |word, why| told.push((word.to_string(), why)));
         assert!(told.is_empty(), "{told:?}");
         assert_eq!(options.console_switch, Some("bx"));
         assert_eq!(options.log_level, LevelFilter::Debug);
         assert!(options.no_slices && options.native_wait && options.trace && options.scrub);
+        assert!(options.longest_stretch);
         assert_eq!(options.on_last_stop, Action::PowerOff);
         assert_eq!(options.on_panic, Action::Exit);
     }
