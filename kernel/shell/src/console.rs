@@ -9,6 +9,7 @@ use arrayvec::{ArrayString, ArrayVec};
 
 use crate::Error;
 use crate::conswitch::{Pressed, Presses, Switch};
+use crate::filter::plain;
 use crate::queue::{HEADER, Queue};
 use crate::screen::{NEW_LINE, Part, Screen};
 use crate::scrollback::{LogLine, Scrollback};
@@ -17,6 +18,9 @@ use crate::source::{Account, MAX_NAME, Skip, Source, SourceId};
 /// The least share of the queue: more than twice what one line can take, with the unfinished line of
 /// another drawn again after it.
 const MIN_SHARE: usize = 4096;
+
+/// Plain bytes that are worth taking at once.
+const RUN: usize = 4;
 
 /// Bytes from the keyboard for a source: what was pressed, after presses of the switch key that turned
 /// out not to switch.
@@ -204,22 +208,60 @@ impl Console {
         if !self.is_live(id) {
             return;
         }
-        for &byte in bytes {
-            let Some(source) = self.sources.get_mut(id.index()) else {
-                return;
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            let run = plain(rest);
+            rest = if run.len() >= RUN && self.write_plain(id, run) {
+                rest.get(run.len()..).unwrap_or_default()
+            } else {
+                self.write_byte(id, byte);
+                after
             };
+        }
+    }
+
+    /// Takes plain bytes at once; most of what is written is such. `false`, and nothing taken, if they are to be taken one
+    /// by one: it comes to the same.
+    fn write_plain(&mut self, id: SourceId, run: &[u8]) -> bool {
+        let Some(source) = self.sources.get_mut(id.index()) else {
+            return false;
+        };
+        if source.is_skipping() || !source.kept.record_plain(run) {
+            return false;
+        }
+        let shown = if id == self.focus {
+            self.show_plain(run)
+        } else {
+            source.assemble_plain(run)
+        };
+        if !shown {
+            for &byte in run {
+                self.write_recorded(id, byte);
+            }
+        }
+        true
+    }
+
+    fn write_byte(&mut self, id: SourceId, byte: u8) {
+        if let Some(source) = self.sources.get_mut(id.index()) {
             source.kept.record(byte);
-            let skip = source.skip(byte);
-            match skip {
-                Skip::No if id == self.focus => self.show(byte),
-                Skip::No => self.assemble(id, byte),
-                Skip::Going => {}
-                Skip::Over => {
-                    if id == self.focus && self.screen != Screen::Clean {
-                        self.screen = Screen::Torn;
-                    }
-                    self.tell_of_loss(id);
+        }
+        self.write_recorded(id, byte);
+    }
+
+    fn write_recorded(&mut self, id: SourceId, byte: u8) {
+        let Some(source) = self.sources.get_mut(id.index()) else {
+            return;
+        };
+        match source.skip(byte) {
+            Skip::No if id == self.focus => self.show(byte),
+            Skip::No => self.assemble(id, byte),
+            Skip::Going => {}
+            Skip::Over => {
+                if id == self.focus && self.screen != Screen::Clean {
+                    self.screen = Screen::Torn;
                 }
+                self.tell_of_loss(id);
             }
         }
     }

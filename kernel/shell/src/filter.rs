@@ -38,7 +38,20 @@ enum State {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Filter(State);
 
+/// The first bytes of a stream that are letters and the like: each of them is kept by a filter that [is at
+/// rest](Filter::is_at_rest), and leaves it so.
+pub(crate) fn plain(bytes: &[u8]) -> &[u8] {
+    let is_other = |byte: &u8| !matches!(byte, b' '..=b'~');
+    let length = bytes.iter().position(is_other).unwrap_or(bytes.len());
+    bytes.get(..length).unwrap_or_default()
+}
+
 impl Filter {
+    /// It is in the middle of no character and no sequence.
+    pub(crate) fn is_at_rest(self) -> bool {
+        self.0 == State::Ground
+    }
+
     pub(crate) fn take(&mut self, byte: u8) -> Kept {
         // A line ends in any state: no sequence swallows what comes after it.
         if byte == b'\n' {

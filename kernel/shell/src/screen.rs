@@ -6,6 +6,7 @@ use core::fmt::Write;
 use arrayvec::{ArrayString, ArrayVec};
 
 use crate::console::Console;
+use crate::queue::HEADER;
 use crate::source::{Assembled, MAX_LINE, Source, SourceId};
 
 /// Columns that every terminal has. An unfinished line that may be longer cannot be taken off the
@@ -133,6 +134,37 @@ impl Console {
             }
             (false, _) => source.start_skipping(),
         }
+    }
+
+    /// [Plain](crate::filter::plain) bytes of the source that has the input. `false`, and nothing shown, if they are to be
+    /// taken one by one.
+    pub(crate) fn show_plain(&mut self, run: &[u8]) -> bool {
+        let id = self.focus;
+        let Some(source) = self.source(id) else {
+            return false;
+        };
+        // Behind an escape character they may be part of a sequence, perhaps of a question.
+        let is_simple = !source.returned
+            && source.line.len() + run.len() <= MAX_LINE
+            && !source.line.contains(&0x1b);
+        let (name, line) = match self.screen {
+            Screen::Clean => (Part::Prefix(id), Part::Line(id)),
+            Screen::Open => (Part::Bytes(b""), Part::Bytes(b"")),
+            Screen::Long | Screen::Torn => return false,
+        };
+        let most = HEADER + source.prefix().len() + source.line.len() + run.len();
+        let fits = self
+            .accounts
+            .get(id.index())
+            .is_some_and(|account| account.fits(most));
+        if !is_simple || !fits || !self.put(id, &[name, line, Part::Bytes(run)]) {
+            return false;
+        }
+        if let Some(source) = self.sources.get_mut(id.index()) {
+            source.line.extend_from_slice(run);
+        }
+        self.screen = self.drawn();
+        true
     }
 
     /// A byte of a source that does not have the input: shown when its line is complete.

@@ -68,6 +68,43 @@ impl Scrollback {
         }
     }
 
+    /// Records [plain](crate::filter::plain) bytes at once. `false`, and nothing recorded, if they are to be taken one by one.
+    pub(crate) fn record_plain(&mut self, run: &[u8]) -> bool {
+        if self.size <= MAX_LINE {
+            return true;
+        }
+        let length = run.len() as u64;
+        if !self.filter.is_at_rest()
+            || self.returned
+            || self.end - self.line + length > MAX_LINE as u64
+        {
+            return false;
+        }
+        // The line with the run is shorter than the ring: it ends before that line.
+        while self.end - self.begin + length > self.size as u64 {
+            self.drop_oldest();
+        }
+        let start = self.slot(self.end);
+        let (first, second) = run
+            .split_at_checked(self.size - start)
+            .unwrap_or((run, &[]));
+        self.put(start, first);
+        self.put(0, second);
+        self.end += length;
+        true
+    }
+
+    /// Bytes for the places from `at` on, of which those that were never in use come one after the other.
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        let used = self.bytes.len().saturating_sub(at).min(bytes.len());
+        let (again, new) = bytes.split_at_checked(used).unwrap_or_default();
+        if let Some(slots) = self.bytes.get_mut(at..at + used) {
+            slots.copy_from_slice(again);
+        }
+        // It fits what was reserved.
+        self.bytes.extend_from_slice(new);
+    }
+
     fn end_line(&mut self) {
         self.push(b'\n');
         self.line = self.end;

@@ -77,6 +77,11 @@ impl Account {
         !self.overrun
     }
 
+    /// Whether so many bytes more may go into the queue, if that is only asked.
+    pub(crate) fn fits(&self, cost: usize) -> bool {
+        !self.overrun && self.used + cost <= self.share
+    }
+
     /// Whether half of the share is free.
     pub(crate) fn has_room(&self) -> bool {
         self.used <= self.share / 2
@@ -241,6 +246,16 @@ impl Source {
                 Assembled::Going
             }
         }
+    }
+
+    /// Adds [plain](crate::filter::plain) bytes of a source that does not have the input to its line. `false`, and nothing
+    /// added, if they are to be taken one by one.
+    pub(crate) fn assemble_plain(&mut self, run: &[u8]) -> bool {
+        if !self.filter.is_at_rest() || self.returned || self.line.len() + run.len() > MAX_LINE {
+            return false;
+        }
+        self.line.extend_from_slice(run);
+        true
     }
 
     /// Turns an unfinished line as it is on the screen into a filtered one.

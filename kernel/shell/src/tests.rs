@@ -364,6 +364,47 @@ proptest! {
         prop_assert_eq!(terminal.lines.len(), count + announcements);
     }
 
+    /// Bytes that are taken at once come to the same as one by one.
+    #[test]
+    fn runs_are_as_their_bytes(
+        writes in prop::collection::vec(
+            (0..3usize, prop_oneof![
+                "[ -~]{0,60}(\n|\r\n|\r|)",
+                "[a-cn ]{0,9}(\x1b\\[[0-9;]{0,3}[nm])?[nc ]{0,9}\n?",
+                "[ -~äß\u{85}€]{0,600}",
+            ], 0..900usize, 0..20u8),
+            1..80,
+        ),
+    ) {
+        let (mut at_once, linux, hello) = three();
+        let (mut one_by_one, ..) = three();
+        let ids = [SourceId::HYPERVISOR, linux, hello];
+        for id in ids {
+            at_once.keep(id, 1500).unwrap();
+            one_by_one.keep(id, 1500).unwrap();
+        }
+        for (of, text, appetite, focus) in writes {
+            if focus < 3 {
+                at_once.give_input(ids[usize::from(focus)]);
+                one_by_one.give_input(ids[usize::from(focus)]);
+            }
+            at_once.write(ids[of], text.as_bytes());
+            for byte in text.bytes() {
+                one_by_one.write(ids[of], &[byte]);
+            }
+            prop_assert_eq!(drain(&mut at_once, appetite), drain(&mut one_by_one, appetite));
+        }
+        prop_assert_eq!(drain(&mut at_once, usize::MAX), drain(&mut one_by_one, usize::MAX));
+        for id in ids {
+            let mut at = 0;
+            while let Some((line, next)) = at_once.log(id, at) {
+                prop_assert_eq!(one_by_one.log(id, at), Some((line, next)));
+                at = next;
+            }
+            prop_assert_eq!(at_once.log_end(id), one_by_one.log_end(id));
+        }
+    }
+
     /// Any bytes at all: no panic, no share overrun, calm sources lose nothing, and the terminal gets no
     /// sequence that a source without the input wrote.
     #[test]
