@@ -23,7 +23,7 @@ const CHUNK_STEP: u16 = 32;
 const CHANNEL_STEP: usize = 16;
 
 /// How far it has come.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Build {
     /// The pool gives what is missing of its memory.
     #[default]

@@ -8,7 +8,7 @@ mod input;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayString, ArrayVec};
 use devtree::{Board, UartKind};
 use log::{LevelFilter, Log, Metadata, Record};
 use platform::uart::{Kind, Uart};
@@ -31,6 +31,8 @@ const BURST: usize = 64;
 const WAITING: usize = 1024;
 /// Keys that wait for the shell at most, beside those that it has taken.
 const WAITING_FOR_SHELL: usize = 128;
+/// Bytes of a line of the hypervisor's own that are put together.
+const STAGED: usize = 128;
 /// Bytes of its last lines that are kept of each source.
 const SCROLLBACK: usize = 16 << 10;
 
@@ -421,25 +423,46 @@ impl Log for Logger {
             log::Level::Warn => "warning: ",
             _ => "",
         };
-        let mut out = HypervisorLine(&mut state);
+        let mut out = HypervisorLine {
+            state: &mut state,
+            staged: ArrayString::new_const(),
+        };
         let _ = writeln!(out, "{level}{}", record.args());
+        out.flush();
         state.drain();
     }
 
     fn flush(&self) {}
 }
 
-/// The hypervisor's own lines: past the multiplexer before there is one.
-struct HypervisorLine<'s>(&'s mut State);
+/// The hypervisor's own lines: past the multiplexer before there is one. What formatting gives in small pieces goes
+/// there in larger ones.
+struct HypervisorLine<'s> {
+    state: &'s mut State,
+    staged: ArrayString<STAGED>,
+}
+
+impl HypervisorLine<'_> {
+    fn flush(&mut self) {
+        if let Some(console) = &mut self.state.console {
+            console.write(Source::HYPERVISOR, self.staged.as_bytes());
+        } else if let Some(uart) = &self.state.uart {
+            write_polled(uart, &self.staged);
+        }
+        self.staged.clear();
+    }
+}
 
 impl Write for HypervisorLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if let Some(console) = &mut self.0.console {
-            console.write(Source::HYPERVISOR, text.as_bytes());
-            return Ok(());
-        }
-        if let Some(uart) = &self.0.uart {
-            write_polled(uart, text);
+        let mut rest = text;
+        while !rest.is_empty() {
+            let room = rest.floor_char_boundary(self.staged.remaining_capacity());
+            let (piece, after) = rest.split_at_checked(room).unwrap_or((rest, ""));
+            if self.staged.try_push_str(piece).is_err() || !after.is_empty() {
+                self.flush();
+            }
+            rest = after;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const KEPT_STEP: usize = 32;
 const CHUNK_STEP: u16 = 64;
 
 /// How far the end has come.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum End {
     /// No CPU has state of it. What its guest was at is kept, if it did not end by its own will.
     #[default]

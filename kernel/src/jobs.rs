@@ -15,7 +15,7 @@ use crate::machine::{Domain, Vcpu};
 use crate::{schedule, stretch};
 
 /// What there is to do.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Job {
     /// Nothing.
     #[default]
@@ -55,8 +55,9 @@ pub(crate) fn kick(domain: &'static Domain) {
 }
 
 /// A step.
-pub(crate) fn step(domain: &'static Domain) -> Progress {
+fn step(cpu: &Cpu, domain: &'static Domain) -> Progress {
     let job = *domain.job.lock();
+    stretch::step(cpu, domain, job);
     match job {
         Job::None => Progress::Stopped,
         Job::End(end) => ending::step(domain, end),
@@ -67,8 +68,7 @@ pub(crate) fn step(domain: &'static Domain) -> Progress {
 /// A step of the job of `vcpu`'s domain, which this CPU has chosen.
 pub(crate) fn run(cpu: &'static Cpu, vcpu: &'static Vcpu) {
     let domain = vcpu.domain;
-    stretch::work_for(cpu, vcpu);
-    match step(domain) {
+    match step(cpu, domain) {
         Progress::More(job) => {
             *domain.job.lock() = job;
             put_back(cpu, vcpu, RunState::preempt);

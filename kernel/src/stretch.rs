@@ -16,7 +16,8 @@ use sync::SpinLock;
 
 use crate::cpus::{self, Cpu};
 use crate::hypercalls::nanoseconds;
-use crate::machine::Vcpu;
+use crate::jobs::Job;
+use crate::machine::{Domain, Vcpu};
 use crate::trace;
 
 /// Kinds of exit, as the vectors tell them.
@@ -34,8 +35,10 @@ enum Doing {
     Interrupt,
     /// Takes a guest's SError.
     SError,
-    /// A piece of its own work, or what comes after its sleep; for this domain if it was chosen for one.
-    Work { domain: Option<u16> },
+    /// A piece of its own work, or what comes after its sleep.
+    Own,
+    /// A step of a domain's job.
+    Step { domain: u16, job: Job },
 }
 
 /// A CPU's part of it.
@@ -51,12 +54,11 @@ struct State {
 
 impl Local {
     pub(crate) const fn new() -> Self {
-        let nothing = Doing::Work { domain: None };
         Self(SpinLock::new(State {
             since: None,
-            doing: nothing,
+            doing: Doing::Own,
             longest: 0,
-            cause: nothing,
+            cause: Doing::Own,
         }))
     }
 
@@ -120,7 +122,7 @@ pub(crate) fn entry(cpu: &Cpu, left: Option<(&Vcpu, &Arguments)>, kind: u64, esr
 pub(crate) fn breath(cpu: &Cpu) {
     if is_on() {
         cpu.stretch.end();
-        cpu.stretch.begin(Doing::Work { domain: None });
+        cpu.stretch.begin(Doing::Own);
     }
 }
 
@@ -131,11 +133,12 @@ pub(crate) fn pause(cpu: &Cpu) {
     }
 }
 
-/// What the CPU does from here on is for the domain of `vcpu`.
-pub(crate) fn work_for(cpu: &Cpu, vcpu: &Vcpu) {
+/// The CPU does this step from here on.
+pub(crate) fn step(cpu: &Cpu, domain: &Domain, job: Job) {
     if is_on() {
-        cpu.stretch.0.lock().doing = Doing::Work {
-            domain: Some(vcpu.domain.id.0),
+        cpu.stretch.0.lock().doing = Doing::Step {
+            domain: domain.id.0,
+            job,
         };
     }
 }
@@ -165,10 +168,8 @@ impl fmt::Display for Doing {
             Self::Exit { domain, note } => write!(f, "domain {domain}, {note}"),
             Self::Interrupt => f.write_str("an interrupt"),
             Self::SError => f.write_str("an SError"),
-            Self::Work { domain: None } => f.write_str("work of its own"),
-            Self::Work {
-                domain: Some(domain),
-            } => write!(f, "work for domain {domain}"),
+            Self::Own => f.write_str("work of its own"),
+            Self::Step { domain, job } => write!(f, "domain {domain}, {job:?}"),
         }
     }
 }

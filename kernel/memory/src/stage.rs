@@ -187,7 +187,7 @@ impl<M: TableMemory> Stage2<M> {
         self.0.unmap(range.start().get(), range.size(), tlb)
     }
 
-    /// A step of emptying it ([`Tree::clear_some`]): at most a GiB of what is mapped.
+    /// A step of emptying it ([`Tree::clear_some`]): a GiB of what is mapped at most, and some of what is not.
     pub fn clear_some(&mut self, from: usize) -> Option<usize> {
         self.0.clear_some(from)
     }

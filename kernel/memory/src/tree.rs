@@ -18,6 +18,8 @@ const TABLE_OR_PAGE: u64 = 1 << 1;
 const OUTPUT_MASK: u64 = 0x0000_ffff_ffff_f000;
 const FIRST_LEVEL: u32 = 1;
 const LAST_LEVEL: u32 = 3;
+/// Entries of the root that a step of emptying looks at.
+const LOOKED_AT: usize = 128;
 
 /// Where tables live. The EL2 image implements it on its identity map, tests on a vector.
 ///
@@ -399,11 +401,13 @@ impl<M: TableMemory> Tree<M> {
         }
     }
 
-    /// Removes what lies below the first entry of the root, from number `from` on, that there is: a step of emptying
-    /// the tree. Where the next step goes on; `None` when nothing is left. The caller sees to it that no walker
+    /// A step of emptying the tree: removes what lies below the first entry of the root that there is, of some from number
+    /// `from` on. Where the next step goes on; `None` when nothing is left. The caller sees to it that no walker
     /// comes here meanwhile, and that all translations are forgotten.
     pub fn clear_some(&mut self, from: usize) -> Option<usize> {
-        for index in from..ENTRIES * self.roots {
+        let entries = ENTRIES * self.roots;
+        let end = from.saturating_add(LOOKED_AT).min(entries);
+        for index in from..end {
             let (page, slot) = self.slot(
                 self.root,
                 FIRST_LEVEL,
@@ -421,7 +425,7 @@ impl<M: TableMemory> Tree<M> {
             }
             return Some(index + 1);
         }
-        None
+        (end < entries).then_some(end)
     }
 
     /// Gives back the tables below the entries of `table`.

@@ -221,7 +221,7 @@ proptest! {
         while let Some(next) = tree.clear_some(from) {
             (from, steps) = (next, steps + 1);
         }
-        prop_assert!(steps <= 3 && (0..3000).all(|page| tree.translate(page * PAGE_SIZE).is_none()));
+        prop_assert!(steps <= 3 + 1024 / 128 && (0..3000).all(|page| tree.translate(page * PAGE_SIZE).is_none()));
         prop_assert_eq!(arena.0.borrow().tables.len(), 2, "the roots");
         drop(tree);
         prop_assert!(arena.0.borrow().tables.is_empty());
