@@ -305,9 +305,7 @@ pub(crate) fn interrupt() {
             }
             state.drain();
         }
-        for byte in bytes.iter().take(count) {
-            input::take(*byte);
-        }
+        input::take(bytes.get(..count).unwrap_or_default());
         if count < BURST {
             break;
         }

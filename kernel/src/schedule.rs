@@ -174,7 +174,7 @@ pub(crate) fn next(cpu: &'static Cpu) -> Resume {
                 }
             }
             // What expired here may have asked this CPU for another look, and nobody interrupts it for that.
-            None if cpu.look.load(Ordering::Acquire) => {}
+            None if cpu.look.load(Ordering::Acquire) => interrupts::serve(cpu),
             None if migration::steal(&All, cpu.index) => idled = true,
             None if serrors::before_sleep(cpu) => {}
             None => {

@@ -4,6 +4,7 @@
 
 mod baseline;
 mod report;
+pub mod stretch;
 mod trace;
 
 pub use baseline::{Baseline, ROWS, Row, row};

@@ -1,5 +1,6 @@
 //! What the hot paths may cost, in instructions, which repeat to the digit.
 
+use viaduct_tests::cost::stretch::{self, Stretch};
 use viaduct_tests::cost::{self, Baseline};
 use viaduct_tests::{Gic, XEN};
 
@@ -45,6 +46,46 @@ fn gicv3() {
         let xen = theirs.iter().find(|(other, _)| other == name);
         let (_, xen) = xen.unwrap_or_else(|| panic!("{name} was not measured on Xen"));
         assert!(cost < xen, "{name}: {cost}, Xen {version}: {xen}");
+    }
+}
+
+/// Interrupts are looked for often enough, whatever guests do.
+fn no_stretch_is_too_long(found: &[Stretch]) {
+    for Stretch {
+        run,
+        instructions,
+        cause,
+    } in found
+    {
+        // Something was measured, and it was not too long.
+        assert!(
+            (100.0..=stretch::STRETCH).contains(instructions),
+            "{run}: {instructions} instructions: {cause}"
+        );
+    }
+}
+
+#[test]
+fn interrupts_are_taken_in_time_gicv2() {
+    no_stretch_is_too_long(&[
+        stretch::hostile(Gic::V2, 1, 5_000),
+        stretch::restart(Gic::V2),
+    ]);
+}
+
+#[test]
+fn interrupts_are_taken_in_time_gicv3() {
+    no_stretch_is_too_long(&[
+        stretch::hostile(Gic::V3, 2, 5_000),
+        stretch::restart(Gic::V3),
+    ]);
+}
+
+#[test]
+#[ignore = "Linux under icount, and long storms"]
+fn interrupts_are_taken_in_time_for_long() {
+    for gic in [Gic::V2, Gic::V3] {
+        no_stretch_is_too_long(&[stretch::linux(gic), stretch::hostile(gic, 3, 100_000)]);
     }
 }
 

@@ -5,13 +5,15 @@ use core::sync::atomic::Ordering;
 use shell::Input;
 use sync::SpinLock;
 
-use super::{STATE, Source};
+use super::{STATE, Source, State};
 use crate::hypercalls::Machine;
 use crate::machine::{self, Domain};
 use crate::operator;
 
 /// Bytes of input that are offered at once.
 const INPUT: usize = 64;
+/// Bytes below it are control characters.
+const FIRST_PRINTED: u8 = 0x20;
 /// Ctrl-L: a line is to be drawn again.
 const REDRAW: u8 = 0x0c;
 
@@ -19,40 +21,19 @@ const REDRAW: u8 = 0x0c;
 /// lock of a guest's UART or ring, and before `STATE`.
 static DELIVERY: SpinLock<()> = SpinLock::new(());
 
-/// One byte of input: to the guest that has it, or a part of the key that switches.
-pub(super) fn take(byte: u8) {
+/// Input: to the guest that has it, or a part of the key that switches. A control character may switch, and goes alone:
+/// what comes before it is the guest's that had the input. Others go together.
+pub(super) fn take(bytes: &[u8]) {
+    bytes
+        .chunk_by(|before, after| *before >= FIRST_PRINTED && *after >= FIRST_PRINTED)
+        .for_each(take_together);
+}
+
+fn take_together(bytes: &[u8]) {
     let to = {
         let mut state = STATE.lock();
-        let Some(console) = &mut state.console else {
-            return;
-        };
-        let input = console.input(byte);
-        match input {
-            Input::None => {}
-            Input::Switched(source) => {
-                state.owner = Some(source);
-                state.waiting = 0;
-                if state.shell == Some(source) {
-                    let _ = state.typed.try_push(REDRAW);
-                }
-            }
-            Input::To(source, bytes) if state.shell == Some(source) => {
-                state.owner = Some(source);
-                for byte in bytes.iter() {
-                    // What comes on top is lost, as on any UART.
-                    let _ = state.typed.try_push(*byte);
-                }
-            }
-            Input::To(source, bytes) => {
-                state.owner = Some(source);
-                for byte in bytes.iter() {
-                    let at = state.waiting;
-                    if let Some(slot) = state.input.get_mut(at) {
-                        *slot = *byte;
-                        state.waiting += 1;
-                    }
-                }
-            }
+        for byte in bytes {
+            state.take(*byte);
         }
         state.drain();
         if !state.typed.is_empty() {
@@ -62,6 +43,41 @@ pub(super) fn take(byte: u8) {
     };
     if let Some(domain) = to.and_then(of) {
         deliver(domain);
+    }
+}
+
+impl State {
+    fn take(&mut self, byte: u8) {
+        let Some(console) = &mut self.console else {
+            return;
+        };
+        match console.input(byte) {
+            Input::None => {}
+            Input::Switched(source) => {
+                self.owner = Some(source);
+                self.waiting = 0;
+                if self.shell == Some(source) {
+                    let _ = self.typed.try_push(REDRAW);
+                }
+            }
+            Input::To(source, bytes) if self.shell == Some(source) => {
+                self.owner = Some(source);
+                for byte in bytes.iter() {
+                    // What comes on top is lost, as on any UART.
+                    let _ = self.typed.try_push(*byte);
+                }
+            }
+            Input::To(source, bytes) => {
+                self.owner = Some(source);
+                for byte in bytes.iter() {
+                    let at = self.waiting;
+                    if let Some(slot) = self.input.get_mut(at) {
+                        *slot = *byte;
+                        self.waiting += 1;
+                    }
+                }
+            }
+        }
     }
 }
 

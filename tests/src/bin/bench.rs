@@ -1,6 +1,7 @@
 //! `just bench`: what operations cost, beside their budgets, the guest's own share, and Debian's Xen. `record=yes`
 //! writes what was measured into the baseline; `xen=no` leaves Xen out.
 
+use viaduct_tests::cost::stretch::{self, Stretch};
 use viaduct_tests::cost::{self, Baseline, Column};
 use viaduct_tests::{Gic, Spread, XEN, target};
 
@@ -48,15 +49,44 @@ fn main() -> Result<(), String> {
             println!("{:<22} {each:>12.1}", operation.name);
         }
     }
+    restarts(&gics);
+    stretches(&gics);
+    let path = target().join("bench.json");
+    std::fs::write(&path, cost::json(&columns)).map_err(|error| error.to_string())?;
+    println!("the same as JSON: {}", path.display());
+    Ok(())
+}
+
+/// How far restarts are from each other.
+fn restarts(gics: &[(Gic, &str)]) {
     println!("restart-16-mib, {RESTARTS} in a row, in instructions:");
-    for (gic, name) in gics {
+    for &(gic, name) in gics {
         for (beside, what) in [(false, "alone"), (true, "beside one that computes")] {
             let spread = Spread::of(cost::restarts(gic, RESTARTS, beside));
             println!("{name}, {what}: {spread}");
         }
     }
-    let path = target().join("bench.json");
-    std::fs::write(&path, cost::json(&columns)).map_err(|error| error.to_string())?;
-    println!("the same as JSON: {}", path.display());
-    Ok(())
+}
+
+/// How long EL2 takes no interrupts, and why.
+fn stretches(gics: &[(Gic, &str)]) {
+    println!(
+        "the longest stretch without interrupts (at most {} instructions):",
+        stretch::STRETCH
+    );
+    for &(gic, name) in gics {
+        let runs = [
+            stretch::hostile(gic, 1, 5_000),
+            stretch::restart(gic),
+            stretch::linux(gic),
+        ];
+        for Stretch {
+            run,
+            instructions,
+            cause,
+        } in runs
+        {
+            println!("{run:<10} {name} {instructions:>8}  {cause}");
+        }
+    }
 }
