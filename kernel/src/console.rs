@@ -4,13 +4,14 @@
 //! ring that the UART drains as it can, so that a guest's output never holds EL2 up.
 
 mod input;
+mod own;
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayVec;
 use devtree::{Board, UartKind};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::LevelFilter;
 use platform::uart::{Kind, Uart};
 use shell::{Console, LogLine, Output, Switch};
 use sync::SpinLock;
@@ -31,8 +32,6 @@ const BURST: usize = 64;
 const WAITING: usize = 1024;
 /// Keys that wait for the shell at most, beside those that it has taken.
 const WAITING_FOR_SHELL: usize = 128;
-/// Bytes of a line of the hypervisor's own that are put together.
-const STAGED: usize = 128;
 /// Bytes of its last lines that are kept of each source.
 const SCROLLBACK: usize = 16 << 10;
 
@@ -92,7 +91,7 @@ pub(crate) fn start_early(
     }
     STATE.lock().uart = open(&described);
     DESCRIBED.call_once(|| described);
-    if log::set_logger(&LOGGER).is_ok() {
+    if log::set_logger(&own::LOGGER).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
 }
@@ -405,76 +404,6 @@ impl Output for ShellOutput {
     }
 }
 
-struct Logger;
-
-static LOGGER: Logger = Logger;
-
-impl Log for Logger {
-    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        let mut state = STATE.lock();
-        let level = match record.level() {
-            log::Level::Error => "error: ",
-            log::Level::Warn => "warning: ",
-            _ => "",
-        };
-        let mut out = HypervisorLine {
-            state: &mut state,
-            staged: ArrayString::new_const(),
-        };
-        let _ = writeln!(out, "{level}{}", record.args());
-        out.flush();
-        state.drain();
-    }
-
-    fn flush(&self) {}
-}
-
-/// The hypervisor's own lines: past the multiplexer before there is one. What formatting gives in small pieces goes
-/// there in larger ones.
-struct HypervisorLine<'s> {
-    state: &'s mut State,
-    staged: ArrayString<STAGED>,
-}
-
-impl HypervisorLine<'_> {
-    fn flush(&mut self) {
-        if let Some(console) = &mut self.state.console {
-            console.write(Source::HYPERVISOR, self.staged.as_bytes());
-        } else if let Some(uart) = &self.state.uart {
-            write_polled(uart, &self.staged);
-        }
-        self.staged.clear();
-    }
-}
-
-impl Write for HypervisorLine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let room = rest.floor_char_boundary(self.staged.remaining_capacity());
-            let (piece, after) = rest.split_at_checked(room).unwrap_or((rest, ""));
-            if self.staged.try_push_str(piece).is_err() || !after.is_empty() {
-                self.flush();
-            }
-            rest = after;
-        }
-        Ok(())
-    }
-}
-
-fn write_polled(uart: &Uart, text: &str) {
-    for byte in text.bytes() {
-        if byte == b'\n' {
-            uart.write_polled(b'\r');
-        }
-        uart.write_polled(byte);
-    }
-}
-
 /// The console past all locks, for a hypervisor that has failed: its own driver of the same UART.
 pub(crate) struct RawConsole(Option<Uart>);
 
@@ -495,7 +424,7 @@ impl RawConsole {
 impl Write for RawConsole {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(uart) = &self.0 {
-            write_polled(uart, text);
+            own::write_polled(uart, text);
             uart.flush();
         }
         Ok(())
