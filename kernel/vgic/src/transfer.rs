@@ -160,7 +160,9 @@ impl Work<'_> {
             return;
         }
         bank.active &= !intid.mask();
-        if bank.hardware & intid.mask() != 0 {
+        // What the line has brought since waits its turn, with the hardware that waits for its end.
+        let is_next = bank.latch & !bank.written & intid.mask() != 0;
+        if bank.hardware & intid.mask() != 0 && !is_next {
             bank.hardware &= !intid.mask();
             bank.written &= !intid.mask();
             if let Some(physical) = bank.physical(intid.lane()) {

@@ -386,6 +386,28 @@ fn more_active_than_fits() {
     }
 }
 
+/// The line of an interrupt rises and falls while what the guest pended itself of it is active, and in no list register:
+/// after the end nothing of it is left.
+#[test]
+fn a_line_that_dropped_before_the_end() {
+    let domain = Domain::ready(Version::V3, 1, 32, 2, 1);
+    domain.write_word(0, 0, 0x200, 1 << 27);
+    domain.enter_dirty();
+    assert_eq!(domain.acknowledge(0), Some(27));
+    domain.cpus[0].drop_priority();
+    // Two that are before it.
+    domain.write_word(0, 0, 0x300, 1 << 1);
+    domain.write_word(0, 0, 0x200, 1 << 20);
+    domain.enter_dirty();
+    assert!(domain.cpus[0].find(27).is_none());
+    timer_fires(&domain, 0);
+    domain.cpus[0].low.borrow_mut().insert(27);
+    let _ = domain.vgic.deactivate(domain.here(0), 27);
+    let timer = |base| domain.read_word(0, 0, base) >> 27 & 1;
+    assert_eq!((timer(0x200), timer(0x300)), (0, 0));
+    assert!(domain.cpus[0].physically_active.borrow().is_empty());
+}
+
 /// State of a domain and of a vCPU is small (250 domains on a board).
 #[test]
 fn the_vgic_itself_is_small() {
