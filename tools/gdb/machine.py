@@ -35,7 +35,7 @@ class Vcpu:
         """x0 to x30, and the system registers by name, as the context has them."""
         context = self.value["context"]
         registers = values.inside(context["registers"], "viaduct_arch::context::Registers")["x"]
-        system = values.inside(context["system"], "viaduct_arch::context::System")
+        system = values.inside(context["system"], "viaduct_arch::system::System")
         general = [int(registers[index]) for index in range(31)]
         return general, {field.name: int(system[field]) for field in system.type.fields()}
 
