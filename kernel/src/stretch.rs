@@ -96,26 +96,42 @@ pub(crate) fn start(on: bool) {
     }
 }
 
-/// A guest was left, by this `kind` of exit: for the vectors, which tell the trace too.
+/// A guest was left, by this `kind` of exit: for the vectors of the trace, which are in force while either is on.
 #[inline]
 pub(crate) fn exit(cpu: &Cpu, vcpu: &Vcpu, guest: &Arguments, kind: u64, esr: u64) {
     if is_on() {
-        cpu.stretch.begin(doing(vcpu, guest, kind, esr));
+        return measured_exit(cpu, vcpu, guest, kind, esr);
     }
-    if trace::is_on() {
-        trace::points::exit(cpu, vcpu, guest, kind, esr);
-    }
+    trace::points::exit(cpu, vcpu, guest, kind, esr);
 }
 
 /// A guest is about to go on; `left` is the one that was left, if it is the same.
 #[inline]
 pub(crate) fn entry(cpu: &Cpu, left: Option<(&Vcpu, &Arguments)>, kind: u64, esr: u64) {
+    if is_on() {
+        return measured_entry(cpu, left, kind, esr);
+    }
+    trace::points::entry(cpu, left, kind, esr);
+}
+
+// Functions of their own, so that records alone keep nothing for them.
+
+#[cold]
+#[inline(never)]
+fn measured_exit(cpu: &Cpu, vcpu: &Vcpu, guest: &Arguments, kind: u64, esr: u64) {
+    cpu.stretch.begin(doing(vcpu, guest, kind, esr));
+    if trace::is_on() {
+        trace::points::exit(cpu, vcpu, guest, kind, esr);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn measured_entry(cpu: &Cpu, left: Option<(&Vcpu, &Arguments)>, kind: u64, esr: u64) {
     if trace::is_on() {
         trace::points::entry(cpu, left, kind, esr);
     }
-    if is_on() {
-        cpu.stretch.end();
-    }
+    cpu.stretch.end();
 }
 
 /// The CPU looks for an interrupt in the middle of its own work.
@@ -143,7 +159,6 @@ pub(crate) fn step(cpu: &Cpu, domain: &Domain, job: Job) {
     }
 }
 
-#[cold]
 fn doing(vcpu: &Vcpu, guest: &Arguments, kind: u64, esr: u64) -> Doing {
     let (pc, _) = vectors::return_state();
     let note = match class(esr) {

@@ -37,7 +37,7 @@ fn is_firmware_call(esr: u64) -> bool {
 }
 
 /// A guest was left. The interrupt is the one that will be acknowledged, but for one that comes meanwhile.
-#[inline]
+#[inline(always)]
 pub(crate) fn exit(cpu: &Cpu, vcpu: &Vcpu, guest: &Arguments, kind: u64, esr: u64) {
     cpu.trace.keep_listed(!Lists.empty());
     if kind == INTERRUPT {
@@ -101,7 +101,7 @@ fn serror(who: u128, esr: u64) {
 }
 
 /// A guest is about to go on. `left` is the one that was left by this `kind` of exit, if it is the same.
-#[inline]
+#[inline(always)]
 pub(crate) fn entry(cpu: &Cpu, left: Option<(&Vcpu, &Arguments)>, kind: u64, esr: u64) {
     let new = cpu.trace.newly_listed(!Lists.empty(), left.is_some());
     if new != 0 {
