@@ -1,6 +1,7 @@
 //! What a Linux guest is asked at its busybox shell, and what a healthy one answers. `guest` is the
 //! name that its lines carry; the console's input must be its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -184,17 +185,19 @@ fn interrupts(
     wanted: impl Fn(&str) -> bool,
 ) -> Vec<u64> {
     let table = console.command(guest, "cat /proc/interrupts", seconds(60));
-    let mut sums = vec![0; cpus as usize];
-    for line in table
+    // A line of more than 80 columns is there twice if another guest wrote while it was unfinished: the last one is whole.
+    let lines: BTreeMap<&str, &str> = table
         .iter()
         .map(|line| line.trim())
         .filter(|line| wanted(line))
-    {
-        let counts = line.split_whitespace().skip(1);
-        for (sum, count) in sums.iter_mut().zip(counts) {
+        .filter_map(|line| line.split_once(':'))
+        .collect();
+    let mut sums = vec![0; cpus as usize];
+    for (name, counts) in lines {
+        for (sum, count) in sums.iter_mut().zip(counts.split_whitespace()) {
             *sum += count
                 .parse::<u64>()
-                .unwrap_or_else(|_| panic!("no number in {line:?}"));
+                .unwrap_or_else(|_| panic!("no number in {name}:{counts:?}"));
         }
     }
     sums
