@@ -70,6 +70,29 @@ neighbours! {
     timer_control timer_compare,
 }
 
+/// The assembly of a function that stores or loads all pairs, each under the name of its first.
+macro_rules! at_pairs {
+    ($($line:literal,)*) => {
+        naked_asm!(
+            $($line,)*
+            elr_el2 = const offset_of!(System, elr_el2),
+            sctlr = const offset_of!(System, sctlr),
+            cpacr = const offset_of!(System, cpacr),
+            ttbr1 = const offset_of!(System, ttbr1),
+            esr = const offset_of!(System, esr),
+            afsr0 = const offset_of!(System, afsr0),
+            mair = const offset_of!(System, mair),
+            contextidr = const offset_of!(System, contextidr),
+            par = const offset_of!(System, par),
+            sp_el1 = const offset_of!(System, sp_el1),
+            spsr = const offset_of!(System, spsr),
+            tpidrro_el0 = const offset_of!(System, tpidrro_el0),
+            cntkctl = const offset_of!(System, cntkctl),
+            timer_control = const offset_of!(System, timer_control),
+        )
+    };
+}
+
 impl System {
     /// All zero.
     pub(crate) const fn zero() -> Self {
@@ -126,7 +149,7 @@ impl System {
 /// As for a write to `*to`.
 #[unsafe(naked)]
 unsafe extern "C" fn save(to: *mut System) {
-    naked_asm!(
+    at_pairs!(
         "mrs     x1, elr_el2",
         "mrs     x2, spsr_el2",
         "stp     x1, x2, [x0, #{elr_el2}]",
@@ -170,20 +193,6 @@ unsafe extern "C" fn save(to: *mut System) {
         "mrs     x4, cntv_cval_el0",
         "stp     x3, x4, [x0, #{timer_control}]",
         "ret",
-        elr_el2 = const offset_of!(System, elr_el2),
-        sctlr = const offset_of!(System, sctlr),
-        cpacr = const offset_of!(System, cpacr),
-        ttbr1 = const offset_of!(System, ttbr1),
-        esr = const offset_of!(System, esr),
-        afsr0 = const offset_of!(System, afsr0),
-        mair = const offset_of!(System, mair),
-        contextidr = const offset_of!(System, contextidr),
-        par = const offset_of!(System, par),
-        sp_el1 = const offset_of!(System, sp_el1),
-        spsr = const offset_of!(System, spsr),
-        tpidrro_el0 = const offset_of!(System, tpidrro_el0),
-        cntkctl = const offset_of!(System, cntkctl),
-        timer_control = const offset_of!(System, timer_control),
     )
 }
 
@@ -193,7 +202,7 @@ unsafe extern "C" fn save(to: *mut System) {
 /// `from` can be read, and no translation of EL1's is under way.
 #[unsafe(naked)]
 unsafe extern "C" fn load(from: *const System) {
-    naked_asm!(
+    at_pairs!(
         "ldp     x1, x2, [x0, #{elr_el2}]",
         "msr     elr_el2, x1",
         "msr     spsr_el2, x2",
@@ -235,19 +244,5 @@ unsafe extern "C" fn load(from: *const System) {
         "msr     cntv_cval_el0, x4",
         "msr     cntv_ctl_el0, x3",
         "ret",
-        elr_el2 = const offset_of!(System, elr_el2),
-        sctlr = const offset_of!(System, sctlr),
-        cpacr = const offset_of!(System, cpacr),
-        ttbr1 = const offset_of!(System, ttbr1),
-        esr = const offset_of!(System, esr),
-        afsr0 = const offset_of!(System, afsr0),
-        mair = const offset_of!(System, mair),
-        contextidr = const offset_of!(System, contextidr),
-        par = const offset_of!(System, par),
-        sp_el1 = const offset_of!(System, sp_el1),
-        spsr = const offset_of!(System, spsr),
-        tpidrro_el0 = const offset_of!(System, tpidrro_el0),
-        cntkctl = const offset_of!(System, cntkctl),
-        timer_control = const offset_of!(System, timer_control),
     )
 }
