@@ -85,11 +85,12 @@ impl NextStart {
         if !self.is_set() {
             return None;
         }
-        self.clear();
-        Some(Start {
+        let start = Start {
             entry: self.entry.load(Ordering::Relaxed),
             argument: self.argument.load(Ordering::Relaxed),
-        })
+        };
+        self.clear();
+        Some(start)
     }
 }
 
@@ -300,7 +301,7 @@ impl Domain {
             registers: parts.registers,
             vcpus: Once::new(),
             life: SpinLock::new(Life::new(parts.policy)),
-            alive: Alive::new(),
+            alive: Alive::default(),
             is_after: AtomicBool::new(!parts.recipe.config.after.is_empty()),
             was_up: AtomicBool::new(false),
             paused_at: AtomicU64::new(0),
@@ -414,7 +415,7 @@ impl Vcpu {
             settings: SpinLock::new(settings),
             places: Once::new(),
             run: RunState::new(),
-            loaded: Loaded::new(),
+            loaded: Loaded::default(),
             timer_active: AtomicBool::new(false),
             interface: VirtualState::default(),
             start: NextStart::new(),

@@ -15,23 +15,10 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 macro_rules! flag {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
+        #[derive(Default)]
         pub struct $name(AtomicBool);
 
         impl $name {
-            /// Not so.
-            #[cfg(not(loom))]
-            #[must_use]
-            pub const fn new() -> Self {
-                Self(AtomicBool::new(false))
-            }
-
-            /// Not so.
-            #[cfg(loom)]
-            #[must_use]
-            pub fn new() -> Self {
-                Self(AtomicBool::new(false))
-            }
-
             /// Whether it is so.
             #[inline]
             #[must_use]
@@ -44,12 +31,6 @@ macro_rules! flag {
             pub fn set(&self, now: bool) {
                 self.0.store(now, Ordering::Release);
                 fence(Ordering::SeqCst);
-            }
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self::new()
             }
         }
     };

@@ -42,8 +42,8 @@ impl Domain {
 fn the_last_to_let_go_of_a_domain_that_ends_knows_it() {
     loom::model(|| {
         let domain = Arc::new(Domain {
-            alive: Alive::new(),
-            loaded: Loaded::new(),
+            alive: Alive::default(),
+            loaded: Loaded::default(),
             in_use: AtomicBool::new(false),
             finished: Mutex::new(false),
         });
