@@ -9,6 +9,7 @@ fn main() {
         "--no-dynamic-linker",
         "--hash-style=sysv",
         "-znotext",
+        "--pack-dyn-relocs=relr",
         "-Tdefmt.x",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");

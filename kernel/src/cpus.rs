@@ -30,10 +30,12 @@ pub(crate) struct Cpu {
     header: Header,
     /// Its number: position in the tree.
     pub(crate) index: usize,
-    /// Its stack, and the pages that must never be touched.
+    /// Its stack.
     stack: PaRange,
-    /// The page under the stack.
-    pub(crate) guard: PaRange,
+    /// The page under the stack, which must never be touched.
+    guard: PaRange,
+    /// It boots the machine, on the boot's larger stack.
+    boots: AtomicBool,
     /// The vCPU that is loaded, for reports and for those who ask whether one is.
     loaded: AtomicPtr<Vcpu>,
     /// Somebody changed the run queue: look at it before the guest goes on.
@@ -79,18 +81,13 @@ arch::exit_handlers! {
 }
 
 impl Cpu {
-    fn new(
-        index: usize,
-        stack_top: usize,
-        emergency_top: usize,
-        stack: PaRange,
-        guard: PaRange,
-    ) -> Self {
+    fn new(index: usize, stacks: Stacks) -> Self {
         Self {
-            header: Header::new(stack_top, emergency_top),
+            header: Header::new(stacks.stack.end().get() as usize, stacks.emergency_top),
             index,
-            stack,
-            guard,
+            stack: stacks.stack,
+            guard: stacks.guard,
+            boots: AtomicBool::new(false),
             loaded: AtomicPtr::new(core::ptr::null_mut()),
             look: AtomicBool::new(false),
             queue: SpinLock::new(RunQueue::new(index, slice_ticks(arch::time::frequency()))),
@@ -106,6 +103,24 @@ impl Cpu {
             trace: trace::Local::new(),
             stretch: stretch::Local::new(),
             online: AtomicBool::new(false),
+        }
+    }
+
+    /// The stack that it uses.
+    fn stack(&self) -> Option<PaRange> {
+        if self.boots.load(Ordering::Relaxed) {
+            entry::boot_stack()
+        } else {
+            Some(self.stack)
+        }
+    }
+
+    /// The page under the stack that it uses.
+    pub(crate) fn guard(&self) -> Option<PaRange> {
+        if self.boots.load(Ordering::Relaxed) {
+            entry::boot_stack_guard()
+        } else {
+            Some(self.guard)
         }
     }
 
@@ -157,29 +172,42 @@ fn after_a_gap(all: &[&'static Cpu], index: usize) -> Option<&'static Cpu> {
 
 /// Two words of this CPU's stacks, for a backtrace.
 pub(crate) fn stack_words(address: usize) -> Option<(u64, u64)> {
-    let stack = this_cpu().map(|cpu| cpu.stack)?;
+    let stack = this_cpu()?.stack()?;
     arch::cpu::stack_words(stack, address)
 }
 
-/// Bytes of a secondary CPU's stacks: guard, stack, guard, emergency stack, rounded up to a power of two.
+/// Pages of a CPU's stacks: guard, stack, guard, emergency stack, rounded up to a power of two.
 const AREA_PAGES: usize = 8;
 
-/// Stacks of one CPU: (stack, its guard, top of the emergency stack).
-fn stacks() -> Option<(PaRange, PaRange, usize)> {
-    let area = Pages::allocate(AREA_PAGES)?;
-    let base = area.address();
-    // CPUs are never given up.
-    core::mem::forget(area);
-    let guard = PaRange::new(base, PAGE_SIZE)?;
-    let stack = PaRange::new(guard.end(), STACK_SIZE as u64)?;
-    let second_guard = PaRange::new(stack.end(), PAGE_SIZE)?;
-    let emergency_top = second_guard.end().checked_add(PAGE_SIZE)?;
-    memory_map::make_guard(guard).ok()?;
-    memory_map::make_guard(second_guard).ok()?;
-    Some((stack, guard, emergency_top.get() as usize))
+/// Stacks of one CPU.
+struct Stacks {
+    stack: PaRange,
+    /// The page under it.
+    guard: PaRange,
+    emergency_top: usize,
 }
 
-/// Gives the boot CPU its own data. `cpus` is how many there will be at most.
+impl Stacks {
+    fn allocate() -> Option<Self> {
+        let area = Pages::allocate(AREA_PAGES)?;
+        let base = area.address();
+        // CPUs are never given up.
+        core::mem::forget(area);
+        let guard = PaRange::new(base, PAGE_SIZE)?;
+        let stack = PaRange::new(guard.end(), STACK_SIZE as u64)?;
+        let second_guard = PaRange::new(stack.end(), PAGE_SIZE)?;
+        let emergency_top = second_guard.end().checked_add(PAGE_SIZE)?.get() as usize;
+        memory_map::make_guard(guard).ok()?;
+        memory_map::make_guard(second_guard).ok()?;
+        Some(Self {
+            stack,
+            guard,
+            emergency_top,
+        })
+    }
+}
+
+/// Gives the boot CPU its own data. It stays on the boot's stack until [`leave_boot`].
 pub(crate) fn adopt_boot_cpu(board: &Board) -> Option<()> {
     let affinity = arch::cpu::affinity();
     let index = board
@@ -187,11 +215,8 @@ pub(crate) fn adopt_boot_cpu(board: &Board) -> Option<()> {
         .iter()
         .position(|cpu| cpu.mpidr == affinity)
         .unwrap_or(0);
-    let guard = entry::boot_stack_guard()?;
-    let top = entry::boot_stack_top();
-    let stack = PaRange::between(guard.end(), ::memory::Pa::new(top as u64))?;
-    let (_, _, emergency_top) = stacks()?;
-    let cpu = Box::leak(Box::new(Cpu::new(index, top, emergency_top, stack, guard)));
+    let cpu = Box::leak(Box::new(Cpu::new(index, Stacks::allocate()?)));
+    cpu.boots.store(true, Ordering::Relaxed);
     arch::cpu::adopt(&cpu.header);
     arch::prepare::prepare_cpu();
     serrors::drop_old(cpu);
@@ -212,10 +237,9 @@ pub(crate) fn start(board: &Board) -> Option<()> {
             continue;
         }
         memory_map::grow_heap();
-        let (stack, guard, emergency_top) = stacks()?;
-        let top = stack.end().get() as usize;
-        let cpu: &'static Cpu =
-            Box::leak(Box::new(Cpu::new(index, top, emergency_top, stack, guard)));
+        let stacks = Stacks::allocate()?;
+        let top = stacks.stack.end().get() as usize;
+        let cpu: &'static Cpu = Box::leak(Box::new(Cpu::new(index, stacks)));
         entry::prepare_secondary(
             index,
             described.mpidr,
@@ -309,8 +333,30 @@ pub(crate) fn are_released() -> bool {
     READY.load(Ordering::Relaxed) != 0
 }
 
+/// The end of the boot: what only it needed becomes the heap's, and all CPUs run guests.
+pub(crate) fn leave_boot() -> ! {
+    let Some(cpu) = this_cpu() else {
+        // It went wrong before there was a CPU to leave it with.
+        arch::cpu::park()
+    };
+    let stack_top = cpu.stack.end().get() as usize;
+    #[expect(unsafe_code, reason = "the CPU's own stack is there to be used")]
+    // SAFETY: whole pages that `Stacks::allocate` took for this CPU alone, which has not used them yet.
+    unsafe {
+        arch::cpu::change_stack(stack_top, release)
+    }
+}
+
 /// Lets all CPUs run guests; the caller's CPU begins at once.
-pub(crate) fn release() -> ! {
+extern "C" fn release() -> ! {
+    let Some(cpu) = this_cpu() else {
+        arch::cpu::park()
+    };
+    cpu.boots.store(false, Ordering::Relaxed);
+    if let Err(error) = memory_map::take_back_boot_memory() {
+        warn!("{error}");
+    }
+    info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     let frequency = arch::time::frequency().max(1);
     info!(
         "guests start; the counter began {} us ago",
@@ -318,8 +364,5 @@ pub(crate) fn release() -> ! {
     );
     READY.store(1, Ordering::Release);
     arch::cpu::send_event();
-    match this_cpu() {
-        Some(cpu) => schedule::run(cpu),
-        None => arch::cpu::park(),
-    }
+    schedule::run(cpu)
 }

@@ -94,9 +94,14 @@ fn image_offset(address: u64) -> u64 {
 
 /// A fault next below the stack, on a page that the stack had just reached.
 fn is_stack_overflow(sp: u64, far: u64) -> bool {
-    cpus::this_cpu().is_some_and(|cpu| {
-        cpu.guard.contains(::memory::Pa::new(far)) || cpu.guard.contains(::memory::Pa::new(sp))
-    })
+    cpus::this_cpu()
+        .and_then(cpus::Cpu::guard)
+        .is_some_and(|guard| {
+            [far, sp]
+                .map(::memory::Pa::new)
+                .iter()
+                .any(|address| guard.contains(*address))
+        })
 }
 
 /// Stops the other CPUs and prints; `what` prints the first lines.

@@ -69,7 +69,7 @@ fn boot(tree: &'static [u8]) {
         error!("cannot go on");
         signal::stop_early(tree, error.stop());
     }
-    cpus::release()
+    cpus::leave_boot()
 }
 
 /// Everything that can fail, in order.
@@ -131,7 +131,6 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     memory_map::fill_pool(&board, &kept, &fixed)?;
     memory_map::grow_heap_by(plan::heap_for_hardware(&tree, configs));
     create::build_all(interrupts::virtual_of(&board), planner, configs);
-    info!("the hypervisor uses {} KiB", memory_map::own_usage() >> 10);
     if let Err(error) = interrupts::start_uart(&board) {
         warn!("console input: {error}");
     }

@@ -30,6 +30,8 @@ static TAKEN: Once<Taken> = Once::new();
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
 /// Chunks of the pool that became the heap's.
 static GROWN: AtomicU64 = AtomicU64::new(0);
+/// Bytes of the image that became the heap's.
+static TAKEN_BACK: AtomicU64 = AtomicU64::new(0);
 
 /// Why memory could not be set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +74,9 @@ pub(crate) fn for_guests() -> u64 {
 /// Bytes that the hypervisor itself has in use: its image and its heap.
 pub(crate) fn own_usage() -> u64 {
     let image = entry::image().map_or(0, PaRange::size);
-    image.saturating_add(HEAP.usage().1 as u64)
+    image
+        .saturating_sub(TAKEN_BACK.load(Ordering::Relaxed))
+        .saturating_add(HEAP.usage().1 as u64)
 }
 
 /// Bytes of the heap, and of it in use.
@@ -237,6 +241,21 @@ pub(crate) fn make_guard(guard: PaRange) -> Result<(), Error> {
     map.lock()
         .unmap(guard, &tlb::Stage1)
         .map_err(|error| Error::Map(error, "around a guard page"))
+}
+
+/// Gives the heap what only the boot needed ([`entry::boot_memory`]): nobody is on its stack any more, and no CPU has
+/// its map.
+pub(crate) fn take_back_boot_memory() -> Result<(), Error> {
+    let boot = entry::boot_memory().ok_or(Error::NoMemory)?;
+    let guard = entry::boot_stack_guard().ok_or(Error::NoMemory)?;
+    let map = MAP.get().ok_or(Error::NoMemory)?;
+    map.lock()
+        .map(guard, Stage1Kind::Data)
+        .map_err(|error| Error::Map(error, "what the boot needed"))?;
+    tlb::publish();
+    give_to_heap(boot);
+    TAKEN_BACK.fetch_add(boot.size(), Ordering::Relaxed);
+    Ok(())
 }
 
 /// The root of the final map, for CPUs that start.

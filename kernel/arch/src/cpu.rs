@@ -86,6 +86,25 @@ pub fn semihosting_exit(code: u64) -> ! {
     park()
 }
 
+/// Goes on with `run` on another stack, and gives up what is on the present one.
+///
+/// # Safety
+/// `stack_top` is a multiple of 16 and the top of a stack that is mapped, and nobody else's.
+pub unsafe fn change_stack(stack_top: usize, run: extern "C" fn() -> !) -> ! {
+    // SAFETY: the caller vouches for the stack; the frame record of 0 ends a backtrace.
+    unsafe {
+        asm!(
+            "mov sp, {stack_top}",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "br {run}",
+            stack_top = in(reg) stack_top,
+            run = in(reg) run,
+            options(noreturn),
+        )
+    }
+}
+
 /// The frame pointer of the caller: where its (frame pointer, return address) pair lies.
 #[inline(always)]
 #[must_use]

@@ -48,33 +48,45 @@ start:
     adrp    x1, __image_end
     bl      flush_lines
 
-    // R_AARCH64_RELATIVE (1027) entries: 24 bytes of offset, type, addend. Any other type means that
-    // the image was linked wrongly, and nothing can be trusted.
-    adrp    x0, __rela_start
-    add     x0, x0, :lo12:__rela_start
-    adrp    x1, __rela_end
-    add     x1, x1, :lo12:__rela_end
-2:  cmp     x0, x1
-    b.hs    3f
-    ldp     x2, x3, [x0], #16
-    ldr     x4, [x0], #8
-    cmp     w3, #1027
-    b.ne    park
+    // Words that hold addresses of the image, as if it lay at 0 (RELR of the ELF gABI: an even word is the
+    // place of one such word; an odd one tells by its bits 1 to 63 which of the 63 words behind the last
+    // place are others). linker.ld sees to it that there are no relocations but these.
+    adrp    x0, __relr_start
+    add     x0, x0, :lo12:__relr_start
+    adrp    x1, __relr_end
+    add     x1, x1, :lo12:__relr_end
+1:  cmp     x0, x1
+    b.hs    5f
+    ldr     x2, [x0], #8
+    tbnz    x2, #0, 2f
+    add     x3, x2, x21
+    ldr     x4, [x3]
     add     x4, x4, x21
-    str     x4, [x2, x21]
-    b       2b
+    str     x4, [x3], #8
+    b       1b
+2:  mov     x5, x3
+    add     x3, x3, #(63 * 8)
+3:  lsr     x2, x2, #1
+    cbz     x2, 1b
+    tbz     x2, #0, 4f
+    ldr     x4, [x5]
+    add     x4, x4, x21
+    str     x4, [x5]
+4:  add     x5, x5, #8
+    b       3b
 
     // Zeroed data.
-3:  adrp    x0, __data_end
+5:  adrp    x0, __data_end
     add     x0, x0, :lo12:__data_end
     adrp    x1, __image_end
-4:  stp     xzr, xzr, [x0], #16
+6:  stp     xzr, xzr, [x0], #16
     cmp     x0, x1
-    b.lo    4b
+    b.lo    6b
 
-    adrp    x0, {boot_stack}
-    add     x0, x0, :lo12:{boot_stack}
-    add     x0, x0, #{boot_stack_size}
+    adrp    x0, {boot_memory}
+    add     x0, x0, :lo12:{boot_memory}
+    add     x0, x0, #({boot_stack_top} & ~0xfff)
+    add     x0, x0, #({boot_stack_top} & 0xfff)
     mov     sp, x0
     mov     x29, xzr
     mov     x30, xzr
@@ -130,14 +142,14 @@ secondary_start:
     adrp    x3, {secondaries}
     add     x3, x3, :lo12:{secondaries}
     mov     x4, #{max_cpus}
-5:  ldr     x5, [x3, #{secondary_affinity}]
+7:  ldr     x5, [x3, #{secondary_affinity}]
     cmp     x5, x1
-    b.eq    6f
+    b.eq    8f
     add     x3, x3, #{secondary_size}
     subs    x4, x4, #1
-    b.ne    5b
+    b.ne    7b
     b       park
-6:  ldr     x0, [x3, #{secondary_stack}]
+8:  ldr     x0, [x3, #{secondary_stack}]
     cbz     x0, park
     mov     sp, x0
     mov     x29, xzr

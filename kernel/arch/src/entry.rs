@@ -34,10 +34,12 @@ const LEVEL2_TABLES: usize = 5;
 const MAX_TREE: u64 = 4 << 20;
 const FDT_MAGIC: u32 = 0xd00d_feed;
 
+/// What only the boot needs: given to the heap when the boot CPU has left it.
 #[repr(C, align(4096))]
-struct BootStack {
+struct BootMemory {
     guard: [u8; PAGE],
     stack: [u8; BOOT_STACK_SIZE],
+    tables: BootTables,
 }
 
 #[repr(C, align(4096))]
@@ -52,16 +54,23 @@ struct BootCell<T>(UnsafeCell<T>);
 // SAFETY: only the boot CPU touches these cells, before any other CPU runs.
 unsafe impl<T> Sync for BootCell<T> {}
 
-#[unsafe(link_section = ".bss.boot_stack")]
-static BOOT_STACK: BootCell<BootStack> = BootCell(UnsafeCell::new(BootStack {
+#[unsafe(link_section = ".bss.boot")]
+static BOOT: BootCell<BootMemory> = BootCell(UnsafeCell::new(BootMemory {
     guard: [0; PAGE],
     stack: [0; BOOT_STACK_SIZE],
+    tables: BootTables {
+        level1: [0; 512],
+        level2: [[0; 512]; LEVEL2_TABLES],
+    },
 }));
 
-static BOOT_TABLES: BootCell<BootTables> = BootCell(UnsafeCell::new(BootTables {
-    level1: [0; 512],
-    level2: [[0; 512]; LEVEL2_TABLES],
-}));
+/// The tables of the boot map.
+fn boot_tables() -> *mut BootTables {
+    BOOT.0
+        .get()
+        .wrapping_byte_add(offset_of!(BootMemory, tables))
+        .cast()
+}
 
 /// What a CPU that starts must know before it can see anything else. Read with the MMU off.
 #[repr(C, align(64))]
@@ -94,8 +103,8 @@ unsafe extern "C" {
 
 global_asm!(
     include_str!("entry.S"),
-    boot_stack = sym BOOT_STACK,
-    boot_stack_size = const size_of::<BootStack>(),
+    boot_memory = sym BOOT,
+    boot_stack_top = const offset_of!(BootMemory, tables),
     build_boot_map = sym build_boot_map,
     enable_mmu = sym mmu::enable,
     boot_main = sym viaduct_boot_main,
@@ -175,7 +184,7 @@ pub unsafe fn tree_bytes(tree: *const u8) -> &'static [u8] {
 
 /// Fills the boot map. Runs with the MMU off: plain aligned accesses only. Returns its root.
 extern "C" fn build_boot_map(image: u64, tree: *const u8) -> u64 {
-    let tables = BOOT_TABLES.0.get();
+    let tables = boot_tables();
     let end = image.wrapping_add(image_size());
     map_blocks(
         tables,
@@ -250,7 +259,7 @@ fn level2_of(tables: *mut BootTables, address: u64) -> Option<*mut u64> {
 /// the final map. `false` if the map has no room or the block is mapped as memory.
 pub fn map_early_device(device: PaRange) -> bool {
     let mapped = map_blocks(
-        BOOT_TABLES.0.get(),
+        boot_tables(),
         device.start().get(),
         device.end().get(),
         Stage1Kind::Device.attributes(),
@@ -265,7 +274,7 @@ pub fn map_early_device(device: PaRange) -> bool {
 /// `false` if the map has no room.
 pub fn map_early_memory(range: PaRange) -> bool {
     let mapped = map_blocks(
-        BOOT_TABLES.0.get(),
+        boot_tables(),
         range.start().get(),
         range.end().get(),
         Stage1Kind::Data.attributes(),
@@ -301,16 +310,23 @@ pub fn image() -> Option<PaRange> {
     between(&raw const __image_start, &raw const __image_end)
 }
 
-/// The page under the boot CPU's stack, which the final map must leave out.
+/// What only the boot needs: its stack with the guard page below, and the boot map.
 #[must_use]
-pub fn boot_stack_guard() -> Option<PaRange> {
-    PaRange::new(Pa::new(BOOT_STACK.0.get().addr() as u64), PAGE as u64)
+pub fn boot_memory() -> Option<PaRange> {
+    let start = Pa::new(BOOT.0.get().addr() as u64);
+    PaRange::new(start, size_of::<BootMemory>() as u64)
 }
 
-/// First address above the boot CPU's stack.
+/// The page under the boot's stack, which the final map must leave out.
 #[must_use]
-pub fn boot_stack_top() -> usize {
-    BOOT_STACK.0.get().addr() + size_of::<BootStack>()
+pub fn boot_stack_guard() -> Option<PaRange> {
+    PaRange::new(Pa::new(BOOT.0.get().addr() as u64), PAGE as u64)
+}
+
+/// The boot's stack.
+#[must_use]
+pub fn boot_stack() -> Option<PaRange> {
+    PaRange::new(boot_stack_guard()?.end(), BOOT_STACK_SIZE as u64)
 }
 
 /// Prepares slot `index` for the CPU with this affinity (Aff3..Aff0 as in `MPIDR_EL1`, no other bits),
