@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 
 use ::memory::{PAGE_SIZE, PaRange, Pages};
 use arch::cpu::Header;
-use arch::entry::{self, STACK_SIZE};
+use arch::entry::{self, EMERGENCY_SIZE, STACK_SIZE};
 use devtree::Board;
 use devtree::board::StartMethod;
 use domain::counters::Count;
@@ -177,7 +177,8 @@ pub(crate) fn stack_words(address: usize) -> Option<(u64, u64)> {
 }
 
 /// Pages of a CPU's stacks: guard, stack, guard, emergency stack, rounded up to a power of two.
-const AREA_PAGES: usize = 8;
+const AREA_PAGES: usize =
+    (2 + (STACK_SIZE + EMERGENCY_SIZE) / PAGE_SIZE as usize).next_power_of_two();
 
 /// Stacks of one CPU.
 struct Stacks {
@@ -196,7 +197,7 @@ impl Stacks {
         let guard = PaRange::new(base, PAGE_SIZE)?;
         let stack = PaRange::new(guard.end(), STACK_SIZE as u64)?;
         let second_guard = PaRange::new(stack.end(), PAGE_SIZE)?;
-        let emergency_top = second_guard.end().checked_add(PAGE_SIZE)?.get() as usize;
+        let emergency_top = second_guard.end().checked_add(EMERGENCY_SIZE as u64)?.get() as usize;
         memory_map::make_guard(guard).ok()?;
         memory_map::make_guard(second_guard).ok()?;
         Some(Self {

@@ -1,6 +1,6 @@
 //! Guests that are started again: what they had is given back each time, and who deals with them sees them come and go.
 
-use viaduct_tests::{Bundle, Gic, Guest, Machine, Spread, lines, seconds};
+use viaduct_tests::{Bundle, Gic, Guest, Image, Machine, Spread, lines, seconds};
 
 /// A victim that ends at seeded moments, while a keeper has its pages mapped and its ports bound.
 fn lives(name: &str, machine: Machine, lives: u32, seed: u32, limit: u64) {
@@ -51,6 +51,13 @@ fn lives(name: &str, machine: Machine, lives: u32, seed: u32, limit: u64) {
         .collect();
     let (settled, last) = (used.get(used.len() / 2), used.last());
     assert_eq!(settled, last, "{name}: it grows: {used:?}");
+}
+
+/// The stacks are enough for a build that is not optimised.
+#[test]
+fn ten_lives_debug() {
+    let machine = Machine::virt(Gic::V3).image(Image::Debug);
+    lives("lives-debug", machine, 10, 5, 600);
 }
 
 #[test]

@@ -18,11 +18,16 @@ use crate::{cache, mmu};
 /// CPUs that Viaduct starts at most.
 pub const MAX_CPUS: usize = 8;
 
-/// Bytes of a CPU's stack.
-pub const STACK_SIZE: usize = 16 * 1024;
+/// A build that is not optimised copies what it passes on by value from frame to frame.
+const SCALE: usize = if cfg!(debug_assertions) { 4 } else { 1 };
 
-/// Bytes of the boot CPU's: what the tree says goes through it by value, several times over in a build
-/// that is not optimised.
+/// Bytes of a CPU's stack.
+pub const STACK_SIZE: usize = SCALE * 16 * 1024;
+
+/// Bytes of the stack on which faults of EL2 itself are reported.
+pub const EMERGENCY_SIZE: usize = SCALE * 8 * 1024;
+
+/// Bytes of the boot's: what the tree says goes through it by value.
 const BOOT_STACK_SIZE: usize = 64 * 1024;
 
 const PAGE: usize = 4096;

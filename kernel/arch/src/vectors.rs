@@ -16,15 +16,18 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::context::{self, Context, Stored, Switched};
 use crate::cpu::Header;
+use crate::entry::EMERGENCY_SIZE;
 
 /// Used for a fault before this CPU has an emergency stack of its own.
 #[repr(C, align(16))]
-struct EarlyEmergency(UnsafeCell<[u8; 4096]>);
+struct EarlyEmergency(UnsafeCell<[u8; EARLY_EMERGENCY_SIZE]>);
+
+const EARLY_EMERGENCY_SIZE: usize = EMERGENCY_SIZE / 2;
 
 // SAFETY: only assembly uses it, and only on a path that never returns.
 unsafe impl Sync for EarlyEmergency {}
 
-static EARLY_EMERGENCY: EarlyEmergency = EarlyEmergency(UnsafeCell::new([0; 4096]));
+static EARLY_EMERGENCY: EarlyEmergency = EarlyEmergency(UnsafeCell::new([0; EARLY_EMERGENCY_SIZE]));
 
 unsafe extern "C" {
     static viaduct_vectors: u8;
@@ -41,7 +44,7 @@ global_asm!(
     awaits_serror = const offset_of!(Header, awaits_serror),
     owned = const context::OWNED_OFFSET,
     early_emergency = sym EARLY_EMERGENCY,
-    early_emergency_size = const 4096,
+    early_emergency_size = const EARLY_EMERGENCY_SIZE,
 );
 
 /// What a handler decided: go on with the guest that exited, or with the one that was loaded instead.
