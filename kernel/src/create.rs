@@ -409,12 +409,15 @@ impl Builder<'_> {
         for (number, home) in homes.into_iter().enumerate() {
             let id = VcpuId::new(number as u32).ok_or(devtree::Error::NoCpu)?;
             let home = cpus::with_index(home).ok_or(devtree::Error::NoCpu)?;
+            let lists =
+                interrupts::lists().ok_or(devtree::Error::Missing("an interrupt controller"))?;
             let settings = Settings::of(config, number);
             tuning::promise(home, settings.reservation);
             vcpus.push(Vcpu::new(
                 domain,
                 id,
                 home,
+                lists,
                 settings.affinity_on(home.index),
                 settings,
             ));

@@ -1,5 +1,9 @@
 //! Physical interrupts: the interrupt controller of the board, what each of EL2's few interrupts means,
-//! and the list registers as the vGIC asks for them.
+//! and (in `lists`) the list registers as the vGIC asks for them.
+
+mod lists;
+
+pub(crate) use lists::Lists;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -10,7 +14,7 @@ use devtree::{Board, Options};
 use log::{debug, warn};
 use platform::gic::{Acknowledged, Gic, IntId, Trigger, VirtualState};
 use sync::Once;
-use vgic::{ListRegisters, Maintenance, Version};
+use vgic::Version;
 
 use crate::cpus::{self, Cpu};
 use crate::machine::Vcpu;
@@ -28,10 +32,10 @@ const TIMER_HIGH: u64 = 0b101;
 /// The guest's EOImode in its place of `GICH_VMCR` and `ICH_VMCR_EL2` alike.
 const SPLIT_END: u64 = 1 << 9;
 
-/// Fraction of a second after which a timer interrupt that an emulator forgot is found: 2 ms.
-const FORGETFUL_DIVISOR: u64 = 500;
+/// After a second, shifted by this, a timer interrupt is found that an emulator forgot: 2 ms.
+const FORGETFUL_SHIFT: u32 = 9;
 
-static GIC: Once<Gic> = Once::new();
+static GIC: Once<Lists> = Once::new();
 static VIRTUAL_TIMER: AtomicU32 = AtomicU32::new(27);
 static HYPERVISOR_TIMER: AtomicU32 = AtomicU32::new(26);
 static MAINTENANCE: AtomicU32 = AtomicU32::new(25);
@@ -49,6 +53,11 @@ pub(crate) struct Virtual {
 }
 
 pub(crate) fn gic() -> Option<&'static Gic> {
+    lists().map(Lists::gic)
+}
+
+/// The list registers of whichever CPU executes.
+pub(crate) fn lists() -> Option<&'static Lists> {
     GIC.get()
 }
 
@@ -126,8 +135,8 @@ pub(crate) fn no_slices() -> bool {
 
 /// Starts the distributor and this CPU's interface, and EL2's own interrupts.
 pub(crate) fn start(board: &Board, options: &Options<'_>) -> Result<(), platform::gic::Error> {
-    let gic = match GIC.set(open(board)?) {
-        Ok(gic) => gic,
+    let gic = match GIC.set(Lists::new(open(board)?)) {
+        Ok(lists) => lists.gic(),
         // It has been started before.
         Err(_) => return Ok(()),
     };
@@ -204,11 +213,6 @@ pub(crate) fn start_cpu() {
     gic.enable_virtual(true);
 }
 
-/// How many list registers a CPU has.
-pub(crate) fn list_count() -> usize {
-    gic().map_or(0, Gic::list_count)
-}
-
 /// Whether the boot argument leaves guests' WFI alone always.
 pub(crate) fn native_wait() -> bool {
     NATIVE_WAIT.load(Ordering::Relaxed)
@@ -234,12 +238,19 @@ pub(crate) fn stop_other_cpus() {
 }
 
 /// One interrupt while a guest runs. If more are pending the guest is left again at once.
-#[inline]
+#[inline(always)]
 pub(crate) fn take(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
-    if let Some(gic) = gic()
-        && let Some(acknowledged) = gic.acknowledge()
-    {
-        dispatch(gic, cpu, Some(vcpu), acknowledged);
+    let gic = vcpu.lists.gic();
+    if let Some(acknowledged) = gic.acknowledge() {
+        gic.priority_drop(acknowledged);
+        let number = acknowledged.intid().get();
+        if is_virtual_timer(number) {
+            // It stays active until the guest ends it through its list register.
+            inject_timer(vcpu, number);
+            remind(gic);
+        } else {
+            not_the_guests(gic, cpu, acknowledged);
+        }
     }
     schedule::leave_after_interrupt(cpu, vcpu)
 }
@@ -269,7 +280,6 @@ pub(crate) fn highest_pending() -> Option<u32> {
     gic()?.highest_pending().map(IntId::get)
 }
 
-#[inline]
 fn dispatch(
     gic: &'static Gic,
     cpu: &'static Cpu,
@@ -278,30 +288,65 @@ fn dispatch(
 ) {
     let number = acknowledged.intid().get();
     gic.priority_drop(acknowledged);
-    if number == VIRTUAL_TIMER.load(Ordering::Relaxed) {
-        if let Some(vcpu) = loaded {
-            // It stays active until the guest ends it through its list register.
-            virtual_timer(vcpu, number);
-            if let Some(soon) = reminder() {
-                platform::timer::arm_no_later(soon);
-            }
-            return;
-        }
+    if !is_virtual_timer(number) {
+        not_the_guests(gic, cpu, acknowledged);
+    } else if let Some(vcpu) = loaded {
+        inject_timer_elsewhere(vcpu, number);
+        schedule::wake_if_blocked(vcpu);
+        remind(gic);
+    } else {
         gic.deactivate(acknowledged);
+    }
+}
+
+/// An interrupt that is not the virtual timer's.
+#[inline(never)]
+fn not_the_guests(gic: &'static Gic, cpu: &'static Cpu, acknowledged: Acknowledged) {
+    let number = acknowledged.intid().get();
+    if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) {
+        // The queue is looked at, after those have woken whose time has come.
+        platform::timer::disarm();
+        cpu.alarms.add(1);
+        cpu.look.store(true, Ordering::Relaxed);
+    } else if !other(gic, cpu, number) {
         return;
     }
-    if other(gic, cpu, number) {
-        gic.deactivate(acknowledged);
+    gic.deactivate(acknowledged);
+}
+
+/// Has an emulator look again that forgets an interrupt.
+#[inline(always)]
+fn remind(gic: &Gic) {
+    if let Some(soon) = reminder_of(gic) {
+        platform::timer::arm_no_later(soon);
     }
 }
 
 /// When an interrupt of our own is to come for an emulator that forgets one which the guest has ended while its line
 /// was high: it makes it look again. As long as the line is high, since the guest may end it at any time.
+#[inline(always)]
+fn reminder_of(gic: &Gic) -> Option<u64> {
+    if !gic.forgets_after_virtual_end() {
+        return None;
+    }
+    let soon =
+        || platform::timer::now().wrapping_add(platform::timer::frequency() >> FORGETFUL_SHIFT);
+    (is_timer_high() || is_any_under_way(gic)).then(soon)
+}
+
+/// The same, of the board's controller.
 pub(crate) fn reminder() -> Option<u64> {
-    let soon = || platform::timer::now() + platform::timer::frequency() / FORGETFUL_DIVISOR;
-    let gic = gic().filter(|gic| gic.forgets_after_virtual_end())?;
-    let under_way = || cpus::this_cpu().is_some_and(|cpu| assigned::is_under_way(gic, cpu.index));
-    (is_timer_high() || under_way()).then(soon)
+    gic().and_then(reminder_of)
+}
+
+fn is_any_under_way(gic: &Gic) -> bool {
+    cpus::this_cpu().is_some_and(|cpu| assigned::is_under_way(gic, cpu.index))
+}
+
+/// Whether this is the number of the virtual timer's interrupt.
+#[inline]
+fn is_virtual_timer(number: u32) -> bool {
+    number == VIRTUAL_TIMER.load(Ordering::Relaxed)
 }
 
 /// Whether the line of the virtual timer of the vCPU that is loaded is high.
@@ -309,13 +354,7 @@ fn is_timer_high() -> bool {
     context::virtual_timer().0 & TIMER_MASK == TIMER_HIGH
 }
 
-#[inline]
-fn virtual_timer(vcpu: &'static Vcpu, number: u32) {
-    inject_timer(vcpu, number);
-    schedule::wake_if_blocked(vcpu);
-}
-
-#[inline]
+#[inline(always)]
 fn inject_timer(vcpu: &'static Vcpu, number: u32) {
     let Some(physical) = vgic::IntId::new(number) else {
         return;
@@ -328,8 +367,15 @@ fn inject_timer(vcpu: &'static Vcpu, number: u32) {
     schedule::notify_all(vcpu.domain, notify);
 }
 
-/// An interrupt that is not the virtual timer's. `false` if a guest is to end it.
+/// The same, where it is not the hottest of all paths.
+#[inline(never)]
+fn inject_timer_elsewhere(vcpu: &'static Vcpu, number: u32) {
+    inject_timer(vcpu, number);
+}
+
+/// An interrupt of neither timer. `false` if a guest is to end it.
 #[cold]
+#[inline(never)]
 fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
     match number {
         LOOK => {
@@ -337,12 +383,6 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
             cpu.look.store(true, Ordering::Relaxed);
         }
         STOP if failure::has_failed() => arch::cpu::park(),
-        // The queue is looked at, which takes what has expired.
-        _ if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) => {
-            platform::timer::disarm();
-            cpu.alarms.add(1);
-            cpu.look.store(true, Ordering::Relaxed);
-        }
         _ if number == MAINTENANCE.load(Ordering::Relaxed) => {
             if let Some(vcpu) = cpu.loaded() {
                 let notify = vcpu.domain.vgic.enter(schedule::here(vcpu));
@@ -358,9 +398,7 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
         }
         _ if trace::is_own_interrupt(number) => trace::interrupt(),
         _ if assigned::arrived(gic, cpu, number) => {
-            if let Some(soon) = reminder() {
-                platform::timer::arm_no_later(soon);
-            }
+            remind(gic);
             return false;
         }
         _ => {
@@ -372,56 +410,6 @@ fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
         }
     }
     true
-}
-
-/// The list registers of the CPU that executes.
-pub(crate) struct Lists;
-
-impl ListRegisters for Lists {
-    #[inline]
-    fn count(&self) -> usize {
-        list_count()
-    }
-
-    #[inline]
-    fn read(&self, index: usize) -> u64 {
-        gic().map_or(0, |gic| gic.read_list(index))
-    }
-
-    #[inline]
-    fn write(&self, index: usize, raw: u64) {
-        if let Some(gic) = gic() {
-            gic.write_list(index, raw);
-        }
-    }
-
-    #[inline]
-    fn empty(&self) -> u32 {
-        gic().map_or(0, Gic::empty_lists)
-    }
-
-    fn set_maintenance(&self, wanted: Maintenance) {
-        if let Some(gic) = gic() {
-            gic.set_maintenance(wanted.bits());
-        }
-    }
-
-    fn take_end_count(&self) -> u32 {
-        gic().map_or(0, Gic::take_end_count)
-    }
-
-    fn deactivate(&self, physical: vgic::IntId) {
-        if let (Some(gic), Some(cpu), Some(intid)) =
-            (gic(), cpus::this_cpu(), IntId::new(physical.get()))
-        {
-            let _ = gic.set_active(cpu.index, intid, false);
-        }
-    }
-
-    #[inline]
-    fn is_asserted(&self, physical: vgic::IntId) -> bool {
-        physical.get() != VIRTUAL_TIMER.load(Ordering::Relaxed) || is_timer_high()
-    }
 }
 
 /// Whether the guest that is loaded ends interrupts in two steps (EOImode 1).
@@ -451,7 +439,7 @@ fn with_timer<R>(
 pub(crate) fn give_timer(vcpu: &'static Vcpu) {
     if is_timer_high() {
         set_timer_active(true);
-        inject_timer(vcpu, VIRTUAL_TIMER.load(Ordering::Relaxed));
+        inject_timer_elsewhere(vcpu, VIRTUAL_TIMER.load(Ordering::Relaxed));
     }
 }
 

@@ -34,6 +34,7 @@ use crate::assigned::Lines;
 use crate::console::Source;
 use crate::cpus::Cpu;
 use crate::devices::Uart;
+use crate::interrupts::Lists;
 use crate::jobs::Job;
 use crate::memory_map;
 use crate::migration::{Place, Places};
@@ -102,6 +103,8 @@ pub(crate) struct Vcpu {
     pub(crate) id: VcpuId,
     /// Not 0 if its list registers are to be brought up to date before it goes on ([`Vgic::attention_word`]).
     pub(crate) attention: &'static AtomicU32,
+    /// The list registers of the CPU that has it loaded.
+    pub(crate) lists: &'static Lists,
     /// What is counted of it.
     pub(crate) counters: Counters,
     /// Its last exits.
@@ -400,6 +403,7 @@ impl Vcpu {
         domain: &'static Domain,
         id: VcpuId,
         home: &'static Cpu,
+        lists: &'static Lists,
         affinity: u64,
         settings: Settings,
     ) -> Self {
@@ -408,6 +412,7 @@ impl Vcpu {
             domain,
             id,
             attention: domain.vgic.attention_word(id).unwrap_or(&NO_ATTENTION),
+            lists,
             counters: Counters::new(),
             recent: Recent::new(),
             home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),

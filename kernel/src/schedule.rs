@@ -97,7 +97,7 @@ fn refresh(vcpu: &'static Vcpu) {
 pub(crate) fn here(vcpu: &'static Vcpu) -> Here<'static, Lists> {
     Here {
         vcpu: vcpu.id,
-        lists: &Lists,
+        lists: vcpu.lists,
     }
 }
 

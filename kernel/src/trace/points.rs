@@ -13,7 +13,7 @@ use vgic::{ListRegister, ListRegisters};
 use xen::{Runstate, Traced};
 
 use crate::cpus::Cpu;
-use crate::interrupts::{self, Lists};
+use crate::interrupts;
 use crate::machine::{Domain, Vcpu};
 use crate::trace::record;
 
@@ -39,7 +39,7 @@ fn is_firmware_call(esr: u64) -> bool {
 /// A guest was left. The interrupt is the one that will be acknowledged, but for one that comes meanwhile.
 #[inline(always)]
 pub(crate) fn exit(cpu: &Cpu, vcpu: &Vcpu, guest: &Arguments, kind: u64, esr: u64) {
-    cpu.trace.keep_listed(!Lists.empty());
+    cpu.trace.keep_listed(!vcpu.lists.empty());
     if kind == INTERRUPT {
         cpu.trace.mark();
         if let Some(number) = interrupts::highest_pending() {
@@ -103,9 +103,12 @@ fn serror(who: u128, esr: u64) {
 /// A guest is about to go on. `left` is the one that was left by this `kind` of exit, if it is the same.
 #[inline(always)]
 pub(crate) fn entry(cpu: &Cpu, left: Option<(&Vcpu, &Arguments)>, kind: u64, esr: u64) {
-    let new = cpu.trace.newly_listed(!Lists.empty(), left.is_some());
+    let Some(lists) = cpu.loaded().map(|vcpu| vcpu.lists) else {
+        return;
+    };
+    let new = cpu.trace.newly_listed(!lists.empty(), left.is_some());
     if new != 0 {
-        injections(cpu, new & ((1_u64 << Lists.count().min(32)) - 1) as u32);
+        injections(cpu, new & ((1_u64 << lists.count().min(32)) - 1) as u32);
     }
     match left {
         Some((vcpu, guest)) if kind == SYNCHRONOUS && esr == ESR_HYPERCALL => {
@@ -163,14 +166,14 @@ pub(crate) fn interrupt(number: u32, beside: Option<&Vcpu>) {
     }
 }
 
-/// List registers that hold something since the last exit, in `lists`.
+/// List registers that hold something since the last exit, in `listed`.
 #[inline(never)]
-fn injections(cpu: &Cpu, mut lists: u32) {
+fn injections(cpu: &Cpu, mut listed: u32) {
     let Some(vcpu) = cpu.loaded() else { return };
-    while lists != 0 {
-        let list = lists.trailing_zeros();
-        lists &= lists - 1;
-        inject(vcpu, list as usize, Lists.read(list as usize));
+    while listed != 0 {
+        let list = listed.trailing_zeros();
+        listed &= listed - 1;
+        inject(vcpu, list as usize, vcpu.lists.read(list as usize));
     }
 }
 

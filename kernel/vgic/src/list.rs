@@ -54,8 +54,7 @@ pub trait ListRegisters {
     /// Writes one.
     fn write(&self, index: usize, raw: u64);
 
-    /// A bit for each that holds nothing: GICH_ELRSR0 or ICH_ELRSR_EL2. Bits from
-    /// [`count`](Self::count) on are ignored.
+    /// A bit for each of the [`count`](Self::count) that holds nothing: GICH_ELRSR0 or ICH_ELRSR_EL2.
     fn empty(&self) -> u32;
 
     /// Sets the maintenance interrupts in GICH_HCR or ICH_HCR_EL2: exactly these beside the enable.

@@ -8,7 +8,6 @@ use crate::identity::{IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, Maintenance, Occupancy, with_pending};
 use crate::slot::Slot;
 use crate::state::{Private, State, Word, Work};
-use crate::transfer::available;
 
 /// A private interrupt that becomes pending for the vCPU that is loaded here.
 #[derive(Clone, Copy)]
@@ -42,7 +41,7 @@ impl State {
         }
         let lane = intid.lane();
         let mask = bit(lane);
-        let empty = lists.empty() & available(lists);
+        let empty = lists.empty();
         let slot = Slot::new(intid, true, false, matches!(link, Link::Hardware(_)));
         let index = private.place(lane);
         let again = private.bank.listed & mask != 0 && empty & bit(index) != 0;

@@ -11,11 +11,6 @@ use crate::list::{Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occ
 use crate::slot::Slot;
 use crate::state::{Word, Work, linked};
 
-/// The list registers that a CPU has, as a mask.
-pub(crate) fn available<L: ListRegisters + ?Sized>(lists: &L) -> u32 {
-    bit(lists.count().min(MAX_LISTS) as u32).wrapping_sub(1)
-}
-
 impl Work<'_> {
     /// Takes all list registers of `vcpu` into the banks. They are not emptied.
     pub(crate) fn fold_all<L: ListRegisters + ?Sized>(&mut self, vcpu: VcpuId, lists: &L) {

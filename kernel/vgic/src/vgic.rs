@@ -425,6 +425,7 @@ impl Vgic {
     /// A physical interrupt, private to a CPU, that was acknowledged and priority-dropped at EL2, and is active
     /// still, is the guest's: its end by the guest deactivates it. `vcpu` must be the one here, or one whose
     /// physical active state the caller keeps.
+    #[inline(always)]
     pub fn inject_hardware<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuId,

@@ -427,7 +427,7 @@ impl Gic {
         either!(self.write_list(index, raw));
     }
 
-    /// A bit for each list register of this CPU that holds nothing (`ELRSR`), with all that this CPU
+    /// A bit for each list register of this CPU that exists and holds nothing (`ELRSR`), with all that this CPU
     /// wrote before taken into account.
     #[inline]
     #[must_use]

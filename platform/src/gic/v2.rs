@@ -33,6 +33,8 @@ pub struct Gic {
     hypervisor_interface: Mmio<HypervisorInterface>,
     regions: ArrayVec<PaRange, MAX_REGIONS>,
     lists: u8,
+    /// A bit for each.
+    all_lists: u32,
     /// See [`Self::forgets_after_virtual_end`].
     forgetful: bool,
     /// The bit of each CPU's interface, by logical CPU number; 0 until the CPU has been here.
@@ -76,6 +78,7 @@ impl Gic {
                 .into_iter()
                 .collect(),
             lists: lists.min(MAX_LISTS as u32) as u8,
+            all_lists: (1 << lists.min(MAX_LISTS as u32)) - 1,
             forgetful,
             interfaces: [const { AtomicU8::new(0) }; MAX_CPUS],
             trigger: SpinLock::new(()),
@@ -233,7 +236,7 @@ impl Gic {
 
     #[inline]
     pub(super) fn empty_lists(&self) -> u32 {
-        self.hypervisor_interface.elrsr[0].get()
+        self.hypervisor_interface.elrsr[0].get() & self.all_lists
     }
 
     pub(super) fn ended_lists(&self) -> u32 {

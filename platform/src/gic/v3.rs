@@ -17,7 +17,7 @@ use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
 use super::bank::{Bank, CTLR};
 use super::v3_registers::{Distributor, GICR_CTLR, GICR_TYPER, GICR_WAKER, Redistributor};
-use super::v3_registers::{active_priorities, indexed, list};
+use super::v3_registers::{active_priorities, indexed, list, write_list};
 use super::{Acknowledged, Error, IntId, MAX_REGIONS, Trigger, VirtualState, address_of};
 use crate::mmio::Mmio;
 use crate::sysreg::{
@@ -43,6 +43,8 @@ pub struct Gic {
     redistributors: ArrayVec<(u32, Mmio<Redistributor>), MAX_REDISTRIBUTORS>,
     regions: ArrayVec<PaRange, MAX_REGIONS>,
     lists: u8,
+    /// A bit for each.
+    all_lists: u32,
     /// Words of active priorities in each group: 1, 2 or 4.
     priority_words: u8,
     cpus: [Cpu; MAX_CPUS],
@@ -87,6 +89,7 @@ impl Gic {
             redistributors: found,
             regions,
             lists: 0,
+            all_lists: 0,
             priority_words: 0,
             cpus: [const {
                 Cpu {
@@ -105,6 +108,7 @@ impl Gic {
         // Elsewhere than on the metal (tests) there are none to be measured.
         if cfg!(target_arch = "aarch64") && request_system_registers().is_ok() {
             self.lists = (ICH_VTR_EL2.read(cpu_registers::ICH_VTR_EL2::ListRegs) as u8 & 15) + 1;
+            self.all_lists = (1 << self.lists) - 1;
             self.priority_words = match ICH_VTR_EL2.read(cpu_registers::ICH_VTR_EL2::PREbits) + 1 {
                 7.. => 4,
                 6 => 2,
@@ -289,7 +293,7 @@ impl Gic {
     pub(super) fn empty_lists(&self) -> u32 {
         // A list register that was just written shows here only after this.
         barrier::synchronize();
-        ICH_ELRSR_EL2.get() as u32
+        ICH_ELRSR_EL2.get() as u32 & self.all_lists
     }
 
     pub(super) fn ended_lists(&self) -> u32 {
@@ -343,7 +347,7 @@ impl Gic {
 
     #[inline]
     pub(super) fn write_list(&self, index: usize, raw: u64) {
-        list!(index => |register| register.set(raw), else ());
+        write_list(index, raw);
     }
 
     /// The numbers, in `VirtualState::active_priorities`, of the words that exist beside the first of each group. The

@@ -83,6 +83,47 @@ macro_rules! list {
     };
 }
 
+/// Writes list register `index`; none if there is none of this number.
+#[inline]
+pub(super) fn write_list(index: usize, raw: u64) {
+    #[cfg(target_arch = "aarch64")]
+    if index < super::MAX_LISTS {
+        // SAFETY: the jump goes to one of the sixteen pairs of instructions below, by the check. They write
+        // `ICH_LR<n>_EL2`, which steers the interrupt controller, and go on behind the last.
+        unsafe {
+            core::arch::asm!(
+                "adr {to}, 2f",
+                "add {to}, {to}, {index}, lsl #3",
+                "br {to}",
+                "2:",
+                "msr s3_4_c12_c12_0, {raw}", "b 3f",
+                "msr s3_4_c12_c12_1, {raw}", "b 3f",
+                "msr s3_4_c12_c12_2, {raw}", "b 3f",
+                "msr s3_4_c12_c12_3, {raw}", "b 3f",
+                "msr s3_4_c12_c12_4, {raw}", "b 3f",
+                "msr s3_4_c12_c12_5, {raw}", "b 3f",
+                "msr s3_4_c12_c12_6, {raw}", "b 3f",
+                "msr s3_4_c12_c12_7, {raw}", "b 3f",
+                "msr s3_4_c12_c13_0, {raw}", "b 3f",
+                "msr s3_4_c12_c13_1, {raw}", "b 3f",
+                "msr s3_4_c12_c13_2, {raw}", "b 3f",
+                "msr s3_4_c12_c13_3, {raw}", "b 3f",
+                "msr s3_4_c12_c13_4, {raw}", "b 3f",
+                "msr s3_4_c12_c13_5, {raw}", "b 3f",
+                "msr s3_4_c12_c13_6, {raw}", "b 3f",
+                "msr s3_4_c12_c13_7, {raw}",
+                "3:",
+                to = out(reg) _,
+                index = in(reg) index,
+                raw = in(reg) raw,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    let _ = (index, raw);
+}
+
 macro_rules! active_priorities {
     ($index:expr => $($access:tt)*) => {
         indexed!(

@@ -167,7 +167,7 @@ impl ListRegisters for Cpu {
     }
 
     fn empty(&self) -> u32 {
-        let mut empty = u32::MAX;
+        let mut empty = (1 << self.count()) - 1;
         for (place, &raw) in self.lists.borrow().iter().enumerate() {
             let Some(list) = ListRegister::decode(raw, self.version) else {
                 continue;
