@@ -75,7 +75,8 @@ static READY: AtomicU32 = AtomicU32::new(0);
 
 arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
-    call: exits::call, interrupt: exits::interrupt, synchronous: exits::synchronous,
+    call: exits::call, interrupt: exits::interrupt,
+    register: exits::quick::register, abort: exits::quick::abort, synchronous: exits::synchronous,
     serror: serrors::taken, idle: schedule::run, fatal: crate::failure::fatal,
     traced_exit: stretch::exit, traced_entry: stretch::entry,
 }

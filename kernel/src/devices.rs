@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use arch::context::Registers;
+use arch::context::{General, Registers};
 use devtree::guest_tree::GuestGic;
 use devtree::plan::GuestMachine;
 use domain::exit::Abort;
@@ -127,7 +127,7 @@ pub(crate) fn at_once(
     vcpu: &'static Vcpu,
     (device, offset): (Device, u32),
     abort: Abort,
-    guest: &mut Registers,
+    guest: &mut impl General,
 ) -> bool {
     let domain = vcpu.domain;
     let region = match device {
@@ -155,7 +155,7 @@ pub(crate) fn at_once(
 }
 
 #[inline(always)]
-fn give(guest: &mut Registers, abort: Abort, value: Option<u32>) -> bool {
+fn give(guest: &mut impl General, abort: Abort, value: Option<u32>) -> bool {
     if let Some(value) = value {
         guest.set(abort.register(), u64::from(value));
     }

@@ -1,5 +1,7 @@
 //! Why a guest was left, and what is done about it.
 
+pub(crate) mod quick;
+
 use core::sync::atomic::Ordering;
 
 use abi::Errno;
@@ -14,7 +16,6 @@ use domain::exit::{
     fault_ipa,
 };
 use domain::lifecycle::ShutdownReason;
-use domain::mmio::Device;
 use domain::psci;
 use domain::recent::Note;
 use log::warn;
@@ -202,8 +203,11 @@ pub(crate) fn synchronous(
     guest: &mut Registers,
     esr: u64,
 ) -> Resume {
+    if let Some(resume) = quick::serve_rest(cpu, vcpu, guest, esr).resume() {
+        return resume;
+    }
     match exit::class(esr) {
-        exit::CLASS_DATA_ABORT => data_abort(cpu, vcpu, guest, esr),
+        exit::CLASS_DATA_ABORT => any_data_abort(cpu, vcpu, guest, esr),
         exit::CLASS_SYSTEM_REGISTER => {
             let access = SystemRegister::from_syndrome(esr as u32);
             registers::access(cpu, vcpu, guest, access)
@@ -268,37 +272,6 @@ fn undefined(vcpu: &'static Vcpu, exit: Exit) {
         warn!("{}: {exit:?} is undefined here", vcpu.domain.name);
     }
     inject::inject(Exception::Undefined);
-}
-
-#[inline(never)]
-fn data_abort(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u64) -> Resume {
-    let abort = Abort::from_syndrome(esr as u32);
-    let (far, hpfar) = vectors::fault_address();
-    if abort.is_plain_word()
-        && let Some(word) = vcpu.domain.bus.find_word(fault_ipa(hpfar, far))
-    {
-        if devices::at_once(vcpu, word, abort, guest) {
-            vcpu.counters.exit(ExitReason::Device);
-            vectors::skip_instruction();
-            return schedule::leave(cpu, vcpu);
-        }
-        if word == (Device::Distributor, vgic::SGIR) && abort.is_write() {
-            return send_sgi(cpu, vcpu, guest, esr);
-        }
-    }
-    any_data_abort(cpu, vcpu, guest, esr)
-}
-
-/// A GICv2's SGI. A function of its own, since it needs a place on the stack.
-#[inline(never)]
-fn send_sgi(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Registers, esr: u64) -> Resume {
-    let value = guest.get(Abort::from_syndrome(esr as u32).register()) as u32;
-    if vcpu.domain.vgic.send_at_once(schedule::here(vcpu), value) {
-        vcpu.counters.exit(ExitReason::Device);
-        vectors::skip_instruction();
-        return schedule::leave(cpu, vcpu);
-    }
-    any_data_abort(cpu, vcpu, guest, esr)
 }
 
 #[inline(never)]

@@ -50,30 +50,6 @@ pub(crate) fn access(
     access: SystemRegister,
 ) -> Resume {
     vcpu.counters.exit(ExitReason::SystemRegister);
-    if let Some(value) = vcpu.domain.registers.at_once(access)
-        && vectors::is_kernel()
-    {
-        guest.set(access.register(), value);
-        vectors::skip_long_instruction();
-        return schedule::leave(cpu, vcpu);
-    }
-    any_access(cpu, vcpu, guest, access)
-}
-
-#[inline(never)]
-fn any_access(
-    cpu: &'static Cpu,
-    vcpu: &'static Vcpu,
-    guest: &mut Registers,
-    access: SystemRegister,
-) -> Resume {
-    if vcpu.domain.registers.is_sgi(access) && vectors::is_kernel() {
-        let value = guest.get(access.register());
-        let notify = vcpu.domain.vgic.write_sgi1r(schedule::here(vcpu), value);
-        schedule::notify_all(vcpu.domain, notify);
-        vectors::skip_long_instruction();
-        return schedule::leave(cpu, vcpu);
-    }
     let (_, spsr) = vectors::return_state();
     let action = vcpu.domain.registers.access(access, Level::from_spsr(spsr));
     let register = access.register();

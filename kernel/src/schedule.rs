@@ -56,7 +56,7 @@ pub(crate) fn run(cpu: &'static Cpu) -> ! {
 }
 
 /// The end of every exit: goes on with the guest, unless somebody asked for a look at the queue.
-#[inline]
+#[inline(always)]
 pub(crate) fn leave(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     // Whatever follows from either word is read under locks.
     if cpu.look.load(Ordering::Relaxed) {
@@ -80,7 +80,9 @@ pub(crate) fn leave_after_interrupt(cpu: &'static Cpu, vcpu: &'static Vcpu) -> R
     Resume::Same
 }
 
+// The last thing that is called on its way: who comes from there needs no place on the stack.
 #[cold]
+#[inline(never)]
 fn leave_refreshed(vcpu: &'static Vcpu) -> Resume {
     refresh(vcpu);
     Resume::Same

@@ -32,24 +32,75 @@ use crate::{serror, tlb};
 #[repr(C)]
 #[derive(Default)]
 pub struct Registers {
-    x: [u64; 31],
+    /// The last is the zero register, which nobody writes.
+    x: [u64; 32],
+}
+
+/// General registers of a guest that a handler has at hand.
+pub trait General {
+    /// Whether register `number` is among them.
+    fn holds(&self, number: u8) -> bool;
+
+    /// Register `number`, which it [`holds`](Self::holds); 0 for the zero register.
+    fn get(&self, number: u8) -> u64;
+
+    /// Sets register `number`, which it holds.
+    fn set(&mut self, number: u8, value: u64);
+}
+
+impl General for Registers {
+    #[inline(always)]
+    fn holds(&self, _number: u8) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn get(&self, number: u8) -> u64 {
+        Self::get(self, number)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, number: u8, value: u64) {
+        Self::set(self, number, value);
+    }
+}
+
+impl General for Arguments {
+    #[inline(always)]
+    fn holds(&self, number: u8) -> bool {
+        Self::at_hand(number)
+    }
+
+    #[inline(always)]
+    fn get(&self, number: u8) -> u64 {
+        debug_assert!(self.holds(number), "x{number} is not at hand");
+        self.0.get(number)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, number: u8, value: u64) {
+        debug_assert!(self.holds(number), "x{number} is not at hand");
+        self.0.set(number, value);
+    }
 }
 
 impl Registers {
     /// Register `number`; 0 for the zero register.
+    #[inline]
     #[must_use]
     pub fn get(&self, number: u8) -> u64 {
-        self.x.get(usize::from(number)).copied().unwrap_or(0)
+        self.x[usize::from(number & 31)]
     }
 
     /// Sets register `number`.
+    #[inline]
     pub fn set(&mut self, number: u8, value: u64) {
-        if let Some(register) = self.x.get_mut(usize::from(number)) {
-            *register = value;
+        if number < 31 {
+            self.x[usize::from(number)] = value;
         }
     }
 
-    /// x0 to x17 alone, for what serves calls.
+    /// x0 to x18 alone, for what serves calls.
     pub fn arguments(&mut self) -> &mut Arguments {
         // SAFETY: `Arguments` is a transparent wrapper of `Registers`.
         unsafe { &mut *core::ptr::from_mut(self).cast::<Arguments>() }
@@ -58,16 +109,26 @@ impl Registers {
     /// All of them, for the report of a guest that failed.
     #[must_use]
     pub fn all(&self) -> &[u64; 31] {
-        &self.x
+        let [all @ .., _zero] = &self.x;
+        all
     }
 }
 
-/// The registers that are at hand after an exit by HVC, SMC, WFI or an interrupt: x0 to x17. The others
-/// are still where the guest had them.
+/// The registers that are at hand after every exit: x0 to x18. The others are still where the guest had them.
 #[repr(transparent)]
 pub struct Arguments(Registers);
 
+/// The last of them.
+const LAST_ARGUMENT: u8 = 18;
+
 impl Arguments {
+    /// Whether register `number` is one of these, or the zero register.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at_hand(number: u8) -> bool {
+        number <= LAST_ARGUMENT || number == 31
+    }
+
     /// Register `x<N>`.
     #[must_use]
     pub fn get<const N: usize>(&self) -> u64 {
@@ -98,7 +159,7 @@ unsafe impl Sync for Context {}
 unsafe impl Send for Context {}
 
 pub(crate) const OWNED_OFFSET: usize = offset_of!(Context, owned);
-const _: () = assert!(offset_of!(Context, registers) == 0 && size_of::<Registers>() == 31 * 8);
+const _: () = assert!(offset_of!(Context, registers) == 0 && size_of::<Registers>() == 32 * 8);
 
 /// Sole access to a vCPU that is not loaded anywhere.
 pub struct Owned<'c>(&'c Context);
@@ -131,7 +192,7 @@ impl Context {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            registers: UnsafeCell::new(Registers { x: [0; 31] }),
+            registers: UnsafeCell::new(Registers { x: [0; 32] }),
             owned: AtomicU32::new(0),
             system: UnsafeCell::new(System::zero()),
             float: UnsafeCell::new(Float::zero()),
@@ -166,7 +227,7 @@ impl Owned<'_> {
     /// Reset, as the boot protocol and PSCI have it: starts at `entry` in EL1h, all interrupts masked, MMU
     /// and caches off, `argument` in x0 and all other registers 0.
     pub fn reset(&mut self, entry: u64, argument: u64) {
-        let mut registers = Registers { x: [0; 31] };
+        let mut registers = Registers { x: [0; 32] };
         registers.set(0, argument);
         let mut system = System::zero();
         system.elr_el2 = entry;

@@ -61,8 +61,13 @@ traced_synchronous:
     TELL_ENTRY 0
     cbnz    x0, viaduct_resume_other
     b       viaduct_resume_same
+1:  TELL_EXIT 0
+    lsr     x3, x2, #27
+    SERVE_QUICKLY 1f
+    TELL_ENTRY 0
+    cbnz    x0, viaduct_resume_other
+    b       viaduct_resume_same
 1:  SAVE_REST
-    TELL_EXIT 0
     bl      viaduct_exit_synchronous
     TELL_ENTRY 0
     b       synchronous_done

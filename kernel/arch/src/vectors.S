@@ -2,8 +2,9 @@
 //
 // While a guest runs, SP_EL2 points to the Context of its vCPU, so that an exit can store registers
 // before it has a register to spare; handlers run on the CPU's own stack. HVC, SMC and
-// interrupts keep x19-x29 where they are, as Rust keeps them for us; other exits store them too, as
-// the handler may need any register of the guest.
+// interrupts keep x19-x29 where they are, as Rust keeps them for us, and so does what of trapped
+// registers and data aborts is served at once; other exits store them too, as the handler may need
+// any register of the guest.
 //
 // A handler returns 0 to resume the same guest, 1 to resume none, or the context that is now loaded.
 
@@ -36,6 +37,25 @@
     stp     x25, x26, [x0, #200]
     stp     x27, x28, [x0, #216]
     str     x29, [x0, #232]
+.endm
+
+// Trapped registers and data aborts, x3 = ESR >> 27: what can be served without x19-x29. Goes on behind the macro with what
+// the handler returned; to `others` with x0, x1, x2 as they were if it is none of these, or nothing was done.
+.macro SERVE_QUICKLY others
+    cmp     x3, #0x18 >> 1              // 0x18: MSR, MRS; the syndrome of 0x19, SVE, names none
+    b.ne    7f
+    bl      viaduct_exit_register
+    b       8f
+7:  cmp     x3, #0x24 >> 1              // 0x24: data abort; 0x25 would be EL2's own
+    b.ne    \others
+    bl      viaduct_exit_abort
+8:  cmp     x0, #2
+    b.ne    9f
+    mrs     x1, tpidr_el2
+    ldr     x0, [x1, #{current}]
+    mrs     x2, esr_el2
+    b       \others
+9:
 .endm
 
 // SError of EL2 itself: one that `serror::take` waits for is a guest's. It gets the syndrome in x18, and A is masked again, or
@@ -142,7 +162,10 @@ viaduct_vectors:
 // x0 = context, x1 = header, x2 = ESR.
     .type   synchronous, %function
 synchronous:
-    SAVE_REST
+    SERVE_QUICKLY 1f
+    cbnz    x0, viaduct_resume_other
+    b       viaduct_resume_same
+1:  SAVE_REST
     bl      viaduct_exit_synchronous
 // x0 = what the handler returned.
 synchronous_done:

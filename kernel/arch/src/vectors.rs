@@ -77,6 +77,40 @@ impl Resume {
     }
 }
 
+/// What the quick handler has done. In one register, as the vectors take it.
+#[repr(transparent)]
+pub struct Served(*const Context);
+
+impl Served {
+    /// Nothing: the exit is for the other handlers.
+    // No context, which are aligned to 16 bytes, nor the mark for none: `vectors.S` compares.
+    pub const NOT_DONE: Self = Self(core::ptr::without_provenance(2));
+
+    /// What to resume, if the exit was served.
+    #[must_use]
+    pub fn resume(self) -> Option<Resume> {
+        if self.0 == Self::NOT_DONE.0 {
+            return None;
+        }
+        let other = NonNull::new(self.0.cast_mut());
+        Some(other.map_or(Resume::Same, |context| Resume::Other(Switched(context))))
+    }
+
+    /// As the vectors take it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn into_raw(self) -> *const Context {
+        self.0
+    }
+}
+
+impl From<Resume> for Served {
+    #[inline(always)]
+    fn from(resume: Resume) -> Self {
+        Self(resume.into_raw())
+    }
+}
+
 /// Registers of EL2 at the time of a fault of its own.
 #[repr(C)]
 pub struct FatalFrame {
@@ -121,6 +155,8 @@ impl FatalCause {
 /// CPU's own stack:
 /// * `call(cpu, vcpu, &mut Arguments, esr) -> Resume`: HVC and SMC from AArch64
 /// * `interrupt(cpu, vcpu, &mut Arguments) -> Resume`: IRQ or FIQ
+/// * `register`, `abort(cpu, vcpu, &mut Arguments, esr) -> Served`: trapped registers, and data aborts, that are soon
+///   served; [`Served::NOT_DONE`] hands them on to `synchronous`
 /// * `synchronous(cpu, vcpu, &mut Registers, esr) -> Resume`: everything else
 /// * `serror(cpu, vcpu, &mut Registers, esr) -> Resume`
 /// * `idle(cpu) -> !`: nobody is loaded, and the stack is empty
@@ -136,7 +172,8 @@ impl FatalCause {
 macro_rules! exit_handlers {
     (
         cpu: $cpu:ty, header: $header:ident, vcpu: $vcpu:ty, context: $context:ident,
-        call: $call:path, interrupt: $interrupt:path, synchronous: $synchronous:path,
+        call: $call:path, interrupt: $interrupt:path,
+        register: $register:path, abort: $abort:path, synchronous: $synchronous:path,
         serror: $serror:path, idle: $idle:path, fatal: $fatal:path,
         traced_exit: $traced_exit:path, traced_entry: $traced_entry:path $(,)?
     ) => {
@@ -172,6 +209,32 @@ macro_rules! exit_handlers {
             // SAFETY: as for a call.
             let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
             $interrupt(cpu, vcpu).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_exit_register(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+            esr: u64,
+        ) -> *const $crate::context::Context {
+            // SAFETY: as for a call.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: as for a call.
+            let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
+            $register(cpu, vcpu, arguments, esr).into_raw()
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn viaduct_exit_abort(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+            esr: u64,
+        ) -> *const $crate::context::Context {
+            // SAFETY: as for a call.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: as for a call.
+            let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
+            $abort(cpu, vcpu, arguments, esr).into_raw()
         }
 
         #[unsafe(no_mangle)]
@@ -263,10 +326,19 @@ pub fn run(first: Switched) -> ! {
     unsafe { viaduct_resume_other(first.0.as_ptr()) }
 }
 
+/// `SPSR_EL2.M`: the guest is in AArch32 state.
+const AARCH32: u64 = 1 << 4;
+
+/// Whether what trapped is an instruction of AArch64.
+#[inline]
+#[must_use]
+pub fn is_aarch64() -> bool {
+    SPSR_EL2.get() & AARCH32 == 0
+}
+
 /// Steps over the instruction that trapped: for everything but HVC, whose return address is the next
 /// instruction already.
 pub fn skip_instruction() {
-    const AARCH32: u64 = 1 << 4;
     let state = SPSR_EL2.get();
     if state & AARCH32 != 0 {
         skip_instruction_32(state);
@@ -275,7 +347,7 @@ pub fn skip_instruction() {
     ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
 }
 
-/// The same for an instruction that is known to be one of AArch64: SMC, MRS, MSR.
+/// The same for an instruction that is known to be one of AArch64: SMC, MRS, MSR, or by [`is_aarch64`].
 #[inline]
 pub fn skip_long_instruction() {
     ELR_EL2.set(ELR_EL2.get().wrapping_add(4));

@@ -208,11 +208,11 @@ impl SystemRegisters {
         self.identity.get(index as usize).copied()
     }
 
-    /// Whether EL1 sends an SGI of group 1: what guests with a GICv3 do most.
+    /// Whether EL1 sends an SGI of group 1, if there is a GICv3: what its guests do most.
     #[inline]
     #[must_use]
-    pub fn is_sgi(&self, access: SystemRegister) -> bool {
-        access.encoding() == SGI1R && access.is_write() && self.gic == GicInterface::SystemRegisters
+    pub fn is_sgi(access: SystemRegister) -> bool {
+        access.encoding() == SGI1R && access.is_write()
     }
 
     /// What is to be done about a trapped access.

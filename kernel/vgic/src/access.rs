@@ -37,22 +37,22 @@ impl fmt::Display for AccessError {
 }
 
 impl Vgic {
+    /// A write of ICC_SGI1R_EL1 that sends an SGI to the sender alone, if it can go into a list register; `false`, and
+    /// nothing done, for all else, which [`write_sgi1r`](Self::write_sgi1r) is for.
+    #[inline(always)]
+    pub fn write_sgi1r_at_once<L: ListRegisters + ?Sized>(
+        &self,
+        here: Here<'_, L>,
+        value: u64,
+    ) -> bool {
+        self.version == Version::V3
+            && redistributor::sgi1r_to_one(here.vcpu, value)
+                .is_some_and(|sgi| self.deliver(Version::V3, here, sgi, Link::VIRTUAL))
+    }
+
     /// The guest on `here` writes ICC_SGI1R_EL1 (IHI0069 12.2.24). ICC_SGI0R_EL1 and ICC_ASGI1R_EL1
     /// are for groups that no interrupt of ours is in: such writes have no effect.
     pub fn write_sgi1r<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
-        let own = redistributor::sgi1r_to_one(here.vcpu, value);
-        if let Some(sgi) = own
-            && self.version == Version::V3
-            && self.deliver(here, sgi, Link::VIRTUAL)
-        {
-            return Notify::NONE;
-        }
-        self.sgi1r_slowly(here, value)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn sgi1r_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u64) -> Notify {
         self.work(Some(here.vcpu), |work| {
             redistributor::sgi1r(work, here, value);
         })
@@ -191,18 +191,16 @@ impl Vgic {
 
     /// The guest writes GICD_SGIR, or what is reserved there on GICv3.
     #[inline(never)]
-    fn write_sgir<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
+    pub fn write_sgir<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
         if self.version == Version::V3 {
             return Notify::NONE;
         }
-        if self.send_at_once(here, value) {
-            return Notify::NONE;
-        }
-        self.sgir_slowly(here, value)
+        self.work(Some(here.vcpu), |work| distributor::sgir(work, here, value))
+            .1
     }
 
     /// An SGI of a GICv2 to the sender itself, if it can go into a list register; `false`, and nothing done, for all else,
-    /// which a [`write`](Self::write) of [`SGIR`](crate::SGIR) is for.
+    /// which [`write_sgir`](Self::write_sgir) is for.
     #[inline(always)]
     pub fn send_at_once<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> bool {
         if self.version != Version::V2 {
@@ -212,14 +210,8 @@ impl Vgic {
             source: here.vcpu.get() as u8,
             end_notice: false,
         };
-        distributor::sgir_to_self(here.vcpu, value).is_some_and(|sgi| self.deliver(here, sgi, link))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn sgir_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, value: u32) -> Notify {
-        self.work(Some(here.vcpu), |work| distributor::sgir(work, here, value))
-            .1
+        distributor::sgir_to_self(here.vcpu, value)
+            .is_some_and(|sgi| self.deliver(Version::V2, here, sgi, link))
     }
 
     #[cold]

@@ -85,7 +85,7 @@ impl State {
     }
 
     /// Sets or clears enable bits, if that changes nothing that is pending or listed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enable(&mut self, word: Word, lanes: u32, enable: bool) -> bool {
         let bank = match word {
             Word::Private(vcpu) => self
@@ -123,7 +123,7 @@ impl State {
 impl Private {
     /// Makes a list register that the hardware calls empty free for a private interrupt that can be
     /// signalled at once; what it held has ended without a notice. `false` if either is not so.
-    #[inline]
+    #[inline(always)]
     fn make_room(&mut self, index: u32, empty: u32, mask: u32) -> bool {
         if empty & bit(index) == 0 {
             return false;

@@ -157,11 +157,12 @@ impl Vgic {
             .map_or(0, |flags| flags.load(Ordering::Acquire))
     }
 
-    /// The short way for a private interrupt of the vCPU here. The lock is given back before the long
+    /// The short way for a private interrupt of the vCPU here. `version` is our own, which callers may know. The lock is given back before the long
     /// way takes it again, so that this needs no stack.
     #[inline(always)]
     pub(crate) fn deliver<L: ListRegisters + ?Sized>(
         &self,
+        version: Version,
         here: Here<'_, L>,
         intid: IntId,
         link: Link,
@@ -177,7 +178,7 @@ impl Vgic {
             link,
             dirty: flags & DIRTY != 0,
         };
-        let delivered = state.deliver(self.version, arrival, here.lists);
+        let delivered = state.deliver(version, arrival, here.lists);
         if let (true, Link::Hardware(physical)) = (delivered, link) {
             attention.store(linked(flags, physical), Ordering::Relaxed);
         }
@@ -389,7 +390,7 @@ impl Vgic {
             && here.vcpu == vcpu
             && intid.is_private()
             && !intid.is_sgi()
-            && self.deliver(here, intid, Link::VIRTUAL)
+            && self.deliver(self.version, here, intid, Link::VIRTUAL)
         {
             return Notify::NONE;
         }
@@ -437,7 +438,7 @@ impl Vgic {
         if let Some(here) = here
             && here.vcpu == vcpu
             && intid.is_private()
-            && self.deliver(here, intid, link)
+            && self.deliver(self.version, here, intid, link)
         {
             return Notify::NONE;
         }

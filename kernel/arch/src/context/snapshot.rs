@@ -27,11 +27,11 @@ impl Owned<'_> {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         // SAFETY: `self` is the sole access to the context.
-        let x = unsafe { (*self.0.registers.get()).x };
+        let registers = unsafe { &*self.0.registers.get() };
         // SAFETY: as above.
         let system = unsafe { &*self.0.system.get() };
         Snapshot {
-            x,
+            x: *registers.all(),
             elr_el2: system.elr_el2,
             spsr_el2: system.spsr_el2,
             sp_el0: system.sp_el0,
