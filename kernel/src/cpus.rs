@@ -40,6 +40,8 @@ pub(crate) struct Cpu {
     loaded: AtomicPtr<Vcpu>,
     /// Somebody changed the run queue: look at it before the guest goes on.
     pub(crate) look: AtomicBool,
+    /// It has said that it idles, and has offered nobody since. It alone looks.
+    idled: AtomicBool,
     /// The vCPUs whose home it is and that can run.
     pub(crate) queue: SpinLock<RunQueue<&'static Vcpu>>,
     /// CPUs that those who wait in the queue may run on (`domain::migration`).
@@ -91,6 +93,7 @@ impl Cpu {
             boots: AtomicBool::new(false),
             loaded: AtomicPtr::new(core::ptr::null_mut()),
             look: AtomicBool::new(false),
+            idled: AtomicBool::new(false),
             queue: SpinLock::new(RunQueue::new(index, slice_ticks(arch::time::frequency()))),
             wanted: AtomicU64::new(0),
             promised: AtomicU32::new(0),
@@ -138,6 +141,25 @@ impl Cpu {
         unsafe {
             loaded.as_ref()
         }
+    }
+
+    /// It has nobody to run: others may count on it.
+    pub(crate) fn set_idled(&self) {
+        self.idled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::set_idled`] was called since [`Self::take_idled`].
+    pub(crate) fn has_idled(&self) -> bool {
+        self.idled.load(Ordering::Relaxed)
+    }
+
+    /// [`Self::has_idled`], the last time.
+    pub(crate) fn take_idled(&self) -> bool {
+        let idled = self.has_idled();
+        if idled {
+            self.idled.store(false, Ordering::Relaxed);
+        }
+        idled
     }
 
     /// Remembers which vCPU is loaded.

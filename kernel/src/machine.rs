@@ -469,11 +469,12 @@ impl Vcpu {
     /// What the switch of contexts takes for this vCPU on `cpu`, and that it is the last one there now.
     pub(crate) fn world(&self, cpu: &Cpu) -> World {
         let mark = self.id.get() as u8 + 1;
-        let before = self
-            .domain
-            .last_vcpu
-            .get(cpu.index)
-            .map_or(0, |last| last.swap(mark, Ordering::Relaxed));
+        let before = self.domain.last_vcpu.get(cpu.index).map_or(0, |last| {
+            // The CPU's own: nobody else writes it.
+            let before = last.load(Ordering::Relaxed);
+            last.store(mark, Ordering::Relaxed);
+            before
+        });
         World {
             vttbr: self.domain.vttbr,
             vmpidr: self.mpidr(),

@@ -20,6 +20,7 @@ const ENABLED: u64 = 0b01;
 const NEVER: u64 = u64::MAX;
 
 /// Sets EL2's timer of this CPU for the end of the slice, or for the first vCPU that wants to wake.
+#[inline]
 pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
     let deadline = interrupts::reminder()
         .unwrap_or(NEVER)
@@ -141,16 +142,15 @@ pub(crate) fn rearm(vcpu: &Vcpu) {
     changed(home, &timers);
 }
 
-/// Wakes the vCPUs of this CPU whose time has come.
+/// Whether the time has come of some vCPU of this CPU.
 #[inline]
-pub(crate) fn wake_expired(cpu: &'static Cpu) {
-    if cpu.first_alarm.load(Ordering::Relaxed) <= platform::timer::now() {
-        wake_those_due(cpu);
-    }
+pub(crate) fn is_due(cpu: &Cpu, now: u64) -> bool {
+    cpu.first_alarm.load(Ordering::Relaxed) <= now
 }
 
+/// Wakes the vCPUs of this CPU whose time has come.
 #[inline(never)]
-fn wake_those_due(cpu: &'static Cpu) {
+pub(crate) fn wake_those_due(cpu: &'static Cpu) {
     loop {
         let now = platform::timer::now();
         let vcpu = {

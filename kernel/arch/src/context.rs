@@ -249,8 +249,8 @@ impl Drop for Owned<'_> {
     }
 }
 
-/// Saves the vCPU that is loaded on this CPU, if one is, and loads `next`. `None`, and nothing done, if
-/// `next` is loaded elsewhere or owned.
+/// Saves the vCPU that is loaded on this CPU, if one is, and loads `next`. If another CPU has stored that, but for its
+/// last registers, it waits for those: a few steps that wait for nobody.
 ///
 /// An SError that the one that leaves has caused is taken before the other comes: `raised` is given its
 /// `ESR_EL2`, and whether a virtual one waits already, and says whether the vCPU gets one.
@@ -262,9 +262,9 @@ pub fn switch_to(
     next: &'static Context,
     world: &World,
     raised: impl FnOnce(u64, bool) -> bool,
-) -> Option<Switched> {
-    if !next.take() {
-        return None;
+) -> Switched {
+    while !next.take() {
+        core::hint::spin_loop();
     }
     save(header.current());
     stop(header, raised);
@@ -284,7 +284,7 @@ pub fn switch_to(
     SCTLR_EL1.set(system.sctlr);
     barrier::isb(barrier::SY);
     TCR_EL1.set(system.tcr);
-    Some(Switched(NonNull::from(next)))
+    Switched(NonNull::from(next))
 }
 
 /// Stores what the loaded vCPU `current` has in this CPU but its general registers; nothing if it is null.

@@ -98,7 +98,20 @@ pub enum Block {
     Woken,
 }
 
+/// What became of a vCPU that its CPU has set aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preempted {
+    /// Nothing: it was not running.
+    Nothing,
+    /// It is ready, and stays in its run queue.
+    Ready,
+    /// The same, but it is held: take it out of the queue.
+    Held,
+}
+
 const STATE: u32 = 0x7;
+/// What `Running` has that `Ready` has not.
+const NOT_READY: u32 = Power::Running as u32 ^ Power::Ready as u32;
 /// A wake-up came while it was running.
 const TOKEN: u32 = 1 << 3;
 /// It must not be started.
@@ -191,8 +204,21 @@ impl RunState {
     /// is to be taken out.
     #[must_use]
     pub fn preempt(&self) -> bool {
-        self.step(Power::Running, Power::Ready)
-            .is_some_and(|word| word & HELD == 0)
+        self.set_aside() == Preempted::Ready
+    }
+
+    /// [`preempt`](Self::preempt) of one that may be asleep. Only the CPU that has the vCPU loaded may call it.
+    #[must_use]
+    pub fn set_aside(&self) -> Preempted {
+        // Nobody else takes a vCPU out of `Running`, or puts one there: what others write meanwhile are the flags.
+        const { assert!(Power::Running as u32 & !NOT_READY == Power::Ready as u32) }
+        if power(self.0.load(Ordering::Relaxed)) != Power::Running {
+            return Preempted::Nothing;
+        }
+        match self.0.fetch_and(!NOT_READY, Ordering::AcqRel) & HELD {
+            0 => Preempted::Ready,
+            _ => Preempted::Held,
+        }
     }
 
     /// `Running` to `Blocked`, unless a wake-up has come since it was started or last tried to block.
@@ -284,9 +310,20 @@ impl RunState {
             .ok()
     }
 
+    #[inline(always)]
     fn update(&self, change: impl Fn(u32) -> Option<u32>) -> Result<u32, u32> {
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            let new = change(word).ok_or(word)?;
+            // The strong one: where it is a loop of its own, a store that failed needs no other decision.
+            match self
+                .0
+                .compare_exchange(word, new, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(before) => return Ok(before),
+                Err(now) => word = now,
+            }
+        }
     }
 }
 

@@ -227,8 +227,14 @@ fn insert<C: Cpus>(
 /// changed.
 pub fn settle<C: Cpus>(cpus: &C, cpu: usize, queue: &RunQueue<C::Vcpu>) {
     if let Some(wanted) = cpus.wanted(cpu) {
-        wanted.store(queue.wanted(), Ordering::Relaxed);
+        settle_in(wanted, queue);
     }
+}
+
+/// The same for who has the word at hand.
+#[inline]
+pub fn settle_in<T: Copy>(wanted: &AtomicU64, queue: &RunQueue<T>) {
+    wanted.store(queue.wanted(), Ordering::Relaxed);
 }
 
 /// A CPU has nothing to do: it says so, and takes somebody who waits elsewhere into its queue. `false`, and it is
@@ -320,18 +326,28 @@ pub fn balance<C: Cpus>(cpus: &C, cpu: usize) {
 
 /// A CPU has chosen whom it runs, and stored the state of whom it ran: whoever waits in its queue may go elsewhere.
 /// If it `idled` somebody may have counted on it who waits in another queue still.
+#[inline]
 pub fn offer<C: Cpus>(cpus: &C, cpu: usize, idled: bool) {
     if idled {
-        cpus.load().idle.remove(cpu);
+        return offer_all(cpus, cpu);
     }
     fence(Ordering::SeqCst);
-    if idled {
-        (0..cpus.count()).for_each(|other| offer_from(cpus, other));
-    } else {
+    let Load { idle, lone } = cpus.load();
+    // Mostly all CPUs are busy.
+    if (idle.bits() | lone.bits()) & !bit(cpu) != 0 {
         offer_from(cpus, cpu);
     }
 }
 
+#[cold]
+#[inline(never)]
+fn offer_all<C: Cpus>(cpus: &C, cpu: usize) {
+    cpus.load().idle.remove(cpu);
+    fence(Ordering::SeqCst);
+    (0..cpus.count()).for_each(|other| offer_from(cpus, other));
+}
+
+#[inline(never)]
 fn offer_from<C: Cpus>(cpus: &C, cpu: usize) {
     let Load { idle, lone } = cpus.load();
     let wanted = cpus

@@ -1,10 +1,11 @@
 //! A CPU is left with no vCPU loaded: what it had is stored or forgotten.
 
 use arch::context;
-use domain::lifecycle::Power;
+use domain::lifecycle::Preempted;
 use xen::Runstate;
 
-use super::{account, enqueue, here, notify_all, release_loaded, save};
+use super::turn::save;
+use super::{account, enqueue, here, notify_all, release_loaded};
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;
 use crate::{interrupts, serrors, timer};
@@ -13,21 +14,20 @@ use crate::{interrupts, serrors, timer};
 #[cold]
 pub(super) fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
     // As in `choose`, its state and the queue change together. While it is loaded nobody else takes it out.
-    let ready = {
+    let (ran, ready) = {
         let mut queue = cpu.queue.lock();
         let slot = vcpu.place(cpu.index)?.slot;
-        let runs = vcpu.run.power() == Power::Running;
-        let ready = if runs {
-            vcpu.run.preempt()
-        } else {
-            queue.waits(slot)
+        let (ran, ready) = match vcpu.run.set_aside() {
+            Preempted::Nothing => (false, queue.waits(slot)),
+            Preempted::Ready => (true, true),
+            Preempted::Held => (true, false),
         };
-        if runs || ready {
+        if ran || ready {
             queue.block(slot, arch::time::counter());
         }
-        ready
+        (ran, ready)
     };
-    let active = save(vcpu, arch::time::counter());
+    let active = save(vcpu, ran, arch::time::counter());
     let stored = context::store(cpu.header(), |esr, waits| {
         serrors::at_switch(vcpu, esr, waits)
     })?;
