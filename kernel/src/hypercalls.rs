@@ -1,11 +1,12 @@
 //! What the Xen side of a domain asks of the machine: guest memory, other domains, the console.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ::memory::{PAGE_SIZE, Pa, Pages, Stage2Kind, Va};
 use abi::{DomainId, Errno, VcpuId};
 use arch::cache;
 use arch::guest::{self, Intent};
+use domain::clock::Clock;
 use xen::{Caller, GuestMemory, Host, MemoryFigures, Replaced, SharedPage, Traced, XenState};
 
 use crate::machine::{self, MAX_SHARED_PAGES, Vcpu};
@@ -17,14 +18,24 @@ pub(crate) struct Machine;
 /// The vCPU that makes a call; it is loaded on this CPU.
 pub(crate) struct Calling(pub(crate) &'static Vcpu);
 
+/// The counter's [`Clock`]; 0 before it was first asked for.
+static CLOCK: AtomicU64 = AtomicU64::new(0);
+
 /// Nanoseconds of this many ticks.
+#[inline]
 pub(crate) fn nanoseconds(ticks: u64) -> u64 {
-    let frequency = arch::time::frequency().max(1);
-    let (seconds, rest) = (ticks / frequency, ticks % frequency);
-    // The rest is below the frequency, which fits in 32 bits: no overflow.
-    seconds
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(rest.wrapping_mul(1_000_000_000) / frequency)
+    let clock = match CLOCK.load(Ordering::Relaxed) {
+        0 => first_clock(),
+        word => Clock::from_word(word),
+    };
+    clock.nanoseconds(ticks)
+}
+
+#[cold]
+fn first_clock() -> Clock {
+    let clock = Clock::new(arch::time::frequency());
+    CLOCK.store(clock.to_word(), Ordering::Relaxed);
+    clock
 }
 
 /// Ticks of this many nanoseconds, rounded up; what does not fit is "never".

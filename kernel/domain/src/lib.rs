@@ -20,6 +20,7 @@
 extern crate alloc;
 
 pub mod affinity;
+pub mod clock;
 pub mod coprocessor;
 pub mod counters;
 pub mod exit;

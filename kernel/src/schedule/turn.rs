@@ -323,7 +323,7 @@ fn settle(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) {
 /// Takes the interrupt state of the loaded vCPU out of the CPU, and sets the alarm that its own timer
 /// cannot set while it is away; `waits` for the CPU from now on, or sleeps. Whether the timer's interrupt is active, which
 /// it stays until the CPU's timer is another's: its line may be high.
-#[inline]
+#[inline(always)]
 pub(super) fn save(vcpu: &'static Vcpu, waits: bool, now: u64) -> bool {
     if waits {
         account_here(vcpu, Runstate::Runnable, now);

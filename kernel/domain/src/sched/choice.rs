@@ -44,11 +44,11 @@ impl<T: Copy> RunQueue<T> {
     /// own, and no further behind however often it yields.
     pub(super) fn step_back(&mut self) {
         let (slice, first) = (self.slice, self.shared.first());
-        if let Some((_, first)) = first
+        if let Some(first) = first
             && let Some(entry) = self.current.and_then(|slot| self.entry(slot))
             && !entry.is_urgent()
         {
-            let after = first.wrapping_add(entry.passed(slice));
+            let after = first.key.wrapping_add(entry.passed(slice));
             entry.virtual_time = later(entry.virtual_time, after);
             self.preempt = true;
         }
@@ -73,23 +73,24 @@ impl<T: Copy> RunQueue<T> {
         let server = current
             .and_then(|entry| entry.server)
             .filter(|server| !server.is_exhausted());
-        if let Some((slot, deadline)) = self.urgent.first()
-            && server.is_none_or(|server| is_before(deadline, server.deadline()))
+        if let Some(first) = self.urgent.first()
+            && server.is_none_or(|server| is_before(first.key, server.deadline()))
         {
-            return Some(Slot(slot));
+            return Some(Slot(first.slot));
         }
         if server.is_some() {
             return None;
         }
         let here = self.shared.first_for(self.here);
         match (here, current) {
-            (Some((slot, time)), Some(current)) => {
+            (Some(first), Some(current)) => {
                 let may_stay = current.affinity & self.here != 0;
-                (!may_stay || !is_before(current.virtual_time, time)).then_some(Slot(slot))
+                (!may_stay || !is_before(current.virtual_time, first.key))
+                    .then_some(Slot(first.slot))
             }
-            (Some((slot, _)), None) => Some(Slot(slot)),
+            (Some(first), None) => Some(Slot(first.slot)),
             (None, Some(_)) => None,
-            (None, None) => self.shared.first().map(|(slot, _)| Slot(slot)),
+            (None, None) => self.shared.first().map(|first| Slot(first.slot)),
         }
     }
 

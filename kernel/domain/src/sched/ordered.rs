@@ -24,17 +24,40 @@ struct Node {
     height: u8,
 }
 
+/// One of a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct First {
+    /// Its place.
+    pub(crate) slot: u16,
+    pub(crate) key: u64,
+    /// The CPUs that it may run on.
+    pub(crate) mask: u64,
+}
+
 /// A tree over places 0, 1, 2 and so on, each in it or not.
 pub(crate) struct Ordered {
     nodes: Vec<Node>,
     root: u16,
     length: usize,
     arrivals: u64,
+    /// Those of the root.
+    masks: u64,
 }
 
 /// Whether `one` lies before `other` on a circle.
 pub(crate) const fn is_before(one: u64, other: u64) -> bool {
     (one.wrapping_sub(other).cast_signed()) < 0
+}
+
+impl Node {
+    #[inline]
+    const fn at(&self, slot: u16) -> First {
+        First {
+            slot,
+            key: self.key,
+            mask: self.mask,
+        }
+    }
 }
 
 impl Ordered {
@@ -45,6 +68,7 @@ impl Ordered {
             root: NONE,
             length: 0,
             arrivals: 0,
+            masks: 0,
         }
     }
 
@@ -78,24 +102,25 @@ impl Ordered {
     }
 
     /// The CPUs that somebody in it may run on.
-    pub(crate) fn masks(&self) -> u64 {
-        self.node(self.root).map_or(0, |node| node.masks)
+    pub(crate) const fn masks(&self) -> u64 {
+        self.masks
     }
 
-    /// The place with the least key, and that key.
-    pub(crate) fn first(&self) -> Option<(u16, u64)> {
+    /// The one with the least key.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<First> {
         let mut at = self.root;
         loop {
             let node = self.node(at)?;
             if node.left == NONE {
-                return Some((at, node.key));
+                return Some(node.at(at));
             }
             at = node.left;
         }
     }
 
-    /// The place with the least key of those that may run on a CPU of `mask`, and that key.
-    pub(crate) fn first_for(&self, mask: u64) -> Option<(u16, u64)> {
+    /// The one with the least key of those that may run on a CPU of `mask`.
+    pub(crate) fn first_for(&self, mask: u64) -> Option<First> {
         let mut at = self.root;
         loop {
             let node = self.node(at)?;
@@ -103,7 +128,7 @@ impl Ordered {
             at = if on_left.is_some_and(|left| left.masks & mask != 0) {
                 node.left
             } else if node.mask & mask != 0 {
-                return Some((at, node.key));
+                return Some(node.at(at));
             } else {
                 node.right
             };
@@ -129,9 +154,23 @@ impl Ordered {
 
     /// Puts a place in that is not in it; `mask` has a bit for each CPU that it may run on.
     pub(crate) fn insert(&mut self, slot: u16, key: u64, mask: u64) {
+        if !self.place(slot, key, mask) {
+            return;
+        }
+        self.length = self.length.saturating_add(1);
+        self.root = match self.root {
+            NONE => slot,
+            root => self.insert_in(root, slot),
+        };
+        self.masks = self.node(self.root).map_or(0, |node| node.masks);
+    }
+
+    /// Prepares a place that is not in the tree, as a tree of its own. `false` if it is in it.
+    #[inline]
+    fn place(&mut self, slot: u16, key: u64, mask: u64) -> bool {
         let order = self.arrivals;
         let Some(node) = self.node_mut(slot).filter(|node| node.height == 0) else {
-            return;
+            return false;
         };
         *node = Node {
             key,
@@ -143,11 +182,7 @@ impl Ordered {
             height: 1,
         };
         self.arrivals = order.wrapping_add(1);
-        self.length = self.length.saturating_add(1);
-        self.root = match self.root {
-            NONE => slot,
-            root => self.insert_in(root, slot),
-        };
+        true
     }
 
     /// Takes a place out; `false` if it is not in.
@@ -165,6 +200,7 @@ impl Ordered {
             self.remove_in(self.root, slot)
         };
         self.length = self.length.saturating_sub(1);
+        self.masks = self.node(self.root).map_or(0, |node| node.masks);
         if let Some(node) = self.node_mut(slot) {
             node.height = 0;
         }
@@ -172,16 +208,18 @@ impl Ordered {
     }
 
     /// Takes `out` out, which is in, and puts `slot` in, which is not. Two who take turns cost no search.
+    #[inline]
     pub(crate) fn replace(&mut self, out: u16, slot: u16, key: u64, mask: u64) {
-        let is_last = self.root == out && self.length == 1;
-        if is_last && let Some(node) = self.node_mut(out) {
-            node.height = 0;
-            self.root = NONE;
-            self.length = 0;
+        if self.length == 1 && self.root == out && self.place(slot, key, mask) {
+            if let Some(node) = self.node_mut(out) {
+                node.height = 0;
+            }
+            self.root = slot;
+            self.masks = mask;
         } else {
             self.remove(out);
+            self.insert(slot, key, mask);
         }
-        self.insert(slot, key, mask);
     }
 
     fn node(&self, at: u16) -> Option<&Node> {
@@ -339,7 +377,10 @@ mod tests {
             tree.insert(slot, 7, 1);
         }
         for slot in [2, 0, 3, 1] {
-            assert_eq!(tree.first(), Some((slot, 7)));
+            assert_eq!(
+                tree.first().map(|first| (first.slot, first.key)),
+                Some((slot, 7))
+            );
             assert!(tree.remove(slot) && !tree.remove(slot));
         }
         assert!(tree.is_empty() && tree.first().is_none());
@@ -353,7 +394,7 @@ mod tests {
         }
         assert!(tree.check(tree.root) <= 13);
         for slot in 0..4000 {
-            assert_eq!(tree.first().unwrap().0, slot);
+            assert_eq!(tree.first().unwrap().slot, slot);
             tree.remove(slot);
         }
         tree.check(tree.root);
@@ -391,13 +432,13 @@ mod tests {
                 prop_assert_eq!(tree.is_empty(), model.is_empty());
                 prop_assert_eq!(tree.masks(), model.iter().fold(0, |all, entry| all | entry.3));
                 let first = model.first().map(|entry| (entry.2, start.wrapping_add(entry.0)));
-                prop_assert_eq!(tree.first(), first);
+                prop_assert_eq!(tree.first().map(|first| (first.slot, first.key)), first);
                 for mask in [1, 6, 8] {
                     let able = |entry: &&(u64, usize, u16, u64)| entry.3 & mask != 0;
                     let mut all = model.iter().filter(able).map(|entry| entry.2);
                     let (one, two) = (all.next(), all.next());
                     prop_assert_eq!(tree.find(mask, &mut |_| true), one);
-                    prop_assert_eq!(tree.first_for(mask).map(|(slot, _)| slot), one);
+                    prop_assert_eq!(tree.first_for(mask).map(|first| first.slot), one);
                     prop_assert_eq!(tree.find(mask, &mut |slot| Some(slot) != one), two);
                 }
             }

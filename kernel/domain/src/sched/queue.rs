@@ -290,7 +290,7 @@ impl<T: Copy> RunQueue<T> {
 
     /// A bit for each CPU that somebody may run on who waits and shares.
     #[must_use]
-    pub fn wanted(&self) -> u64 {
+    pub const fn wanted(&self) -> u64 {
         self.shared.masks()
     }
 
@@ -372,7 +372,7 @@ impl<T: Copy> RunQueue<T> {
     }
 
     pub(super) fn least(&self) -> Option<u64> {
-        let first = self.shared.first().map(|(_, time)| time);
+        let first = self.shared.first().map(|first| first.key);
         let current = self.current.and_then(|slot| self.view(slot));
         let current = current
             .filter(|entry| !entry.is_urgent())

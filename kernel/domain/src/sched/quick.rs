@@ -2,72 +2,87 @@
 //! way in `queue` and `choice`; a test compares the two.
 
 use super::entry::State;
-use super::ordered::is_before;
+use super::ordered::{First, is_before};
 use super::queue::{RunQueue, later};
 use super::{Pick, Slot};
 
 impl<T: Copy> RunQueue<T> {
     /// Who is to run from `now` on, of those who all share.
+    #[inline]
     pub(super) fn pick_shared(&mut self, now: u64) -> Pick<T> {
         let ran = now.saturating_sub(self.counted);
         self.counted = self.counted.max(now);
-        let first = self.shared.first();
-        let mut preempt = self.preempt;
-        let mut current = None;
-        if let Some(slot) = self.current
-            && let Some(entry) = self.entries.get_mut(usize::from(slot.0))
-        {
-            entry.run(ran);
-            let least = match first {
-                Some((_, time)) if !is_before(entry.virtual_time, time) => time,
-                _ => entry.virtual_time,
+        let yields = core::mem::take(&mut self.yields);
+        let preempt = core::mem::take(&mut self.preempt);
+        let Some((slot, current)) = self.current.and_then(|slot| {
+            let entry = self.entries.get_mut(usize::from(slot.0))?;
+            Some((slot, entry))
+        }) else {
+            return self.pick_for_nobody(now);
+        };
+        current.run(ran);
+        let Some(first) = self.shared.first() else {
+            self.floor = later(self.floor, current.virtual_time);
+            self.uncrowded = now;
+            return Pick {
+                next: current.vcpu,
+                slice_end: None,
+                alone: true,
+                crowded: false,
             };
-            self.floor = later(self.floor, least);
-            if let Some((_, time)) = first.filter(|_| self.yields) {
-                let after = time.wrapping_add(entry.passed(self.slice));
-                entry.virtual_time = later(entry.virtual_time, after);
-                preempt = true;
-            }
-            let may_stay = entry.affinity & self.here != 0;
-            current = Some((slot, entry.virtual_time, entry.affinity, may_stay));
+        };
+        let least = earlier(current.virtual_time, first.key);
+        self.floor = later(self.floor, least);
+        if yields {
+            let after = first.key.wrapping_add(current.passed(self.slice));
+            current.virtual_time = later(current.virtual_time, after);
         }
-        self.preempt = false;
-        self.yields = false;
+        let may_stay = current.affinity & self.here != 0;
         let over = now.saturating_sub(self.picked) >= self.slice;
-        let goes_on =
-            current.is_some_and(|(.., may_stay)| first.is_none() || !over && !preempt && may_stay);
-        if !goes_on {
+        let mut next = current.vcpu;
+        if over || preempt || yields || !may_stay {
             self.picked = now;
-            let chosen = match (self.shared.first_for(self.here), current) {
-                (Some((slot, time)), Some((_, least, _, may_stay))) => {
-                    (!may_stay || !is_before(least, time)).then_some(slot)
-                }
-                (Some((slot, _)), None) => Some(slot),
-                (None, Some(_)) => None,
-                (None, None) => first.map(|(slot, _)| slot),
+            let first = if first.mask & self.here != 0 {
+                Some(first)
+            } else {
+                self.shared.first_for(self.here)
             };
-            if let Some(slot) = chosen {
-                match current {
-                    Some((before, time, affinity, _)) => {
-                        self.shared.replace(slot, before.0, time, affinity);
-                        if let Some(entry) = self.entries.get_mut(usize::from(before.0)) {
-                            entry.state = State::Waiting;
-                        }
-                    }
-                    None => {
-                        self.shared.remove(slot);
-                    }
-                }
-                self.current = Some(Slot(slot));
+            if let Some(First {
+                slot: first, key, ..
+            }) = first
+                && !(may_stay && is_before(current.virtual_time, key))
+            {
+                current.state = State::Waiting;
+                let (time, affinity) = (current.virtual_time, current.affinity);
+                self.shared.replace(first, slot.0, time, affinity);
+                next = self.begin(Slot(first));
             }
         }
-        let mut next = None;
-        if let Some(slot) = self.current
-            && let Some(entry) = self.entries.get_mut(usize::from(slot.0))
-        {
-            entry.state = State::Current;
-            next = entry.vcpu;
-        }
+        self.picked(next, now)
+    }
+
+    /// The same where nobody has run: who is first begins, and better one that may run here.
+    fn pick_for_nobody(&mut self, now: u64) -> Pick<T> {
+        self.picked = now;
+        let first = self.shared.first_for(self.here);
+        let next = first.or_else(|| self.shared.first()).and_then(|first| {
+            self.shared.remove(first.slot);
+            self.begin(Slot(first.slot))
+        });
+        self.picked(next, now)
+    }
+
+    /// A vCPU that has been taken out of those that wait is the current one from now on.
+    #[inline]
+    fn begin(&mut self, slot: Slot) -> Option<T> {
+        self.current = Some(slot);
+        let entry = self.entries.get_mut(usize::from(slot.0))?;
+        entry.state = State::Current;
+        entry.vcpu
+    }
+
+    #[inline]
+    fn picked(&mut self, next: Option<T>, now: u64) -> Pick<T> {
         let alone = self.shared.is_empty();
         let waited_for = next.is_some() && !alone;
         Pick {
@@ -77,4 +92,9 @@ impl<T: Copy> RunQueue<T> {
             crowded: self.is_crowded(now),
         }
     }
+}
+
+/// The earlier of two virtual times.
+const fn earlier(one: u64, other: u64) -> u64 {
+    if is_before(one, other) { one } else { other }
 }
