@@ -14,7 +14,7 @@ mod wake;
 pub(crate) use account::account;
 use leaving::unload;
 pub(crate) use turn::next;
-use turn::turn;
+use turn::next_after_yield;
 use wake::unqueue;
 pub(crate) use wake::{
     disturb, enqueue, hold, kick, let_go, look, notify_all, remove, set_line, upcall,
@@ -162,7 +162,7 @@ pub(crate) fn yield_now(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
     if cpu.wanted.load(Ordering::Relaxed) == 0 {
         return leave(cpu, vcpu);
     }
-    turn(cpu, true).unwrap_or_else(|| next(cpu))
+    next_after_yield(cpu)
 }
 
 /// The guest switches this vCPU off (PSCI CPU_OFF).

@@ -24,19 +24,32 @@ use crate::migration::All;
 use crate::{console, crash, frames, jobs, lifecycle, serrors, smccc, timer, trace, watchdog};
 
 /// Chooses and loads the next vCPU; idles until there is one.
-#[cold]
 pub(crate) fn next(cpu: &'static Cpu) -> Resume {
+    take_turns(cpu, false)
+}
+
+/// The same when the loaded vCPU yields.
+pub(super) fn next_after_yield(cpu: &'static Cpu) -> Resume {
+    take_turns(cpu, true)
+}
+
+/// Looks at the queue until there is a guest to go on with. It is a call, and the last one: the exits that come here have no
+/// place on the stack for it.
+#[cold]
+#[inline(never)]
+fn take_turns(cpu: &'static Cpu, mut yields: bool) -> Resume {
     loop {
-        if let Some(resume) = turn(cpu, false) {
+        if let Some(resume) = turn(cpu, yields) {
             return resume;
         }
+        yields = false;
     }
 }
 
 /// One look at the queue, before which the loaded vCPU yields or not. `None`: it has led to something else than a guest to
 /// go on with, which is done, and it is time for another look.
-#[inline(never)]
-pub(super) fn turn(cpu: &'static Cpu, yields: bool) -> Option<Resume> {
+#[inline(always)]
+fn turn(cpu: &'static Cpu, yields: bool) -> Option<Resume> {
     // First: who wakes, or ends, is seen by the same look.
     let mut now = arch::time::counter();
     if timer::is_due(cpu, now) {
