@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::entry::MAX_CPUS;
-use domain::migration::{Cpus, Load};
+use domain::migration::{self, Cpus, Load};
 use domain::sched::{AddError, Parameters, RunQueue, Slot};
 use xen::Runstate;
 
@@ -67,6 +67,18 @@ impl Cpus for All {
         Some(operation(&mut cpu.queue.lock()))
     }
 
+    fn change<R>(
+        &self,
+        cpu: usize,
+        operation: impl FnOnce(&mut RunQueue<&'static Vcpu>) -> R,
+    ) -> Option<R> {
+        let cpu = cpus::with_index(cpu)?;
+        let mut queue = cpu.queue.lock();
+        let result = operation(&mut queue);
+        migration::settle_in(&cpu.wanted, &queue);
+        Some(result)
+    }
+
     fn wanted(&self, cpu: usize) -> Option<&AtomicU64> {
         cpus::with_index(cpu).map(|cpu| &cpu.wanted)
     }
@@ -98,8 +110,8 @@ impl Cpus for All {
         vcpu.is_loaded()
     }
 
-    fn is_ready(&self, vcpu: &'static Vcpu) {
-        schedule::account(vcpu, Runstate::Runnable);
+    fn is_ready(&self, vcpu: &'static Vcpu, now: u64) {
+        schedule::account(vcpu, Runstate::Runnable, now);
     }
 
     fn look(&self, cpu: usize) {

@@ -146,9 +146,10 @@ fn sleep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> bool {
     let mut queue = cpu.queue.lock();
     match vcpu.run.block() {
         Block::Blocked => {
-            account(vcpu, Runstate::Blocked);
+            let now = arch::time::counter();
+            account(vcpu, Runstate::Blocked, now);
             if let Some(place) = vcpu.place(cpu.index) {
-                queue.block(place.slot, arch::time::counter());
+                queue.block(place.slot, now);
             }
             true
         }

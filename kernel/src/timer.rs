@@ -2,7 +2,7 @@
 //! of a poll. One slot a vCPU in its CPU's queue holds the earliest; EL2's own timer is set to the
 //! earliest of all and of the end of the time slice.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use domain::life::State;
 use domain::lifecycle::ShutdownReason;
@@ -38,6 +38,16 @@ pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
 fn changed(cpu: &Cpu, timers: &Timers) {
     let first = timers.queue.earliest().unwrap_or(NEVER);
     cpu.first_alarm.store(first, Ordering::Relaxed);
+}
+
+/// Gives a place in the queue this deadline, or none.
+#[inline]
+fn set(timers: &mut Timers, place: usize, deadline: u64) {
+    if deadline == NEVER {
+        timers.queue.clear(place);
+    } else {
+        timers.queue.set(place, deadline);
+    }
 }
 
 /// The virtual timer of a vCPU that leaves the CPU, now in EL2's hands. `active`: its interrupt was given
@@ -134,11 +144,7 @@ pub(crate) fn rearm(vcpu: &Vcpu) {
     .map(|deadline| deadline.load(Ordering::Relaxed))
     .min()
     .unwrap_or(NEVER);
-    if earliest == NEVER {
-        timers.queue.clear(place.alarm);
-    } else {
-        timers.queue.set(place.alarm, earliest);
-    }
+    set(&mut timers, place.alarm, earliest);
     changed(home, &timers);
 }
 
@@ -153,42 +159,72 @@ pub(crate) fn is_due(cpu: &Cpu, now: u64) -> bool {
 pub(crate) fn wake_those_due(cpu: &'static Cpu) {
     loop {
         let now = platform::timer::now();
-        let vcpu = {
-            let mut timers = cpu.timers.lock();
-            let slot = timers.queue.take_expired(now);
-            changed(cpu, &timers);
-            slot.and_then(|slot| timers.vcpus.get(slot).copied())
+        if !is_due(cpu, now) {
+            return;
+        }
+        if let Some((vcpu, due)) = take_due(cpu, now) {
+            expired(vcpu, &due, now);
+        }
+    }
+}
+
+/// Which of its alarms have gone off.
+struct Due {
+    /// Its virtual timer's, or the end of its poll.
+    wakes: bool,
+    physical: bool,
+    shutdown: bool,
+    watchdog: bool,
+}
+
+/// Takes the first vCPU out whose time has come, with all of its alarms that are due; the first of the others is in the queue
+/// again.
+fn take_due(cpu: &'static Cpu, now: u64) -> Option<(&'static Vcpu, Due)> {
+    let mut timers = cpu.timers.lock();
+    let found = timers.queue.first_expired(now).and_then(|slot| {
+        let vcpu = *timers.vcpus.get(slot)?;
+        let mut earliest = NEVER;
+        let mut take = |alarm: &AtomicU64| {
+            let deadline = alarm.load(Ordering::Relaxed);
+            if deadline <= now {
+                alarm.store(NEVER, Ordering::Relaxed);
+                return true;
+            }
+            earliest = earliest.min(deadline);
+            false
         };
-        let Some(vcpu) = vcpu else { return };
-        expired(vcpu, now);
-        rearm(vcpu);
-    }
+        let due = Due {
+            wakes: take(&vcpu.virtual_deadline) | take(&vcpu.poll_deadline),
+            physical: take(&vcpu.physical_deadline),
+            shutdown: take(&vcpu.shutdown_deadline),
+            watchdog: take(&vcpu.watchdog_deadline),
+        };
+        set(&mut timers, slot, earliest);
+        Some((vcpu, due))
+    });
+    changed(cpu, &timers);
+    found
 }
 
-fn take_due(deadline: &core::sync::atomic::AtomicU64, now: u64) -> bool {
-    let due = deadline.load(Ordering::Relaxed) <= now;
-    if due {
-        deadline.store(NEVER, Ordering::Relaxed);
-    }
-    due
-}
-
-fn expired(vcpu: &'static Vcpu, now: u64) {
-    let domain = vcpu.domain;
+fn expired(vcpu: &'static Vcpu, due: &Due, now: u64) {
     // The timer itself raises the interrupt, on the CPU that loads the vCPU.
-    if take_due(&vcpu.virtual_deadline, now) {
+    if due.wakes {
         schedule::kick(vcpu);
     }
-    if take_due(&vcpu.physical_deadline, now) {
+    if due.physical {
         update_physical(vcpu);
     }
-    if take_due(&vcpu.poll_deadline, now) {
-        schedule::kick(vcpu);
+    if due.shutdown | due.watchdog {
+        expired_for_domain(vcpu.domain, due, now);
     }
-    if take_due(&vcpu.shutdown_deadline, now) {
+}
+
+#[cold]
+fn expired_for_domain(domain: &'static Domain, due: &Due, now: u64) {
+    if due.shutdown {
         lifecycle::shutdown_is_late(domain);
     }
-    if take_due(&vcpu.watchdog_deadline, now) && domain.state() != State::Paused {
+    if due.watchdog && domain.state() != State::Paused {
         let system_time = hypercalls::nanoseconds(now.wrapping_sub(domain.counter_offset()));
         if domain.xen.watchdog_expired(system_time) {
             lifecycle::end(domain, ShutdownReason::Watchdog);

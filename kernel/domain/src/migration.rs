@@ -112,6 +112,22 @@ pub trait Cpus {
         operation: impl FnOnce(&mut RunQueue<Self::Vcpu>) -> R,
     ) -> Option<R>;
 
+    /// The same for an operation that changes who waits there: what it comes to is [`settle`]d.
+    fn change<R>(
+        &self,
+        cpu: usize,
+        operation: impl FnOnce(&mut RunQueue<Self::Vcpu>) -> R,
+    ) -> Option<R>
+    where
+        Self: Sized,
+    {
+        self.queue(cpu, |queue| {
+            let result = operation(queue);
+            settle(self, cpu, queue);
+            result
+        })
+    }
+
     /// A bit for each CPU that somebody may be able to run on who waits in this CPU's queue. Written under the
     /// lock of the queue.
     fn wanted(&self, cpu: usize) -> Option<&AtomicU64>;
@@ -134,9 +150,9 @@ pub trait Cpus {
     /// Whether some of its state is still in its home's registers.
     fn is_loaded(&self, vcpu: Self::Vcpu) -> bool;
 
-    /// A vCPU that slept, or was off, waits for a CPU from now on. Called under the lock of the queue that it is put
+    /// A vCPU that slept, or was off, waits for a CPU from `now` on. Called under the lock of the queue that it is put
     /// into, and so after what was accounted of it under that lock when it went to sleep there.
-    fn is_ready(&self, _vcpu: Self::Vcpu) {}
+    fn is_ready(&self, _vcpu: Self::Vcpu, _now: u64) {}
 
     /// Makes a CPU look at its queue.
     fn look(&self, cpu: usize);
@@ -150,9 +166,13 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
     let is_loaded = cpus.is_loaded(vcpu);
     // What is loaded cannot leave, though it may not run there any more: it goes when another is loaded.
     let stays = is_loaded || affinity & bit(home) != 0;
-    let mut found = (stays && idle.remove(home)).then_some(home);
-    if found.is_none() && !is_loaded {
-        found = idle.take(affinity);
+    let mut found = None;
+    // Mostly all CPUs are busy.
+    if idle.bits() != 0 {
+        found = (stays && idle.remove(home)).then_some(home);
+        if found.is_none() && !is_loaded {
+            found = idle.take(affinity);
+        }
     }
     let cpu = match found {
         Some(cpu) => cpu,
@@ -164,10 +184,11 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
         cpus.set_home(vcpu, cpu);
     }
     let must_look = insert(cpus, vcpu, cpu, |queue, slot| {
-        cpus.is_ready(vcpu);
+        let now = cpus.now();
+        cpus.is_ready(vcpu, now);
         match time {
-            Some(time) => queue.receive(slot, time, cpus.now()),
-            None => queue.wake(slot, cpus.now()),
+            Some(time) => queue.receive(slot, time, now),
+            None => queue.wake(slot, now),
         }
     });
     if must_look || found.is_some() {
@@ -199,6 +220,9 @@ fn any_of<C: Cpus>(cpus: &C, set: u64) -> Option<usize> {
 fn find_room<C: Cpus>(cpus: &C, vcpu: C::Vcpu, on: usize) {
     let elsewhere = cpus.affinity(vcpu) & !bit(on);
     let Load { idle, lone } = cpus.load();
+    if (idle.bits() | lone.bits()) & elsewhere == 0 {
+        return;
+    }
     if let Some(other) = idle.take(elsewhere) {
         cpus.look(other);
         return;
@@ -215,10 +239,8 @@ fn insert<C: Cpus>(
     cpu: usize,
     arrive: impl FnOnce(&mut RunQueue<C::Vcpu>, Slot) -> bool,
 ) -> bool {
-    let must_look = cpus.queue(cpu, |queue| {
-        let must_look = cpus.slot(vcpu, cpu).is_some_and(|slot| arrive(queue, slot));
-        settle(cpus, cpu, queue);
-        must_look
+    let must_look = cpus.change(cpu, |queue| {
+        cpus.slot(vcpu, cpu).is_some_and(|slot| arrive(queue, slot))
     });
     must_look.unwrap_or(false)
 }

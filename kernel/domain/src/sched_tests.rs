@@ -335,11 +335,11 @@ proptest! {
         }
     }
 
-    /// The short way of a pick comes to the same as the general one.
+    /// The short ways where nobody has a budget come to the same as the general ones.
     #[test]
     fn the_short_way_is_the_general_one(
         weights in prop::collection::vec((1_u16..1000, 1_u64..4), 4),
-        steps in prop::collection::vec((0_usize..4, 0_u8..6, 0_u64..2 * SLICE), 1..300),
+        steps in prop::collection::vec((0_usize..4, 0_u8..7, 0_u64..2 * SLICE), 1..300),
     ) {
         let mut queues = [RunQueue::new(0, SLICE), RunQueue::new(0, SLICE)];
         let mut slots = Vec::new();
@@ -369,6 +369,7 @@ proptest! {
                     (false, Some(queue.pick(now)), None)
                 }
                 4 => (false, None, queue.least_time(now)),
+                5 => (queue.receive(slot, VirtualTime(8 * ticks), now), None, None),
                 _ => (false, Some(queue.pick(now)), None),
             });
             prop_assert_eq!(seen[0], seen[1]);

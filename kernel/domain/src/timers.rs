@@ -97,13 +97,19 @@ impl TimerQueue {
         }
     }
 
+    /// The slot of the earliest deadline that is not after `now`.
+    #[inline]
+    #[must_use]
+    pub fn first_expired(&self, now: u64) -> Option<usize> {
+        let first = self.heap.first()?;
+        (first.deadline <= now).then_some(first.slot as usize)
+    }
+
     /// Takes the earliest deadline that is not after `now`, and returns its slot.
     pub fn take_expired(&mut self, now: u64) -> Option<usize> {
-        let first = *self.heap.first()?;
-        (first.deadline <= now).then(|| {
-            self.clear(first.slot as usize);
-            first.slot as usize
-        })
+        let slot = self.first_expired(now)?;
+        self.clear(slot);
+        Some(slot)
     }
 
     fn note(&mut self, place: usize) {

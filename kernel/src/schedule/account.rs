@@ -6,25 +6,26 @@ use crate::hypercalls::{self, Calling};
 use crate::machine::Vcpu;
 use crate::trace;
 
-/// Accounts what a vCPU does from now on.
-pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate) {
+/// Accounts what a vCPU does since the counter stood at `now`.
+#[inline]
+pub(crate) fn account(vcpu: &'static Vcpu, state: Runstate, now: u64) {
     if trace::is_on() {
-        return account_traced(vcpu, state);
+        return account_traced(vcpu, state, now);
     }
-    account_now(vcpu, state);
+    account_at(vcpu, state, now);
 }
 
 /// The same with a record of it: a function of its own, so that nothing is kept for it while the trace is off.
 #[cold]
 #[inline(never)]
-fn account_traced(vcpu: &'static Vcpu, state: Runstate) {
-    account_now(vcpu, state);
+fn account_traced(vcpu: &'static Vcpu, state: Runstate, now: u64) {
+    account_at(vcpu, state, now);
     trace::points::state(vcpu, state);
 }
 
 #[inline(always)]
-fn account_now(vcpu: &'static Vcpu, state: Runstate) {
-    let now = guest_time(vcpu, arch::time::counter());
+fn account_at(vcpu: &'static Vcpu, state: Runstate, now: u64) {
+    let now = guest_time(vcpu, now);
     let id = abi::VcpuId(vcpu.id.get());
     vcpu.domain.xen.runstate_change(id, state, now);
 }

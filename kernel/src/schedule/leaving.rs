@@ -45,7 +45,7 @@ pub(super) fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::S
 
 /// Leaves no vCPU loaded: its domain ends, and what the guest had in its registers is stored, to be told of.
 pub(super) fn keep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::Stored> {
-    account(vcpu, Runstate::Offline);
+    account(vcpu, Runstate::Offline, arch::time::counter());
     let notify = vcpu.domain.vgic.save(here(vcpu)).notify;
     vcpu.interface.reset();
     let stored = context::store(cpu.header(), |esr, _| {
@@ -65,7 +65,7 @@ pub(super) fn keep(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::St
 
 /// Leaves no vCPU loaded: its domain ends, or it starts afresh.
 pub(super) fn unload(cpu: &'static Cpu, vcpu: &'static Vcpu) {
-    account(vcpu, Runstate::Offline);
+    account(vcpu, Runstate::Offline, arch::time::counter());
     let notify = vcpu.domain.vgic.save(here(vcpu)).notify;
     vcpu.interface.reset();
     if let Some(esr) = context::unload(cpu.header()) {

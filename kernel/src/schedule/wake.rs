@@ -30,6 +30,7 @@ pub(crate) fn disturb(vcpu: &'static Vcpu) {
 }
 
 /// Makes another CPU pass an exit and look.
+#[inline]
 fn send_look(cpu: &Cpu) {
     if !is_here(cpu) {
         interrupts::send_look(cpu);
@@ -87,6 +88,7 @@ fn is_here(cpu: &Cpu) -> bool {
 }
 
 /// Makes a CPU look at its queue.
+#[inline]
 pub(crate) fn look(cpu: &'static Cpu) {
     cpu.look.store(true, Ordering::Release);
     send_look(cpu);

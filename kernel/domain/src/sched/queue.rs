@@ -172,6 +172,9 @@ impl<T: Copy> RunQueue<T> {
         if !self.is(slot, State::Blocked) {
             return false;
         }
+        if !self.has_servers {
+            return self.arrive_shared(slot, now, settle);
+        }
         self.count(now);
         let nobody_waited = self.nobody_waits();
         let current = self.current.and_then(|current| self.view(current));
@@ -195,9 +198,14 @@ impl<T: Copy> RunQueue<T> {
     }
 
     /// A vCPU cannot run from `now` on, be it the current one or one that waits.
+    #[inline]
     pub fn block(&mut self, slot: Slot, now: u64) {
-        self.count(now);
-        self.take_out(slot);
+        if self.has_servers {
+            self.count(now);
+            self.take_out(slot);
+        } else {
+            self.block_shared(slot, now);
+        }
     }
 
     /// Takes a vCPU that waits out, to another CPU: how much it has had. `None` if it does not wait.
@@ -362,7 +370,7 @@ impl<T: Copy> RunQueue<T> {
     }
 
     /// Virtual time of who wakes and slept for long: what it did not use is gone, but for a slice.
-    fn slept(&self) -> u64 {
+    pub(super) fn slept(&self) -> u64 {
         self.floor.wrapping_sub(self.slice)
     }
 

@@ -1,5 +1,5 @@
-//! The short way of a pick, where nobody has a budget: each entry is looked up once. It comes to the same as the general
-//! way in `queue` and `choice`; a test compares the two.
+//! The short ways of a pick, a wake-up and a sleep, where nobody has a budget: each entry is looked up once. They come to
+//! the same as the general ways in `queue` and `choice`; a test compares the two.
 
 use super::entry::State;
 use super::ordered::{First, is_before};
@@ -90,6 +90,73 @@ impl<T: Copy> RunQueue<T> {
             slice_end: waited_for.then_some(self.picked.saturating_add(self.slice)),
             alone,
             crowded: self.is_crowded(now),
+        }
+    }
+
+    /// Counts the current vCPU's time up to now: how much it has had.
+    #[inline]
+    fn count_shared(&mut self, now: u64) -> Option<u64> {
+        let ran = now.saturating_sub(self.counted);
+        self.counted = self.counted.max(now);
+        let current = self.entries.get_mut(usize::from(self.current?.0))?;
+        current.run(ran);
+        Some(current.virtual_time)
+    }
+
+    /// A vCPU that was blocked can run from `now` on; `settle` says what its virtual time is to be.
+    #[inline]
+    pub(super) fn arrive_shared(
+        &mut self,
+        slot: Slot,
+        now: u64,
+        settle: impl FnOnce(&Self, bool, u64) -> u64,
+    ) -> bool {
+        let ran = self.count_shared(now);
+        let first = self.shared.first().map(|first| first.key);
+        let least = |time: u64| first.map_or(time, |first| earlier(time, first));
+        if let Some(ran) = ran {
+            self.floor = later(self.floor, least(ran));
+        }
+        let Some(before) = self.view(slot).map(|entry| entry.virtual_time) else {
+            return false;
+        };
+        let time = settle(self, ran.is_some() || first.is_some(), before);
+        if ran.is_none() {
+            self.floor = later(self.floor, least(time));
+        }
+        let Some(entry) = self.entries.get_mut(usize::from(slot.0)) else {
+            return false;
+        };
+        entry.virtual_time = time;
+        entry.state = State::Waiting;
+        self.shared.insert(slot.0, time, entry.affinity);
+        let at_once = ran.is_none_or(|ran| is_before(time, ran.wrapping_sub(self.slice / 8)));
+        self.preempt |= at_once && ran.is_some();
+        at_once || first.is_none()
+    }
+
+    /// A vCPU cannot run from `now` on.
+    #[inline]
+    pub(super) fn block_shared(&mut self, slot: Slot, now: u64) {
+        let ran = self.count_shared(now);
+        if let Some(ran) = ran {
+            let least = self
+                .shared
+                .first()
+                .map_or(ran, |first| earlier(ran, first.key));
+            self.floor = later(self.floor, least);
+        }
+        if self.current == Some(slot) {
+            self.current = None;
+        } else {
+            self.shared.remove(slot.0);
+        }
+        if let Some(entry) = self
+            .entries
+            .get_mut(usize::from(slot.0))
+            .filter(|entry| entry.vcpu.is_some())
+        {
+            entry.state = State::Blocked;
         }
     }
 }
