@@ -444,15 +444,17 @@ pub(crate) fn give_timer(vcpu: &'static Vcpu) {
 }
 
 /// Reads the virtual CPU interface of the vCPU that leaves.
-pub(crate) fn save_interface(state: &VirtualState) {
-    if let Some(gic) = gic() {
+#[inline]
+pub(crate) fn save_interface(gic: Option<&Gic>, state: &VirtualState) {
+    if let Some(gic) = gic {
         gic.save_virtual(state);
     }
 }
 
 /// Writes the virtual CPU interface of the vCPU that comes.
-pub(crate) fn load_interface(state: &VirtualState) {
-    if let Some(gic) = gic() {
+#[inline]
+pub(crate) fn load_interface(gic: Option<&Gic>, state: &VirtualState) {
+    if let Some(gic) = gic {
         gic.load_virtual(state);
     }
 }

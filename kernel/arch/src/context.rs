@@ -234,6 +234,7 @@ impl Owned<'_> {
         system.spsr_el2 = SPSR_RESET;
         system.sctlr = SCTLR_RESET;
         system.actlr = ACTLR_EL1.get();
+        system.configuration = HCR_EL2.get() & !OWN_CONFIGURATION;
         // SAFETY: `self` is the sole access to the context.
         unsafe { *self.0.registers.get() = registers }
         // SAFETY: as above.

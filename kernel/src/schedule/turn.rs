@@ -12,6 +12,7 @@ use domain::lifecycle::{For, Preempted};
 use domain::migration;
 use domain::set_way::SetWay;
 use domain::timer::PhysicalTimer;
+use platform::gic::Gic;
 use xen::Runstate;
 
 use super::account::{account_here, publish};
@@ -235,13 +236,14 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resum
     if !same && !claim_loaded(vcpu) {
         return None;
     }
+    let gic = interrupts::gic();
     // Whether the timer's interrupt is active here for the one that leaves.
     let mut active = false;
     if let Some(before) = before {
         if same {
             unload(cpu, before);
         } else {
-            active = save(before, choice.loaded != Preempted::Nothing, choice.now);
+            active = save(gic, before, choice.loaded != Preempted::Nothing, choice.now);
         }
     }
     if let Some(start) = start {
@@ -262,7 +264,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resum
     }
     cpu.set_loaded(Some(vcpu));
     timer::disarm_virtual(vcpu);
-    interrupts::load_interface(&vcpu.interface);
+    interrupts::load_interface(gic, &vcpu.interface);
     let wanted = vcpu.timer_active.load(Ordering::Relaxed);
     if active != wanted {
         interrupts::set_timer_active(wanted);
@@ -337,14 +339,14 @@ fn settle(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) {
 /// cannot set while it is away; `waits` for the CPU from now on, or sleeps. Whether the timer's interrupt is active, which
 /// it stays until the CPU's timer is another's: its line may be high.
 #[inline(always)]
-pub(super) fn save(vcpu: &'static Vcpu, waits: bool, now: u64) -> bool {
+pub(super) fn save(gic: Option<&Gic>, vcpu: &'static Vcpu, waits: bool, now: u64) -> bool {
     if waits {
         account_here(vcpu, Runstate::Runnable, now);
     } else {
         publish(vcpu);
     }
     let saved = vcpu.domain.vgic.save(here(vcpu));
-    interrupts::save_interface(&vcpu.interface);
+    interrupts::save_interface(gic, &vcpu.interface);
     // The distributor, a device, is asked only if there is something to ask about.
     let active = saved.is_linked && interrupts::is_timer_active();
     vcpu.timer_active.store(active, Ordering::Relaxed);

@@ -480,11 +480,13 @@ impl Gic {
     }
 
     /// Reads the state of the vCPU that is switched out, but for its list registers.
+    #[inline]
     pub fn save_virtual(&self, state: &VirtualState) {
         either!(self.save_virtual(state));
     }
 
     /// Writes the state of the vCPU that is switched in, but for its list registers.
+    #[inline]
     pub fn load_virtual(&self, state: &VirtualState) {
         either!(self.load_virtual(state));
     }

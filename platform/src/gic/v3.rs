@@ -364,13 +364,19 @@ impl Gic {
         group_0.store(cpu_registers::ICH_AP0R0_EL2.get() as u32, Ordering::Relaxed);
         group_1.store(cpu_registers::ICH_AP1R0_EL2.get() as u32, Ordering::Relaxed);
         if self.priority_words > 1 {
-            for index in self.other_priority_words() {
-                let word = active_priorities!(index => |register| register.get(), else 0) as u32;
-                state.active_priorities[index].store(word, Ordering::Relaxed);
-            }
+            self.save_other_priorities(state);
         }
     }
 
+    #[cold]
+    fn save_other_priorities(&self, state: &VirtualState) {
+        for index in self.other_priority_words() {
+            let word = active_priorities!(index => |register| register.get(), else 0) as u32;
+            state.active_priorities[index].store(word, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
     pub(super) fn load_virtual(&self, state: &VirtualState) {
         // Where the legacy interface exists a guest can turn the system registers off for itself; the
         // next one finds them on (IHI 0069 12.2.25). VMCR means what it says only then.
@@ -381,10 +387,15 @@ impl Gic {
         cpu_registers::ICH_AP0R0_EL2.set(word(0));
         cpu_registers::ICH_AP1R0_EL2.set(word(4));
         if self.priority_words > 1 {
-            for index in self.other_priority_words() {
-                let word = word(index);
-                active_priorities!(index => |register| register.set(word), else ());
-            }
+            self.load_other_priorities(state);
+        }
+    }
+
+    #[cold]
+    fn load_other_priorities(&self, state: &VirtualState) {
+        for index in self.other_priority_words() {
+            let word = u64::from(state.active_priorities[index].load(Ordering::Relaxed));
+            active_priorities!(index => |register| register.set(word), else ());
         }
     }
 }
