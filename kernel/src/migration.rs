@@ -67,6 +67,7 @@ impl Cpus for All {
         Some(operation(&mut cpu.queue.lock()))
     }
 
+    #[inline(always)]
     fn change<R>(
         &self,
         cpu: usize,
@@ -114,6 +115,7 @@ impl Cpus for All {
         schedule::account(vcpu, Runstate::Runnable, now);
     }
 
+    #[inline]
     fn look(&self, cpu: usize) {
         if let Some(cpu) = cpus::with_index(cpu) {
             schedule::look(cpu);

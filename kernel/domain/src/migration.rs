@@ -159,20 +159,33 @@ pub trait Cpus {
 }
 
 /// Puts a vCPU that the caller has just made ready into a queue.
+#[inline]
 pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
     let home = cpus.home(vcpu);
+    // What is loaded cannot leave, though it may not run there any more: it goes when another is loaded.
+    let stays = cpus.is_loaded(vcpu) || cpus.affinity(vcpu) & bit(home) != 0;
+    // Mostly all CPUs are busy.
+    if stays && cpus.load().idle.bits() == 0 {
+        if arrive_at(cpus, vcpu, home, None) {
+            cpus.look(home);
+        }
+        // It waits, if no CPU has gone idle since.
+        fence(Ordering::SeqCst);
+        find_room(cpus, vcpu, home);
+    } else {
+        enqueue_anywhere(cpus, vcpu, home, stays);
+    }
+}
+
+/// The same if there may be a better CPU than its home, in whose queue it may wait if it `stays`.
+#[cold]
+#[inline(never)]
+fn enqueue_anywhere<C: Cpus>(cpus: &C, vcpu: C::Vcpu, home: usize, stays: bool) {
     let affinity = cpus.affinity(vcpu);
     let idle = &cpus.load().idle;
-    let is_loaded = cpus.is_loaded(vcpu);
-    // What is loaded cannot leave, though it may not run there any more: it goes when another is loaded.
-    let stays = is_loaded || affinity & bit(home) != 0;
-    let mut found = None;
-    // Mostly all CPUs are busy.
-    if idle.bits() != 0 {
-        found = (stays && idle.remove(home)).then_some(home);
-        if found.is_none() && !is_loaded {
-            found = idle.take(affinity);
-        }
+    let mut found = (stays && idle.remove(home)).then_some(home);
+    if found.is_none() && !cpus.is_loaded(vcpu) {
+        found = idle.take(affinity);
     }
     let cpu = match found {
         Some(cpu) => cpu,
@@ -183,23 +196,27 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
     if time.is_some() {
         cpus.set_home(vcpu, cpu);
     }
-    let must_look = insert(cpus, vcpu, cpu, |queue, slot| {
+    if arrive_at(cpus, vcpu, cpu, time) || found.is_some() {
+        cpus.look(cpu);
+    }
+    if found.is_none() {
+        // As above.
+        fence(Ordering::SeqCst);
+        find_room(cpus, vcpu, cpu);
+    }
+}
+
+/// Into the queue of a CPU, from another where it had had `time` or out of its sleep; whether that CPU has to look.
+#[inline(always)]
+fn arrive_at<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize, time: Option<VirtualTime>) -> bool {
+    insert(cpus, vcpu, cpu, |queue, slot| {
         let now = cpus.now();
         cpus.is_ready(vcpu, now);
         match time {
             Some(time) => queue.receive(slot, time, now),
             None => queue.wake(slot, now),
         }
-    });
-    if must_look || found.is_some() {
-        cpus.look(cpu);
-    }
-    if found.is_some() {
-        return;
-    }
-    // It waits, if no CPU has gone idle since.
-    fence(Ordering::SeqCst);
-    find_room(cpus, vcpu, cpu);
+    })
 }
 
 /// How much a vCPU has had that is in no queue, and belongs to a CPU.
@@ -217,12 +234,19 @@ fn any_of<C: Cpus>(cpus: &C, set: u64) -> Option<usize> {
 
 /// A vCPU waits on a CPU: one that idles is to take it, or else those are to notice that they do whose only vCPU may
 /// be asleep.
+#[inline]
 fn find_room<C: Cpus>(cpus: &C, vcpu: C::Vcpu, on: usize) {
     let elsewhere = cpus.affinity(vcpu) & !bit(on);
     let Load { idle, lone } = cpus.load();
-    if (idle.bits() | lone.bits()) & elsewhere == 0 {
-        return;
+    if (idle.bits() | lone.bits()) & elsewhere != 0 {
+        send_for_room(cpus, elsewhere);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn send_for_room<C: Cpus>(cpus: &C, elsewhere: u64) {
+    let Load { idle, lone } = cpus.load();
     if let Some(other) = idle.take(elsewhere) {
         cpus.look(other);
         return;
@@ -233,6 +257,7 @@ fn find_room<C: Cpus>(cpus: &C, vcpu: C::Vcpu, on: usize) {
 }
 
 /// Into the queue of a CPU, as `arrive` does it under the lock; whether that CPU has to look.
+#[inline(always)]
 fn insert<C: Cpus>(
     cpus: &C,
     vcpu: C::Vcpu,
@@ -284,6 +309,7 @@ pub fn steal<C: Cpus>(cpus: &C, cpu: usize) -> bool {
 }
 
 /// Puts a vCPU, which the caller has taken out of another CPU's queue, into this one's.
+#[inline(never)]
 fn bring<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize, time: VirtualTime) -> bool {
     cpus.set_home(vcpu, cpu);
     insert(cpus, vcpu, cpu, |queue, slot| {

@@ -49,7 +49,7 @@ fn take_turns(cpu: &'static Cpu, mut yields: bool) -> Resume {
 
 /// One look at the queue, before which the loaded vCPU yields or not. `None`: it has led to something else than a guest to
 /// go on with, which is done, and it is time for another look.
-#[inline(always)]
+#[inline(never)]
 fn turn(cpu: &'static Cpu, yields: bool) -> Option<Resume> {
     // First: who wakes, or ends, is seen by the same look.
     let mut now = arch::time::counter();

@@ -153,16 +153,25 @@ impl Ordered {
     }
 
     /// Puts a place in that is not in it; `mask` has a bit for each CPU that it may run on.
+    #[inline]
     pub(crate) fn insert(&mut self, slot: u16, key: u64, mask: u64) {
         if !self.place(slot, key, mask) {
             return;
         }
-        self.length = self.length.saturating_add(1);
-        self.root = match self.root {
-            NONE => slot,
-            root => self.insert_in(root, slot),
-        };
+        if self.root == NONE {
+            self.root = slot;
+            self.masks = mask;
+            self.length = 1;
+        } else {
+            self.insert_among_others(slot);
+        }
+    }
+
+    #[inline(never)]
+    fn insert_among_others(&mut self, slot: u16) {
+        self.root = self.insert_in(self.root, slot);
         self.masks = self.node(self.root).map_or(0, |node| node.masks);
+        self.length = self.length.saturating_add(1);
     }
 
     /// Prepares a place that is not in the tree, as a tree of its own. `false` if it is in it.
