@@ -68,7 +68,7 @@ unsafe fn save_q(to: *mut [u64; 2]) {
             "stp     q30, q31, [{base}, #480]",
             base = in(reg) to,
             options(nostack, preserves_flags),
-        )
+        );
     }
 }
 
@@ -99,6 +99,6 @@ unsafe fn load_q(from: *const [u64; 2]) {
             "ldp     q30, q31, [{base}, #480]",
             base = in(reg) from,
             options(nostack, preserves_flags),
-        )
+        );
     }
 }

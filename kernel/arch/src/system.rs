@@ -201,7 +201,7 @@ unsafe fn save(to: *mut System) {
             "mrs     x3, cntv_ctl_el0",
             "mrs     x4, cntv_cval_el0",
             "stp     x3, x4, [{base}, #{timer_control}]",
-        )
+        );
     }
 }
 
@@ -255,6 +255,6 @@ unsafe fn load(from: *const System) {
             "ldp     x3, x4, [{base}, #{timer_control}]",
             "msr     cntv_cval_el0, x4",
             "msr     cntv_ctl_el0, x3",
-        )
+        );
     }
 }

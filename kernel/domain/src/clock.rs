@@ -62,7 +62,7 @@ mod tests {
             assert_eq!(Clock::from_word(clock.to_word()), clock);
         }
         // Nonsense does not panic.
-        Clock::new(0).nanoseconds(u64::MAX);
+        let _ = Clock::new(0).nanoseconds(u64::MAX);
     }
 
     proptest! {
