@@ -301,8 +301,7 @@ fn dispatch(
 
 /// An interrupt that is not the virtual timer's.
 #[inline(never)]
-fn not_the_guests(gic: &'static Gic, cpu: &'static Cpu, acknowledged: Acknowledged) {
-    let number = acknowledged.intid().get();
+fn not_the_guests(gic: &'static Gic, cpu: &'static Cpu, number: u32, acknowledged: Acknowledged) {
     if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) {
         // The queue is looked at, after those have woken whose time has come.
         platform::timer::disarm();

@@ -166,7 +166,14 @@ pub fn enqueue<C: Cpus>(cpus: &C, vcpu: C::Vcpu) {
     let stays = cpus.is_loaded(vcpu) || cpus.affinity(vcpu) & bit(home) != 0;
     // Mostly all CPUs are busy.
     if stays && cpus.load().idle.bits() == 0 {
-        if arrive_at(cpus, vcpu, home, None) {
+        let must_look = cpus.change(home, |queue| {
+            cpus.slot(vcpu, home).is_some_and(|slot| {
+                let now = cpus.now();
+                cpus.is_ready(vcpu, now);
+                queue.wake(slot, now)
+            })
+        });
+        if must_look.unwrap_or(false) {
             cpus.look(home);
         }
         // It waits, if no CPU has gone idle since.
@@ -196,7 +203,15 @@ fn enqueue_anywhere<C: Cpus>(cpus: &C, vcpu: C::Vcpu, home: usize, stays: bool) 
     if time.is_some() {
         cpus.set_home(vcpu, cpu);
     }
-    if arrive_at(cpus, vcpu, cpu, time) || found.is_some() {
+    let must_look = insert(cpus, vcpu, cpu, |queue, slot| {
+        let now = cpus.now();
+        cpus.is_ready(vcpu, now);
+        match time {
+            Some(time) => queue.receive(slot, time, now),
+            None => queue.wake(slot, now),
+        }
+    });
+    if must_look || found.is_some() {
         cpus.look(cpu);
     }
     if found.is_none() {
@@ -204,19 +219,6 @@ fn enqueue_anywhere<C: Cpus>(cpus: &C, vcpu: C::Vcpu, home: usize, stays: bool) 
         fence(Ordering::SeqCst);
         find_room(cpus, vcpu, cpu);
     }
-}
-
-/// Into the queue of a CPU, from another where it had had `time` or out of its sleep; whether that CPU has to look.
-#[inline(always)]
-fn arrive_at<C: Cpus>(cpus: &C, vcpu: C::Vcpu, cpu: usize, time: Option<VirtualTime>) -> bool {
-    insert(cpus, vcpu, cpu, |queue, slot| {
-        let now = cpus.now();
-        cpus.is_ready(vcpu, now);
-        match time {
-            Some(time) => queue.receive(slot, time, now),
-            None => queue.wake(slot, now),
-        }
-    })
 }
 
 /// How much a vCPU has had that is in no queue, and belongs to a CPU.
@@ -257,7 +259,6 @@ fn send_for_room<C: Cpus>(cpus: &C, elsewhere: u64) {
 }
 
 /// Into the queue of a CPU, as `arrive` does it under the lock; whether that CPU has to look.
-#[inline(always)]
 fn insert<C: Cpus>(
     cpus: &C,
     vcpu: C::Vcpu,
