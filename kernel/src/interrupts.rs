@@ -248,8 +248,8 @@ pub(crate) fn take(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Resume {
             // It stays active until the guest ends it through its list register.
             inject_timer(vcpu, number);
             remind(gic);
-        } else {
-            not_the_guests(gic, cpu, acknowledged);
+        } else if other(gic, cpu, number) {
+            gic.deactivate(acknowledged);
         }
     }
     schedule::leave_after_interrupt(cpu, vcpu)
@@ -288,29 +288,29 @@ fn dispatch(
 ) {
     let number = acknowledged.intid().get();
     gic.priority_drop(acknowledged);
-    if !is_virtual_timer(number) {
-        not_the_guests(gic, cpu, acknowledged);
-    } else if let Some(vcpu) = loaded {
+    if is_virtual_timer(number)
+        && let Some(vcpu) = loaded
+    {
         inject_timer_elsewhere(vcpu, number);
         schedule::wake_if_blocked(vcpu);
         remind(gic);
-    } else {
+    } else if is_virtual_timer(number) || other(gic, cpu, number) {
         gic.deactivate(acknowledged);
     }
 }
 
-/// An interrupt that is not the virtual timer's.
+/// An interrupt that is not the virtual timer's. `false` if a guest is to end it.
+#[cold]
 #[inline(never)]
-fn not_the_guests(gic: &'static Gic, cpu: &'static Cpu, number: u32, acknowledged: Acknowledged) {
-    if number == HYPERVISOR_TIMER.load(Ordering::Relaxed) {
-        // The queue is looked at, after those have woken whose time has come.
-        platform::timer::disarm();
-        cpu.alarms.add(1);
-        cpu.look.store(true, Ordering::Relaxed);
-    } else if !other(gic, cpu, number) {
-        return;
+fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
+    if number != HYPERVISOR_TIMER.load(Ordering::Relaxed) {
+        return of_no_timer(gic, cpu, number);
     }
-    gic.deactivate(acknowledged);
+    // The queue is looked at, after those have woken whose time has come.
+    platform::timer::disarm();
+    cpu.alarms.add(1);
+    cpu.look.store(true, Ordering::Relaxed);
+    true
 }
 
 /// Has an emulator look again that forgets an interrupt.
@@ -375,7 +375,7 @@ fn inject_timer_elsewhere(vcpu: &'static Vcpu, number: u32) {
 /// An interrupt of neither timer. `false` if a guest is to end it.
 #[cold]
 #[inline(never)]
-fn other(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
+fn of_no_timer(gic: &Gic, cpu: &'static Cpu, number: u32) -> bool {
     match number {
         LOOK => {
             trace::follow(cpu);

@@ -243,7 +243,7 @@ pub(crate) struct Domain {
     pub(crate) telling: AtomicU32,
     /// It is to end for what it does to others.
     pub(crate) condemned: AtomicBool,
-    /// Which vCPU was last on each CPU, plus 1: its stage-1 translations are in that CPU's TLB. They are as good as
+    /// Which vCPU was last on each CPU, plus 1, by that CPU: its stage-1 translations are in its TLB. They are as good as
     /// it left them when it comes back from another CPU, where the guest may have invalidated them:
     /// `HCR_EL2.FB` makes every invalidation of its reach all CPUs (DDI 0487, D8.14).
     last_vcpu: [AtomicU8; MAX_CPUS],
@@ -470,7 +470,6 @@ impl Vcpu {
     pub(crate) fn world(&self, cpu: &Cpu) -> World {
         let mark = self.id.get() as u8 + 1;
         let before = self.domain.last_vcpu.get(cpu.index).map_or(0, |last| {
-            // The CPU's own: nobody else writes it.
             let before = last.load(Ordering::Relaxed);
             last.store(mark, Ordering::Relaxed);
             before
