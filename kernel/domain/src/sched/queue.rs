@@ -198,7 +198,7 @@ impl<T: Copy> RunQueue<T> {
     }
 
     /// A vCPU cannot run from `now` on, be it the current one or one that waits.
-    #[inline]
+    #[inline(never)]
     pub fn block(&mut self, slot: Slot, now: u64) {
         if self.has_servers {
             self.count(now);
