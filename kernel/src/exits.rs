@@ -19,7 +19,7 @@ use domain::lifecycle::ShutdownReason;
 use domain::psci;
 use domain::recent::Note;
 use log::warn;
-use xen::{HotCall, Outcome};
+use xen::{Announcement, Begun, HotCall, Outcome};
 
 use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
@@ -42,6 +42,7 @@ pub(crate) fn call(
                 guest.set::<0>(value as u64);
                 schedule::leave(cpu, vcpu)
             }
+            None if is_plain_send(guest) => send_event(vcpu, cpu, guest),
             None => hypercall(cpu, vcpu, guest),
         };
     }
@@ -82,14 +83,49 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
             guest.set::<0>(0);
             schedule::yield_now(cpu, vcpu)
         }
-        Some(HotCall::Send) if trace::is_on() => send_event_traced(cpu, vcpu, guest),
-        Some(HotCall::Send) => send_event(cpu, vcpu, guest),
+        Some(HotCall::Send) => send_event_traced(cpu, vcpu, guest),
         None => any_hypercall(cpu, vcpu, guest),
     }
 }
 
+/// Whether a hypercall is an event that no record is made of.
+#[inline(always)]
+fn is_plain_send(guest: &Arguments) -> bool {
+    let call = xen::hot_call(guest.get::<16>(), guest.get::<0>());
+    call == Some(HotCall::Send) && !trace::is_on()
+}
+
+/// An event. vCPU and CPU stand in the order in which the vectors have them, so that they stay in their registers.
 #[inline(never)]
-fn send_event(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+fn send_event(vcpu: &'static Vcpu, cpu: &'static Cpu, guest: &mut Arguments) -> Resume {
+    match xen::begin_send(&Calling(vcpu), guest.get::<1>()) {
+        Begun::Done => after_send(cpu, vcpu, guest, Ok(())),
+        Begun::Marked(announcement) => announce(vcpu, cpu, guest, announcement),
+        Begun::Port(port) => send_port(vcpu, cpu, guest, port),
+        Begun::Nothing => send_event_slowly(vcpu, cpu, guest),
+    }
+}
+
+#[inline(never)]
+fn announce(
+    vcpu: &'static Vcpu,
+    cpu: &'static Cpu,
+    guest: &mut Arguments,
+    announcement: Announcement,
+) -> Resume {
+    xen::announce(&Calling(vcpu), announcement);
+    after_send(cpu, vcpu, guest, Ok(()))
+}
+
+#[inline(never)]
+fn send_port(vcpu: &'static Vcpu, cpu: &'static Cpu, guest: &mut Arguments, port: u32) -> Resume {
+    let sent = xen::send_port(&Calling(vcpu), port);
+    after_send(cpu, vcpu, guest, sent)
+}
+
+#[cold]
+#[inline(never)]
+fn send_event_slowly(vcpu: &'static Vcpu, cpu: &'static Cpu, guest: &mut Arguments) -> Resume {
     let sent = xen::send_event(&Calling(vcpu), guest.get::<1>());
     after_send(cpu, vcpu, guest, sent)
 }

@@ -100,6 +100,25 @@ macro_rules! atomic_at {
 }
 
 impl SharedMemory {
+    /// The 64-bit words that lie `offset` bytes into each of two arrays, which begin at these places. `None` if either
+    /// does not lie inside, or is not aligned.
+    #[inline]
+    #[must_use]
+    pub fn u64_in_each(&self, [one, other]: [usize; 2], offset: usize) -> Option<[&AtomicU64; 2]> {
+        const SIZE: usize = size_of::<AtomicU64>();
+        let last = one.max(other).checked_add(offset)?;
+        if !(one | other | offset).is_multiple_of(SIZE) || last.checked_add(SIZE)? > self.size {
+            return None;
+        }
+        let word = |array: usize| {
+            // SAFETY: the offset lies inside, since the larger of the two does.
+            let at = unsafe { self.base.add(array + offset) };
+            // SAFETY: as in `u64`: aligned, valid, and reached by atomics alone.
+            unsafe { at.cast::<AtomicU64>().as_ref() }
+        };
+        Some([word(one), word(other)])
+    }
+
     /// `size` bytes at `base`.
     ///
     /// # Safety

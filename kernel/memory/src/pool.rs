@@ -45,6 +45,12 @@ impl Owner {
     }
 }
 
+/// Neither a free nor a leaving chunk's word has a domain's number in its upper half.
+#[inline(always)]
+fn is_of(word: &AtomicU32, domain: u16) -> bool {
+    word.load(Ordering::Acquire) >> 16 == u32::from(domain)
+}
+
 /// A range of memory: the number of its first chunk, and a word for each.
 struct Region {
     first: u64,
@@ -160,9 +166,23 @@ impl ChunkPool {
     /// Whether the chunk that holds this address is a domain's: the short way, for every pointer of a call.
     #[inline]
     pub fn belongs(&self, address: Pa, domain: u16) -> bool {
-        // Neither a free nor a leaving chunk's word has a domain's number in its upper half.
+        self.belongs_at_once(address, domain) || self.belongs_anywhere(address, domain)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn belongs_anywhere(&self, address: Pa, domain: u16) -> bool {
         self.word(address.get() / CHUNK_SIZE)
-            .is_some_and(|word| word.load(Ordering::Acquire) >> 16 == u32::from(domain))
+            .is_some_and(|word| is_of(word, domain))
+    }
+
+    /// The same of a chunk of the largest range of memory, in which most are; `false` of all others.
+    #[inline(always)]
+    pub fn belongs_at_once(&self, address: Pa, domain: u16) -> bool {
+        let largest = self.regions.get().and_then(|regions| regions.first());
+        largest
+            .and_then(|region| region.word(address.get() / CHUNK_SIZE))
+            .is_some_and(|word| is_of(word, domain))
     }
 
     /// Takes `chunks` chunks for a domain, in pieces as large as there are (each a power of two, naturally

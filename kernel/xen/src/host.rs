@@ -39,6 +39,12 @@ pub trait GuestMemory {
     #[inline]
     fn write_place(&self, _place: Pa, _bytes: &[u8]) {}
 
+    /// A 32-bit word, if that takes no more than a look; `None` for all else, which [`Self::read_u32`] is for.
+    #[inline]
+    fn read_u32_at_once(&self, _from: Va) -> Option<u32> {
+        None
+    }
+
     /// A 32-bit word: the argument of the hot calls, worth a path of its own.
     ///
     /// # Errors

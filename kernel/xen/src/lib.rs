@@ -70,7 +70,10 @@ mod vcpu;
 mod version;
 mod vpl011;
 
-pub use events::{FIFO_PAGES, Service, StaticChannel, send_event, send_event_traced};
+pub use events::{
+    Announcement, Begun, FIFO_PAGES, Service, StaticChannel, announce, begin_send, send_event,
+    send_event_traced, send_port,
+};
 pub use grants::Broken;
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced, Traced};
 pub use hvm::Parameters;

@@ -1,6 +1,7 @@
 //! `event_channel_op`. `send` is looked at first; all others are cold.
 
 use super::channel::Binding;
+use super::deliver::{Announcement, Begun};
 use super::fifo_calls;
 use crate::{Caller, host};
 use abi::event_channel as op;
@@ -15,6 +16,30 @@ use memory::Va;
 #[inline(always)]
 pub fn send_event<C: Caller>(caller: &C, argument: u64) -> Result<(), Errno> {
     let port = caller.read_u32(Va::new(argument))?;
+    caller.state().send(caller, port)
+}
+
+/// [`send_event`] as far as it goes without a place on the stack: to the end, if the event is pending already.
+#[inline(always)]
+pub fn begin_send<C: Caller>(caller: &C, argument: u64) -> Begun {
+    match caller.read_u32_at_once(Va::new(argument)) {
+        Some(port) => caller.state().begin_send(port),
+        None => Begun::Nothing,
+    }
+}
+
+/// The rest of [`begin_send`] of a port that it marked.
+#[inline(always)]
+pub fn announce<C: Caller>(caller: &C, announcement: Announcement) {
+    caller.state().finish_send(caller, announcement);
+}
+
+/// The rest of [`begin_send`] of a port that it read.
+///
+/// # Errors
+/// As of [`send_event`].
+#[inline(always)]
+pub fn send_port<C: Caller>(caller: &C, port: u32) -> Result<(), Errno> {
     caller.state().send(caller, port)
 }
 

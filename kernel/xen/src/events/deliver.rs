@@ -16,6 +16,43 @@ use abi::{Errno, Port, VcpuId};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+/// What became of a port's pending bit.
+enum Marked {
+    /// It was set, or there is no such bit.
+    Before,
+    /// It is set now.
+    Now { is_open: bool },
+    /// The guest did not leave its word alone.
+    Contended,
+}
+
+/// What became of an `EVTCHNOP_send` that was begun.
+pub enum Begun {
+    /// It is done.
+    Done,
+    /// The port is pending now: [`announce`](crate::announce) tells of it.
+    Marked(Announcement),
+    /// Nothing but that the port was read: [`send_port`](crate::send_port) does the rest.
+    Port(u32),
+    /// Nothing: [`send_event`](crate::send_event) does it.
+    Nothing,
+}
+
+/// A port that has become pending, and that nobody knows of yet. In one register: the port, from bit 32 on the vCPU,
+/// and in bit 63 whether it is not masked.
+#[derive(Clone, Copy)]
+pub struct Announcement(u64);
+
+impl Announcement {
+    const OPEN: u64 = 1 << 63;
+
+    #[inline(always)]
+    fn new(port: u32, vcpu: u32, is_open: bool) -> Self {
+        let open = if is_open { Self::OPEN } else { 0 };
+        Self(open | u64::from(vcpu) << 32 & !Self::OPEN | u64::from(port))
+    }
+}
+
 impl XenState {
     /// Offset in a bit array of shared_info of the word that holds `port`'s bit.
     #[inline]
@@ -36,19 +73,55 @@ impl XenState {
         if self.events.uses_fifo.load(Relaxed) && self.raise_fifo(host, port, vcpu) {
             return;
         }
+        match self.mark(port) {
+            Marked::Before => {}
+            Marked::Now { is_open } => self.announce_bit(host, port, vcpu, is_open),
+            Marked::Contended => host.condemn(self.id()),
+        }
+    }
+
+    /// Sets the pending bit of `port`.
+    #[inline(always)]
+    fn mark(&self, port: u32) -> Marked {
         let bit = 1_u64.wrapping_shl(port);
-        let (Some(pending), Some(mask)) = (
-            self.word(SHARED_INFO_EVTCHN_PENDING, port),
-            self.word(SHARED_INFO_EVTCHN_MASK, port),
-        ) else {
-            return;
+        let at = (port >> 6 << 3) as usize;
+        let arrays = [SHARED_INFO_EVTCHN_PENDING, SHARED_INFO_EVTCHN_MASK];
+        let Some([pending, mask]) = self.shared_info.u64_in_each(arrays, at) else {
+            return Marked::Before;
         };
         match contended::or(pending, bit) {
-            Ok(before) if before & bit == 0 => {}
-            Ok(_) => return,
-            Err(Contended) => return host.condemn(self.id()),
+            Ok(before) if before & bit == 0 => Marked::Now {
+                is_open: mask.load(SeqCst) & bit == 0,
+            },
+            Ok(_) => Marked::Before,
+            Err(Contended) => Marked::Contended,
         }
-        self.announce_bit(host, port, vcpu, mask.load(SeqCst) & bit == 0);
+    }
+
+    /// The short way of `EVTCHNOP_send`: an event to a vCPU of one's own, without the FIFO ABI.
+    #[inline(always)]
+    pub(crate) fn begin_send(&self, port: u32) -> Begun {
+        let Ok(channel) = self.events.channel(port) else {
+            return Begun::Port(port);
+        };
+        if channel.binding() != Binding::Ipi || self.events.uses_fifo.load(Relaxed) {
+            return Begun::Port(port);
+        }
+        match self.mark(port) {
+            Marked::Before => Begun::Done,
+            Marked::Now { is_open } => {
+                Begun::Marked(Announcement::new(port, channel.vcpu(), is_open))
+            }
+            // The general way runs into the same, and knows what to do about it.
+            Marked::Contended => Begun::Port(port),
+        }
+    }
+
+    /// The rest of it.
+    pub(crate) fn finish_send<H: Host>(&self, host: &H, announcement: Announcement) {
+        let Announcement(raw) = announcement;
+        let vcpu = (raw & !Announcement::OPEN) >> 32;
+        self.announce_bit(host, raw as u32, vcpu as u32, raw & Announcement::OPEN != 0);
     }
 
     /// `port` has become pending, and may be told of or not.

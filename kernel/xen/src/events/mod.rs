@@ -19,9 +19,10 @@ mod fixed;
 mod table;
 
 pub(crate) use calls::call;
-pub use calls::{send_event, send_event_traced};
+pub use calls::{announce, begin_send, send_event, send_event_traced, send_port};
 pub(crate) use channel::Binding;
 pub use channel::Service;
+pub use deliver::{Announcement, Begun};
 pub use fifo::PAGES as FIFO_PAGES;
 pub use fixed::StaticChannel;
 pub(crate) use table::Events;
