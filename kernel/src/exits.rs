@@ -19,7 +19,7 @@ use domain::lifecycle::ShutdownReason;
 use domain::psci;
 use domain::recent::Note;
 use log::warn;
-use xen::{HotCall, Outcome};
+use xen::{HotCall, OneGrant, Outcome};
 
 use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
@@ -84,30 +84,41 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
         }
         Some(HotCall::Send) if trace::is_on() => send_event_traced(cpu, vcpu, guest),
         Some(HotCall::Send) => send_event(cpu, vcpu, guest),
+        Some(HotCall::Grant) => grant_call(cpu, vcpu, guest),
         None => any_hypercall(cpu, vcpu, guest),
     }
 }
 
 #[inline(never)]
+fn grant_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    let Some(one) = OneGrant::of(guest.get::<0>(), guest.get::<2>()) else {
+        return any_hypercall(cpu, vcpu, guest);
+    };
+    note_call(vcpu, guest.get::<16>(), guest.get::<0>());
+    let done = one.serve(&Calling(vcpu), guest.get::<1>());
+    after_call(cpu, vcpu, guest, done)
+}
+
+#[inline(never)]
 fn send_event(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
     let sent = xen::send_event(&Calling(vcpu), guest.get::<1>());
-    after_send(cpu, vcpu, guest, sent)
+    after_call(cpu, vcpu, guest, sent)
 }
 
 #[cold]
 fn send_event_traced(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
     let sent = xen::send_event_traced(&Calling(vcpu), guest.get::<1>());
-    after_send(cpu, vcpu, guest, sent)
+    after_call(cpu, vcpu, guest, sent)
 }
 
 #[inline(always)]
-fn after_send(
+fn after_call(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Arguments,
-    sent: Result<(), Errno>,
+    done: Result<(), Errno>,
 ) -> Resume {
-    match sent {
+    match done {
         Ok(()) => guest.set::<0>(0),
         // There is more to do, with the same arguments.
         Err(Errno::Restart) => vectors::repeat_hvc(),
@@ -116,12 +127,17 @@ fn after_send(
     schedule::leave(cpu, vcpu)
 }
 
-#[inline(never)]
-fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+/// Keeps a hypercall for a report.
+#[inline(always)]
+fn note_call(vcpu: &Vcpu, number: u64, argument: u64) {
     let (pc, _) = vectors::return_state();
-    let (number, argument) = (guest.get::<16>(), guest.get::<0>());
     vcpu.recent
         .note(Note::call(ESR_HYPERCALL, pc, number, argument));
+}
+
+#[inline(never)]
+fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    note_call(vcpu, guest.get::<16>(), guest.get::<0>());
     let mut arguments = [
         guest.get::<0>(),
         guest.get::<1>(),
@@ -129,7 +145,7 @@ fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) 
         guest.get::<3>(),
         guest.get::<4>(),
     ];
-    match xen::hypercall(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
+    match xen::dispatch(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
         Outcome::Return(value) => {
             guest.set::<0>(value as u64);
             schedule::leave(cpu, vcpu)

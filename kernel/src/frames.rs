@@ -178,10 +178,7 @@ fn slot_of(domain: &Domain, frame: Pa) -> Option<u16> {
 pub(crate) fn frame(domain: &Domain, gfn: u64) -> Option<Pa> {
     let ipa = Ipa::from_frame_number(gfn)?;
     let holdings = domain.holdings.lock();
-    match holdings.as_ref()?.stage2.translate(ipa)? {
-        (frame, Stage2Kind::Ram) => Some(frame),
-        _ => None,
-    }
+    holdings.as_ref()?.stage2.translate_as(ipa, Stage2Kind::Ram)
 }
 
 /// Keeps a frame of a domain from leaving it, until [`release`].

@@ -127,10 +127,12 @@ impl<M: TableMemory> Tree<M> {
         self.root
     }
 
+    #[inline]
     fn limit(&self) -> u64 {
         leaf_size(FIRST_LEVEL) * (ENTRIES * self.roots) as u64
     }
 
+    #[inline(always)]
     fn slot(&self, table: Pa, level: u32, input: u64) -> (Pa, usize) {
         let index = (input / leaf_size(level)) as usize;
         if level == FIRST_LEVEL {
@@ -336,21 +338,24 @@ impl<M: TableMemory> Tree<M> {
         }
     }
 
-    /// Goes down to the entry that decides about `input`: a leaf or an invalid entry.
+    /// Goes down to the entry that decides about `input`: a leaf or an invalid entry. Level by level and without a
+    /// loop: what a level's entries cover is a constant, and the hypercalls about grants come here.
+    #[inline]
     fn walk(&self, input: u64) -> (Pa, usize, u32, u64) {
-        let mut table = self.root;
-        let mut level = FIRST_LEVEL;
-        loop {
+        const TABLE: u64 = VALID | TABLE_OR_PAGE;
+        let at = |table: Pa, level: u32| {
             let (page, index) = self.slot(table, level, input);
-            let entry = self.memory.get(page, index);
-            let is_table =
-                level < LAST_LEVEL && entry & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE;
-            if !is_table {
-                return (page, index, level, entry);
-            }
-            table = Pa::new(entry & OUTPUT_MASK);
-            level += 1;
+            (page, index, level, self.memory.get(page, index))
+        };
+        let first = at(self.root, FIRST_LEVEL);
+        if first.3 & TABLE != TABLE {
+            return first;
         }
+        let second = at(Pa::new(first.3 & OUTPUT_MASK), FIRST_LEVEL + 1);
+        if second.3 & TABLE != TABLE {
+            return second;
+        }
+        at(Pa::new(second.3 & OUTPUT_MASK), LAST_LEVEL)
     }
 
     fn split(
@@ -381,6 +386,7 @@ impl<M: TableMemory> Tree<M> {
     }
 
     /// The leaf that translates `input`, if there is one.
+    #[inline]
     pub fn translate(&self, input: u64) -> Option<Leaf> {
         if input >= self.limit() {
             return None;

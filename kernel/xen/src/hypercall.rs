@@ -52,6 +52,8 @@ pub enum HotCall {
     Yield,
     /// `EVTCHNOP_send`, by [`crate::send_event`] or [`crate::send_event_traced`].
     Send,
+    /// `GNTTABOP_*`, of which some are hot, [`crate::OneGrant`].
+    Grant,
 }
 
 /// Whether a call is one of those.
@@ -65,6 +67,9 @@ pub const fn hot_call(nr: u64, x0: u64) -> Option<HotCall> {
     if nr == number::SCHED_OP && command == abi::sched::YIELD {
         return Some(HotCall::Yield);
     }
+    if nr == number::GRANT_TABLE_OP {
+        return Some(HotCall::Grant);
+    }
     None
 }
 
@@ -77,9 +82,9 @@ pub fn hypercall<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> O
     }
 }
 
-/// All calls, by number. Not inlined, so that what stands before it is.
+/// All calls, by number, but those of [`at_once`]. Not inlined, so that what stands before it is.
 #[inline(never)]
-fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
+pub fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
     let [x0, x1, x2, ..] = *arguments;
     // Commands and counts are 32-bit in Xen's C interface: the upper half of the register is whatever the
     // guest's compiler left there.
