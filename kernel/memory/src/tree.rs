@@ -46,6 +46,12 @@ pub trait Invalidate {
     /// Removes every cached translation of `size` bytes from input address `start`, on all CPUs, and
     /// waits until that is complete.
     fn invalidate(&self, start: u64, size: u64);
+
+    /// The same for the page at `start`.
+    #[inline]
+    fn invalidate_page(&self, start: u64) {
+        self.invalidate(start, PAGE_SIZE);
+    }
 }
 
 /// Why a mapping could not be changed. Nothing was changed by the call, unless it says otherwise.
@@ -129,7 +135,9 @@ impl<M: TableMemory> Tree<M> {
 
     #[inline]
     fn limit(&self) -> u64 {
-        leaf_size(FIRST_LEVEL) * (ENTRIES * self.roots) as u64
+        const OF_A_ROOT: u64 = leaf_size(FIRST_LEVEL) * ENTRIES as u64;
+        // One or two.
+        OF_A_ROOT.wrapping_mul(self.roots as u64)
     }
 
     #[inline(always)]
@@ -138,7 +146,7 @@ impl<M: TableMemory> Tree<M> {
         if level == FIRST_LEVEL {
             // Concatenated roots are one array: pick the page, then the entry in it.
             let page = (index / ENTRIES) as u64 * PAGE_SIZE;
-            (Pa::new(table.get() + page), index % ENTRIES)
+            (Pa::new(table.get().wrapping_add(page)), index % ENTRIES)
         } else {
             (table, index % ENTRIES)
         }
@@ -331,7 +339,7 @@ impl<M: TableMemory> Tree<M> {
                 if entry & VALID != 0 && which(&leaf_of(input, LAST_LEVEL, entry)) =>
             {
                 self.memory.set(page, index, 0);
-                tlb.invalidate(input, PAGE_SIZE);
+                tlb.invalidate_page(input);
                 true
             }
             _ => false,

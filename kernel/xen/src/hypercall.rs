@@ -52,8 +52,6 @@ pub enum HotCall {
     Yield,
     /// `EVTCHNOP_send`, by [`crate::send_event`] or [`crate::send_event_traced`].
     Send,
-    /// `GNTTABOP_*`, of which some are hot, [`crate::OneGrant`].
-    Grant,
 }
 
 /// Whether a call is one of those.
@@ -66,9 +64,6 @@ pub const fn hot_call(nr: u64, x0: u64) -> Option<HotCall> {
     }
     if nr == number::SCHED_OP && command == abi::sched::YIELD {
         return Some(HotCall::Yield);
-    }
-    if nr == number::GRANT_TABLE_OP {
-        return Some(HotCall::Grant);
     }
     None
 }

@@ -165,6 +165,7 @@ impl Active {
         Ok(())
     }
 
+    #[inline(always)]
     fn entry(&mut self, GrantRef(reference): GrantRef) -> Option<(Entry<'_>, &mut Use)> {
         let number = reference as usize;
         let frame = self.frames.get_mut(number >> 9)?;

@@ -25,7 +25,7 @@ pub(super) fn copy<C: Caller>(caller: &C, item: &mut op::GrantCopy) {
     };
 }
 
-#[inline]
+#[inline(always)]
 fn try_copy<C: Caller>(caller: &C, item: &op::GrantCopy) -> Result<(), i16> {
     if item.len == 0 {
         return Ok(());
@@ -48,7 +48,7 @@ fn try_copy<C: Caller>(caller: &C, item: &op::GrantCopy) -> Result<(), i16> {
     result
 }
 
-#[inline]
+#[inline(always)]
 fn side<'a, C: Caller>(
     caller: &'a C,
     pointer: &'a CopyPointer,
@@ -80,7 +80,7 @@ impl Side<'_> {
         GrantRef(self.pointer.frame_or_ref as u32)
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire<C: Caller>(&self, caller: &C) -> Result<Pa, i16> {
         let own = caller.state().id();
         if !self.is_grant {
@@ -96,7 +96,7 @@ impl Side<'_> {
         Ok(frame_at(number))
     }
 
-    #[inline]
+    #[inline(always)]
     fn release<H: Host>(&self, host: &H) {
         if self.is_grant {
             let mut active = self.granter.grants.active.lock();

@@ -76,25 +76,45 @@ pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i
         return Err(Errno::Invalid);
     }
     match command {
-        op::COPY => each::<_, op::GrantCopy>(caller, arguments, copy_item),
-        op::MAP_GRANT_REF => each::<_, op::MapGrantRef>(caller, arguments, map_item),
-        op::UNMAP_GRANT_REF => each::<_, op::UnmapGrantRef>(caller, arguments, unmap_item),
-        op::UNMAP_AND_REPLACE => each::<_, op::UnmapAndReplace>(caller, arguments, replace_item),
-        op::SWAP_GRANT_REF => each::<_, op::SwapGrantRef>(caller, arguments, |caller, at| {
-            host::update(caller, at, |item: &mut op::SwapGrantRef| {
-                let mut active = caller.state().grants.active.lock();
-                item.status = active.swap(item.ref_a, item.ref_b);
-            })
-        }),
-        op::TRANSFER => each::<_, op::Transfer>(caller, arguments, |caller, at| {
-            host::update(caller, at, |item: &mut op::Transfer| {
-                // Memory of translated guests cannot be given away, as on Xen.
-                item.status = match caller.frame(caller.state().id(), item.frame) {
-                    Some(_) => op::STATUS_GENERAL_ERROR,
-                    None => op::STATUS_BAD_PAGE,
-                };
-            })
-        }),
+        op::COPY => each(caller, arguments, size_of::<op::GrantCopy>(), copy_item),
+        op::MAP_GRANT_REF => each(caller, arguments, size_of::<op::MapGrantRef>(), map_item),
+        op::UNMAP_GRANT_REF => each(
+            caller,
+            arguments,
+            size_of::<op::UnmapGrantRef>(),
+            unmap_item,
+        ),
+        op::UNMAP_AND_REPLACE => each(
+            caller,
+            arguments,
+            size_of::<op::UnmapAndReplace>(),
+            replace_item,
+        ),
+        op::SWAP_GRANT_REF => each(
+            caller,
+            arguments,
+            size_of::<op::SwapGrantRef>(),
+            |caller, at| {
+                host::update(caller, at, |item: &mut op::SwapGrantRef| {
+                    let mut active = caller.state().grants.active.lock();
+                    item.status = active.swap(item.ref_a, item.ref_b);
+                })
+            },
+        ),
+        op::TRANSFER => each(
+            caller,
+            arguments,
+            size_of::<op::Transfer>(),
+            |caller, at| {
+                host::update(caller, at, |item: &mut op::Transfer| {
+                    // Memory of translated guests cannot be given away, as on Xen.
+                    item.status = match caller.frame(caller.state().id(), item.frame) {
+                        Some(_) => op::STATUS_GENERAL_ERROR,
+                        None => op::STATUS_BAD_PAGE,
+                    };
+                })
+            },
+        ),
         op::CACHE_FLUSH => cache_flush(caller, arguments),
         _ => table::call(caller, command, argument, count),
     }
@@ -104,12 +124,12 @@ pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i
 /// needed for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OneGrant {
-    /// `GNTTABOP_copy`.
-    Copy,
     /// `GNTTABOP_map_grant_ref`.
     Map,
     /// `GNTTABOP_unmap_grant_ref`.
     Unmap,
+    /// `GNTTABOP_copy`.
+    Copy,
 }
 
 impl OneGrant {
@@ -180,11 +200,13 @@ fn replace_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
     })
 }
 
-/// Serves the items of a list of `T`, a step of them; `serve` is given where one is.
-fn each<C: Caller, T>(
+/// Serves the items of a list, each of `size` bytes, a step of them; `serve` is given where one is.
+#[inline(never)]
+fn each<C: Caller>(
     caller: &C,
     arguments: &mut Arguments,
-    serve: impl Fn(&C, u64) -> Result<(), Errno>,
+    size: usize,
+    serve: fn(&C, u64) -> Result<(), Errno>,
 ) -> Result<i64, Errno> {
     let [_, at, count, ..] = arguments;
     *count = u64::from(*count as u32);
@@ -193,7 +215,7 @@ fn each<C: Caller, T>(
             return Ok(0);
         }
         serve(caller, *at)?;
-        next::<T>(at, count);
+        next(at, count, size);
     }
     match *count {
         0 => Ok(0),
@@ -201,8 +223,8 @@ fn each<C: Caller, T>(
     }
 }
 
-fn next<T>(at: &mut u64, count: &mut u64) {
-    *at = at.wrapping_add(size_of::<T>() as u64);
+fn next(at: &mut u64, count: &mut u64, size: usize) {
+    *at = at.wrapping_add(size as u64);
     *count = count.saturating_sub(1);
 }
 
@@ -217,7 +239,7 @@ fn cache_flush<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, 
     let progress = (*cmd as u32) >> PROGRESS_SHIFT;
     if flush_one(caller, &item, progress as usize)? {
         *cmd = op::CACHE_FLUSH;
-        next::<op::CacheFlush>(at, count);
+        next(at, count, size_of::<op::CacheFlush>());
         if *count as u32 == 0 {
             return Ok(0);
         }
