@@ -123,8 +123,8 @@ pub unsafe fn write_item(to: Pa, bytes: &[u8]) {
         // SAFETY: the caller vouches for the address; volatile, since the guest may use it at any moment.
         unsafe {
             to.wrapping_add(number)
-                .write_volatile(u64::from_ne_bytes(*word))
-        };
+                .write_volatile(u64::from_ne_bytes(*word));
+        }
     }
 }
 

@@ -82,6 +82,7 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     /// Sets what says that the entry is in use, as long as it permits that.
+    #[inline(always)]
     fn open(&self, used: bool, user: DomainId, access: Access) -> Result<(), i16> {
         let mut mask = TYPE;
         if access.map {
