@@ -202,9 +202,9 @@ impl<M: TableMemory> Stage2<M> {
     /// Where `ipa` goes, if it does as `kind`: one comparison tells.
     #[inline]
     pub fn translate_as(&self, ipa: Ipa, kind: Stage2Kind) -> Option<Pa> {
-        let leaf = self.0.translate(ipa.get())?;
-        let offset = ipa.get() & leaf.size.wrapping_sub(1);
-        (leaf.attributes == kind.attributes()).then_some(Pa::new(leaf.output | offset))
+        self.0
+            .translate_as(ipa.get(), kind.attributes())
+            .map(Pa::new)
     }
 
     /// What `VTTBR_EL2` takes as its address.

@@ -403,6 +403,26 @@ impl<M: TableMemory> Tree<M> {
         (entry & VALID != 0).then(|| leaf_of(input, level, entry))
     }
 
+    /// Where `input` goes, if the leaf that translates it has these attributes.
+    #[inline]
+    pub fn translate_as(&self, input: u64, attributes: u64) -> Option<u64> {
+        if input >= self.limit() {
+            return None;
+        }
+        let (_, _, level, entry) = self.walk(input);
+        // At each level its own constants.
+        let at = |level: u32| {
+            let (size, leaf) = (leaf_size(level), leaf_of(input, level, entry));
+            let is_it = entry & VALID != 0 && leaf.attributes == attributes;
+            is_it.then_some(leaf.output | input & (size - 1))
+        };
+        match level {
+            LAST_LEVEL => at(LAST_LEVEL),
+            2 => at(2),
+            _ => at(FIRST_LEVEL),
+        }
+    }
+
     /// Calls `visit` with every leaf, in order of input addresses.
     pub fn for_each_leaf(&self, mut visit: impl FnMut(Leaf)) {
         let mut at = 0;
