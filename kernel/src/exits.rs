@@ -5,6 +5,7 @@ pub(crate) mod quick;
 use core::sync::atomic::Ordering;
 
 use abi::Errno;
+use abi::hypercall::GRANT_TABLE_OP;
 use arch::context::{Arguments, Registers};
 use arch::guest::{self, Intent};
 use arch::inject::{self, Exception};
@@ -19,7 +20,7 @@ use domain::lifecycle::ShutdownReason;
 use domain::psci;
 use domain::recent::Note;
 use log::warn;
-use xen::{Announcement, Begun, HotCall, Outcome};
+use xen::{Announcement, Begun, HotCall, OneGrant, Outcome};
 
 use crate::cpus::Cpu;
 use crate::hypercalls::{self, Calling};
@@ -84,7 +85,7 @@ fn hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> R
             schedule::yield_now(cpu, vcpu)
         }
         Some(HotCall::Send) => send_event_traced(cpu, vcpu, guest),
-        None => any_hypercall(cpu, vcpu, guest),
+        None => other_hypercall(cpu, vcpu, guest),
     }
 }
 
@@ -95,11 +96,31 @@ fn is_plain_send(guest: &Arguments) -> bool {
     call == Some(HotCall::Send) && !trace::is_on()
 }
 
+/// The others, of which one grant is the hottest. Not above, where the two that are hotter would wait for the
+/// question.
+#[inline(never)]
+fn other_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    match guest.get::<16>() {
+        GRANT_TABLE_OP => grant_call(cpu, vcpu, guest),
+        _ => any_hypercall(cpu, vcpu, guest),
+    }
+}
+
+#[inline(never)]
+fn grant_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    let Some(one) = OneGrant::of(guest.get::<0>(), guest.get::<2>()) else {
+        return any_hypercall(cpu, vcpu, guest);
+    };
+    note_call(vcpu, guest.get::<16>(), guest.get::<0>());
+    let done = one.serve(&Calling(vcpu), guest.get::<1>());
+    after_call(cpu, vcpu, guest, done)
+}
+
 /// An event. vCPU and CPU stand in the order in which the vectors have them, so that they stay in their registers.
 #[inline(never)]
 fn send_event(vcpu: &'static Vcpu, cpu: &'static Cpu, guest: &mut Arguments) -> Resume {
     match xen::begin_send(&Calling(vcpu), guest.get::<1>()) {
-        Begun::Done => after_send(cpu, vcpu, guest, Ok(())),
+        Begun::Done => after_call(cpu, vcpu, guest, Ok(())),
         Begun::Marked(announcement) => announce(vcpu, cpu, guest, announcement),
         Begun::Port(port) => send_port(vcpu, cpu, guest, port),
         Begun::Nothing => send_event_slowly(vcpu, cpu, guest),
@@ -114,36 +135,36 @@ fn announce(
     announcement: Announcement,
 ) -> Resume {
     xen::announce(&Calling(vcpu), announcement);
-    after_send(cpu, vcpu, guest, Ok(()))
+    after_call(cpu, vcpu, guest, Ok(()))
 }
 
 #[inline(never)]
 fn send_port(vcpu: &'static Vcpu, cpu: &'static Cpu, guest: &mut Arguments, port: u32) -> Resume {
     let sent = xen::send_port(&Calling(vcpu), port);
-    after_send(cpu, vcpu, guest, sent)
+    after_call(cpu, vcpu, guest, sent)
 }
 
 #[cold]
 #[inline(never)]
 fn send_event_slowly(vcpu: &'static Vcpu, cpu: &'static Cpu, guest: &mut Arguments) -> Resume {
     let sent = xen::send_event(&Calling(vcpu), guest.get::<1>());
-    after_send(cpu, vcpu, guest, sent)
+    after_call(cpu, vcpu, guest, sent)
 }
 
 #[cold]
 fn send_event_traced(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
     let sent = xen::send_event_traced(&Calling(vcpu), guest.get::<1>());
-    after_send(cpu, vcpu, guest, sent)
+    after_call(cpu, vcpu, guest, sent)
 }
 
 #[inline(always)]
-fn after_send(
+fn after_call(
     cpu: &'static Cpu,
     vcpu: &'static Vcpu,
     guest: &mut Arguments,
-    sent: Result<(), Errno>,
+    done: Result<(), Errno>,
 ) -> Resume {
-    match sent {
+    match done {
         Ok(()) => guest.set::<0>(0),
         // There is more to do, with the same arguments.
         Err(Errno::Restart) => vectors::repeat_hvc(),
@@ -152,12 +173,17 @@ fn after_send(
     schedule::leave(cpu, vcpu)
 }
 
-#[inline(never)]
-fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+/// Keeps a hypercall for a report.
+#[inline(always)]
+fn note_call(vcpu: &Vcpu, number: u64, argument: u64) {
     let (pc, _) = vectors::return_state();
-    let (number, argument) = (guest.get::<16>(), guest.get::<0>());
     vcpu.recent
         .note(Note::call(ESR_HYPERCALL, pc, number, argument));
+}
+
+#[inline(never)]
+fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    note_call(vcpu, guest.get::<16>(), guest.get::<0>());
     let mut arguments = [
         guest.get::<0>(),
         guest.get::<1>(),
@@ -165,7 +191,7 @@ fn any_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) 
         guest.get::<3>(),
         guest.get::<4>(),
     ];
-    match xen::hypercall(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
+    match xen::dispatch(&Calling(vcpu), guest.get::<16>(), &mut arguments) {
         Outcome::Return(value) => {
             guest.set::<0>(value as u64);
             schedule::leave(cpu, vcpu)

@@ -178,15 +178,22 @@ fn slot_of(domain: &Domain, frame: Pa) -> Option<u16> {
 pub(crate) fn frame(domain: &Domain, gfn: u64) -> Option<Pa> {
     let ipa = Ipa::from_frame_number(gfn)?;
     let holdings = domain.holdings.lock();
-    match holdings.as_ref()?.stage2.translate(ipa)? {
-        (frame, Stage2Kind::Ram) => Some(frame),
-        _ => None,
-    }
+    holdings.as_ref()?.stage2.translate_as(ipa, Stage2Kind::Ram)
 }
 
 /// Keeps a frame of a domain from leaving it, until [`release`].
 pub(crate) fn hold(domain: &Domain, frame: Pa) -> Result<(), Errno> {
     let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
+    let held = domain.frames.lock().hold(slot, frame);
+    match held {
+        Err(FrameError::NoMemory) => hold_with_heap(domain, slot, frame),
+        held => held.map_err(frame_errno),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn hold_with_heap(domain: &Domain, slot: u16, frame: Pa) -> Result<(), Errno> {
     with_heap(&FrameError::NoMemory, || {
         domain.frames.lock().hold(slot, frame)
     })

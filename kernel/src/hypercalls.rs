@@ -201,12 +201,12 @@ impl GuestMemory for Calling {
 
     #[inline]
     fn read_place(&self, place: Pa, buffer: &mut [u8]) {
-        memory_map::read(place, buffer);
+        memory_map::read_item(place, buffer);
     }
 
     #[inline]
     fn write_place(&self, place: Pa, bytes: &[u8]) {
-        memory_map::write_cached(place, bytes);
+        memory_map::write_item(place, bytes);
     }
 
     /// The argument of the hot calls: aligned, so in one page.

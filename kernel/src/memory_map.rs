@@ -304,6 +304,22 @@ pub(crate) fn read(from: Pa, into: &mut [u8]) {
     unsafe { arch::guest::read(from, into) }
 }
 
+/// [`read`] and [`write_cached`] for an item of a list, whose size is known where this is called: inlined there.
+#[expect(unsafe_code, reason = "guest RAM is never referenced")]
+#[inline]
+pub(crate) fn read_item(from: Pa, into: &mut [u8]) {
+    // SAFETY: as for reading.
+    unsafe { arch::guest::read_item(from, into) }
+}
+
+/// See [`read_item`].
+#[expect(unsafe_code, reason = "guest RAM is never referenced")]
+#[inline]
+pub(crate) fn write_item(to: Pa, bytes: &[u8]) {
+    // SAFETY: as for writing.
+    unsafe { arch::guest::write_item(to, bytes) }
+}
+
 /// Copies from guest memory to guest memory. The caller knows whose both are, and that they stay so.
 #[expect(unsafe_code, reason = "guest RAM is never referenced")]
 pub(crate) fn copy(from: Pa, to: Pa, size: u64) {

@@ -96,7 +96,7 @@ unsafe extern "C" fn scrub_words(start: u64, end: u64) {
     )
 }
 
-/// Copies `size` bytes from `from` to `to`, forwards, 128 bytes a turn where there are that many, through eight SIMD
+/// Copies `size` bytes from `from` to `to`, forwards, 256 bytes a turn where there are that many, through eight SIMD
 /// registers, which are the loaded vCPU's and are given back to it. Neither end need be aligned: both are Normal
 /// memory.
 ///
@@ -114,7 +114,31 @@ pub(crate) unsafe extern "C" fn copy_bytes(to: u64, from: u64, size: u64) {
         "stp     q2, q3, [sp, #32]",
         "stp     q4, q5, [sp, #64]",
         "stp     q6, q7, [sp, #96]",
+        // A page is most of what is copied: 256 bytes a turn, and then half a turn if there is as much.
+        "subs    x2, x2, #128",
+        "b.lo    7f",
         "1:",
+        "ldp     q0, q1, [x1], #256",
+        "ldp     q2, q3, [x1, #-224]",
+        "ldp     q4, q5, [x1, #-192]",
+        "ldp     q6, q7, [x1, #-160]",
+        "stp     q0, q1, [x0], #256",
+        "stp     q2, q3, [x0, #-224]",
+        "stp     q4, q5, [x0, #-192]",
+        "stp     q6, q7, [x0, #-160]",
+        "ldp     q0, q1, [x1, #-128]",
+        "ldp     q2, q3, [x1, #-96]",
+        "ldp     q4, q5, [x1, #-64]",
+        "ldp     q6, q7, [x1, #-32]",
+        "stp     q0, q1, [x0, #-128]",
+        "stp     q2, q3, [x0, #-96]",
+        "stp     q4, q5, [x0, #-64]",
+        "stp     q6, q7, [x0, #-32]",
+        "subs    x2, x2, #256",
+        "b.hs    1b",
+        "7:",
+        "adds    x2, x2, #128",
+        "b.mi    8f",
         "ldp     q0, q1, [x1], #128",
         "ldp     q2, q3, [x1, #-96]",
         "ldp     q4, q5, [x1, #-64]",
@@ -123,8 +147,8 @@ pub(crate) unsafe extern "C" fn copy_bytes(to: u64, from: u64, size: u64) {
         "stp     q2, q3, [x0, #-96]",
         "stp     q4, q5, [x0, #-64]",
         "stp     q6, q7, [x0, #-32]",
-        "subs    x2, x2, #128",
-        "b.hs    1b",
+        "sub     x2, x2, #128",
+        "8:",
         "ldp     q2, q3, [sp, #32]",
         "ldp     q4, q5, [sp, #64]",
         "ldp     q6, q7, [sp, #96]",

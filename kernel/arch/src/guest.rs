@@ -83,6 +83,51 @@ pub unsafe fn write(to: Pa, bytes: &[u8]) {
     unsafe { cache::copy_bytes(to.get(), bytes.as_ptr().addr() as u64, bytes.len() as u64) }
 }
 
+/// [`read`] of a few bytes, inlined: of as many as the compiler knows, word by word if the guest has aligned them.
+///
+/// # Safety
+/// As [`read`].
+#[inline]
+pub unsafe fn read_item(from: Pa, into: &mut [u8]) {
+    let (words, []) = into.as_chunks_mut::<8>() else {
+        // SAFETY: the caller vouches for it.
+        return unsafe { read(from, into) };
+    };
+    if !from.is_aligned(8) {
+        // SAFETY: the caller vouches for it.
+        return unsafe { read(from, into) };
+    }
+    let from = from.get() as *const u64;
+    for (number, word) in words.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for the address; volatile, since the guest may write it at any moment.
+        *word = unsafe { from.wrapping_add(number).read_volatile() }.to_ne_bytes();
+    }
+}
+
+/// [`write`] of a few bytes, as [`read_item`].
+///
+/// # Safety
+/// As [`write`].
+#[inline]
+pub unsafe fn write_item(to: Pa, bytes: &[u8]) {
+    let (words, []) = bytes.as_chunks::<8>() else {
+        // SAFETY: the caller vouches for it.
+        return unsafe { write(to, bytes) };
+    };
+    if !to.is_aligned(8) {
+        // SAFETY: the caller vouches for it.
+        return unsafe { write(to, bytes) };
+    }
+    let to = to.get() as *mut u64;
+    for (number, word) in words.iter().enumerate() {
+        // SAFETY: the caller vouches for the address; volatile, since the guest may use it at any moment.
+        unsafe {
+            to.wrapping_add(number)
+                .write_volatile(u64::from_ne_bytes(*word));
+        }
+    }
+}
+
 /// Copies from guest memory to guest memory. Where the two overlap, what comes of it is anything.
 ///
 /// # Safety

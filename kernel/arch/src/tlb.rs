@@ -50,6 +50,7 @@ impl Stage2 {
     /// Runs `invalidate` with the VMID in `VTTBR_EL2`: the instructions act on the current one. EL2's own
     /// translation does not use `VTTBR_EL2`, so the change disturbs nothing here. Nothing may be translated
     /// with the stage 1 of one guest and the stage 2 of another (Cortex-A72 erratum 1319367).
+    #[inline]
     fn with_vmid(self, invalidate: impl FnOnce()) {
         let before = VTTBR_EL2.get();
         barrier::dsb(barrier::ISHST);
@@ -59,6 +60,11 @@ impl Stage2 {
             barrier::isb(barrier::SY);
             return;
         }
+        self.with_other_vmid(before, invalidate);
+    }
+
+    #[cold]
+    fn with_other_vmid(self, before: u64, invalidate: impl FnOnce()) {
         let (sctlr, tcr) = (SCTLR_EL1.get(), TCR_EL1.get());
         context::stop_translations();
         barrier::isb(barrier::SY);
@@ -75,6 +81,15 @@ impl Stage2 {
     }
 }
 
+/// Forgets combined entries (VA to PA), which are not found by IPA (DDI 0487, D8.14.5), once those by IPA are
+/// forgotten. The caller's barrier follows.
+#[inline]
+fn forget_combined() {
+    barrier::dsb(barrier::ISH);
+    // SAFETY: invalidation only forgets cached translations.
+    unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) }
+}
+
 impl Invalidate for Stage2 {
     fn invalidate(&self, start: u64, size: u64) {
         if size / memory::PAGE_SIZE > PAGE_STEPS {
@@ -82,16 +97,24 @@ impl Invalidate for Stage2 {
             return;
         }
         self.with_vmid(|| {
+            // Not `invalidate_page`, which would do the last part for each.
             for page in start / memory::PAGE_SIZE..(start + size).div_ceil(memory::PAGE_SIZE) {
                 // SAFETY: invalidation only forgets cached translations.
                 unsafe {
                     asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags));
                 }
             }
-            barrier::dsb(barrier::ISH);
-            // Combined entries (VA to PA) are not found by IPA (DDI 0487, D8.14.5).
-            // SAFETY: as above.
-            unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) }
+            forget_combined();
+        });
+    }
+
+    #[inline]
+    fn invalidate_page(&self, start: u64) {
+        self.with_vmid(|| {
+            let page = start / memory::PAGE_SIZE;
+            // SAFETY: invalidation only forgets cached translations.
+            unsafe { asm!("tlbi ipas2e1is, {}", in(reg) page, options(nostack, preserves_flags)) }
+            forget_combined();
         });
     }
 }

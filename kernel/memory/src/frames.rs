@@ -47,21 +47,30 @@ struct Chunk {
 }
 
 impl Chunk {
+    #[inline]
     fn detail(&mut self) -> Result<&mut Detail, FrameError> {
         if self.detail.is_none() {
-            // `Box::new` would not come back without memory.
-            let mut room = Vec::new();
-            room.try_reserve_exact(1)
-                .map_err(|_| FrameError::NoMemory)?;
-            room.push(Detail {
-                out: [0; WORDS],
-                holds: [0; FRAMES],
-            });
-            self.detail = room.into_boxed_slice().try_into().ok();
+            self.make_detail()?;
         }
         self.known().ok_or(FrameError::NoMemory)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn make_detail(&mut self) -> Result<(), FrameError> {
+        // `Box::new` would not come back without memory.
+        let mut room = Vec::new();
+        room.try_reserve_exact(1)
+            .map_err(|_| FrameError::NoMemory)?;
+        room.push(Detail {
+            out: [0; WORDS],
+            holds: [0; FRAMES],
+        });
+        self.detail = room.into_boxed_slice().try_into().ok();
+        Ok(())
+    }
+
+    #[inline]
     fn known(&mut self) -> Option<&mut Detail> {
         self.detail.as_deref_mut().map(|[detail]| detail)
     }
@@ -250,6 +259,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`FrameError`].
+    #[inline]
     pub fn hold(&mut self, slot: u16, frame: Pa) -> Result<(), FrameError> {
         let index = Self::index(frame);
         let ended = self.ended;

@@ -133,7 +133,16 @@ impl ChunkPool {
 
     #[inline]
     fn word(&self, chunk: u64) -> Option<&AtomicU32> {
-        self.regions().iter().find_map(|region| region.word(chunk))
+        let (largest, others) = self.regions.get()?.split_first()?;
+        match largest.word(chunk) {
+            Some(word) => Some(word),
+            None => Self::word_of(others, chunk),
+        }
+    }
+
+    #[inline(never)]
+    fn word_of(regions: &[Region], chunk: u64) -> Option<&AtomicU32> {
+        regions.iter().find_map(|region| region.word(chunk))
     }
 
     /// The regions that chunks are dealt out from.

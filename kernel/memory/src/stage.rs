@@ -199,6 +199,14 @@ impl<M: TableMemory> Stage2<M> {
         Some((Pa::new(leaf.output + (ipa.get() - leaf.input)), kind))
     }
 
+    /// Where `ipa` goes, if it does as `kind`: one comparison tells.
+    #[inline]
+    pub fn translate_as(&self, ipa: Ipa, kind: Stage2Kind) -> Option<Pa> {
+        self.0
+            .translate_as(ipa.get(), kind.attributes())
+            .map(Pa::new)
+    }
+
     /// What `VTTBR_EL2` takes as its address.
     pub fn root(&self) -> Pa {
         self.0.root()
@@ -243,6 +251,10 @@ mod tests {
             let page = PaRange::new(Pa::new(at), 4096).unwrap();
             stage2.map(Ipa::new(at), page, kind).unwrap();
             assert_eq!(stage2.translate(Ipa::new(at)), Some((Pa::new(at), kind)));
+            for other in kinds {
+                let there = stage2.translate_as(Ipa::new(at + 8), other);
+                assert_eq!(there, (other == kind).then_some(Pa::new(at + 8)));
+            }
         }
     }
 
@@ -257,6 +269,8 @@ mod tests {
             stage2.translate(Ipa::new(0x4010_0008)),
             Some((Pa::new(0x8010_0008), Stage2Kind::Ram))
         );
+        let there = stage2.translate_as(Ipa::new(0x4010_0008), Stage2Kind::Ram);
+        assert_eq!(there, Some(Pa::new(0x8010_0008)));
         assert_eq!(stage2.translate(Ipa::new(0x4020_0000)), None);
         assert!(stage2.root().is_aligned(8192));
     }

@@ -46,6 +46,12 @@ pub trait Invalidate {
     /// Removes every cached translation of `size` bytes from input address `start`, on all CPUs, and
     /// waits until that is complete.
     fn invalidate(&self, start: u64, size: u64);
+
+    /// The same for the page at `start`.
+    #[inline]
+    fn invalidate_page(&self, start: u64) {
+        self.invalidate(start, PAGE_SIZE);
+    }
 }
 
 /// Why a mapping could not be changed. Nothing was changed by the call, unless it says otherwise.
@@ -127,16 +133,20 @@ impl<M: TableMemory> Tree<M> {
         self.root
     }
 
+    #[inline]
     fn limit(&self) -> u64 {
-        leaf_size(FIRST_LEVEL) * (ENTRIES * self.roots) as u64
+        const OF_A_ROOT: u64 = leaf_size(FIRST_LEVEL) * ENTRIES as u64;
+        // One or two.
+        OF_A_ROOT.wrapping_mul(self.roots as u64)
     }
 
+    #[inline(always)]
     fn slot(&self, table: Pa, level: u32, input: u64) -> (Pa, usize) {
         let index = (input / leaf_size(level)) as usize;
         if level == FIRST_LEVEL {
             // Concatenated roots are one array: pick the page, then the entry in it.
             let page = (index / ENTRIES) as u64 * PAGE_SIZE;
-            (Pa::new(table.get() + page), index % ENTRIES)
+            (Pa::new(table.get().wrapping_add(page)), index % ENTRIES)
         } else {
             (table, index % ENTRIES)
         }
@@ -329,28 +339,31 @@ impl<M: TableMemory> Tree<M> {
                 if entry & VALID != 0 && which(&leaf_of(input, LAST_LEVEL, entry)) =>
             {
                 self.memory.set(page, index, 0);
-                tlb.invalidate(input, PAGE_SIZE);
+                tlb.invalidate_page(input);
                 true
             }
             _ => false,
         }
     }
 
-    /// Goes down to the entry that decides about `input`: a leaf or an invalid entry.
+    /// Goes down to the entry that decides about `input`: a leaf or an invalid entry. Level by level and without a
+    /// loop: what a level's entries cover is a constant, and the hypercalls about grants come here.
+    #[inline]
     fn walk(&self, input: u64) -> (Pa, usize, u32, u64) {
-        let mut table = self.root;
-        let mut level = FIRST_LEVEL;
-        loop {
+        const TABLE: u64 = VALID | TABLE_OR_PAGE;
+        let at = |table: Pa, level: u32| {
             let (page, index) = self.slot(table, level, input);
-            let entry = self.memory.get(page, index);
-            let is_table =
-                level < LAST_LEVEL && entry & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE;
-            if !is_table {
-                return (page, index, level, entry);
-            }
-            table = Pa::new(entry & OUTPUT_MASK);
-            level += 1;
+            (page, index, level, self.memory.get(page, index))
+        };
+        let first = at(self.root, FIRST_LEVEL);
+        if first.3 & TABLE != TABLE {
+            return first;
         }
+        let second = at(Pa::new(first.3 & OUTPUT_MASK), FIRST_LEVEL + 1);
+        if second.3 & TABLE != TABLE {
+            return second;
+        }
+        at(Pa::new(second.3 & OUTPUT_MASK), LAST_LEVEL)
     }
 
     fn split(
@@ -381,12 +394,33 @@ impl<M: TableMemory> Tree<M> {
     }
 
     /// The leaf that translates `input`, if there is one.
+    #[inline]
     pub fn translate(&self, input: u64) -> Option<Leaf> {
         if input >= self.limit() {
             return None;
         }
         let (_, _, level, entry) = self.walk(input);
         (entry & VALID != 0).then(|| leaf_of(input, level, entry))
+    }
+
+    /// Where `input` goes, if the leaf that translates it has these attributes.
+    #[inline]
+    pub fn translate_as(&self, input: u64, attributes: u64) -> Option<u64> {
+        if input >= self.limit() {
+            return None;
+        }
+        let (_, _, level, entry) = self.walk(input);
+        // At each level its own constants.
+        let at = |level: u32| {
+            let (size, leaf) = (leaf_size(level), leaf_of(input, level, entry));
+            let is_it = entry & VALID != 0 && leaf.attributes == attributes;
+            is_it.then_some(leaf.output | input & (size - 1))
+        };
+        match level {
+            LAST_LEVEL => at(LAST_LEVEL),
+            2 => at(2),
+            _ => at(FIRST_LEVEL),
+        }
     }
 
     /// Calls `visit` with every leaf, in order of input addresses.

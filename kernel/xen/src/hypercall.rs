@@ -77,9 +77,9 @@ pub fn hypercall<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> O
     }
 }
 
-/// All calls, by number. Not inlined, so that what stands before it is.
+/// All calls, by number, but those of [`at_once`]. Not inlined, so that what stands before it is.
 #[inline(never)]
-fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
+pub fn dispatch<C: Caller>(caller: &C, nr: u64, arguments: &mut Arguments) -> Outcome {
     let [x0, x1, x2, ..] = *arguments;
     // Commands and counts are 32-bit in Xen's C interface: the upper half of the register is whatever the
     // guest's compiler left there.

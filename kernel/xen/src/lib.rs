@@ -74,10 +74,10 @@ pub use events::{
     Announcement, Begun, FIFO_PAGES, Service, StaticChannel, announce, begin_send, send_event,
     send_event_traced, send_port,
 };
-pub use grants::Broken;
+pub use grants::{Broken, OneGrant};
 pub use host::{Caller, GuestMemory, Host, MemoryFigures, Replaced, Traced};
 pub use hvm::Parameters;
-pub use hypercall::{Arguments, HotCall, Outcome, at_once, hot_call, hypercall};
+pub use hypercall::{Arguments, HotCall, Outcome, at_once, dispatch, hot_call, hypercall};
 pub use inspect::{InspectedGrant, InspectedPort, PortBinding};
 pub use ring::{ConsoleRing, Drained};
 pub use state::{Config, ConsoleConfig, NewError, StoreConfig, XenState};

@@ -6,7 +6,7 @@
 
 use crate::{Host, SharedPage, contended, state};
 use abi::grant_table::{self as op, EntryFlags, GrantRef};
-use abi::{DomainId, Errno};
+use abi::{DomainId, Errno, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -53,6 +53,12 @@ impl Use {
     }
 }
 
+/// The frame with a number of 32 bits.
+#[inline]
+pub(super) fn frame_at(number: u32) -> Pa {
+    Pa::new(u64::from(number).wrapping_mul(PAGE_SIZE as u64))
+}
+
 /// A frame of the table, and how its entries are in use.
 struct TableFrame {
     shared: SharedPage,
@@ -76,6 +82,7 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     /// Sets what says that the entry is in use, as long as it permits that.
+    #[inline(always)]
     fn open(&self, used: bool, user: DomainId, access: Access) -> Result<(), i16> {
         let mut mask = TYPE;
         if access.map {
@@ -159,6 +166,7 @@ impl Active {
         Ok(())
     }
 
+    #[inline(always)]
     fn entry(&mut self, GrantRef(reference): GrantRef) -> Option<(Entry<'_>, &mut Use)> {
         let number = reference as usize;
         let frame = self.frames.get_mut(number >> 9)?;
@@ -171,7 +179,8 @@ impl Active {
         Some((entry, frame.uses.get_mut(index)?))
     }
 
-    /// Begins a use of an entry by `user`: the frame that it grants. `granter` is the table's domain.
+    /// Begins a use of an entry by `user`: the number of the frame that it grants ([`frame_at`]). `granter` is the
+    /// table's domain.
     ///
     /// # Errors
     /// The status that says why not.
@@ -182,7 +191,7 @@ impl Active {
         reference: GrantRef,
         user: DomainId,
         access: Access,
-    ) -> Result<Pa, i16> {
+    ) -> Result<u32, i16> {
         if self.closed {
             return Err(op::STATUS_BAD_DOMAIN);
         }
@@ -212,7 +221,7 @@ impl Active {
             &mut uses.readers
         };
         *count = count.saturating_add(1);
-        Pa::from_frame_number(u64::from(uses.frame)).ok_or(op::STATUS_BAD_PAGE)
+        Ok(uses.frame)
     }
 
     /// Ends a use that [`Self::acquire`] began.

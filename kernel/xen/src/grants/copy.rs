@@ -1,7 +1,7 @@
 //! `GNTTABOP_copy`. A frame is copied without a lock: it cannot change its domain before this CPU is done
 //! with the call (see [`Host::frame`]).
 
-use super::active::Access;
+use super::active::{Access, frame_at};
 use crate::{Caller, Host, XenState};
 use abi::grant_table::{self as op, CopyFlags, CopyPointer, GrantRef};
 use abi::{DomainId, PAGE_SIZE};
@@ -11,12 +11,13 @@ use memory::Pa;
 struct Side<'a> {
     /// Of a grant, whose.
     granter: &'a XenState,
-    grant: Option<GrantRef>,
-    access: Access,
-    pointer: CopyPointer,
+    is_grant: bool,
+    write: bool,
+    pointer: &'a CopyPointer,
 }
 
 /// The copy that an item asks for; its status.
+#[inline]
 pub(super) fn copy<C: Caller>(caller: &C, item: &mut op::GrantCopy) {
     item.status = match try_copy(caller, item) {
         Ok(()) => op::STATUS_OKAY,
@@ -24,13 +25,19 @@ pub(super) fn copy<C: Caller>(caller: &C, item: &mut op::GrantCopy) {
     };
 }
 
+#[inline(always)]
 fn try_copy<C: Caller>(caller: &C, item: &op::GrantCopy) -> Result<(), i16> {
     if item.len == 0 {
         return Ok(());
     }
     let is_grant = |flag: CopyFlags| item.flags & flag.bits() != 0;
-    let source = side(caller, item.source, is_grant(CopyFlags::SOURCE_GREF), false)?;
-    let dest = side(caller, item.dest, is_grant(CopyFlags::DEST_GREF), true)?;
+    let source = side(
+        caller,
+        &item.source,
+        is_grant(CopyFlags::SOURCE_GREF),
+        false,
+    )?;
+    let dest = side(caller, &item.dest, is_grant(CopyFlags::DEST_GREF), true)?;
     let from = source.acquire(caller)?;
     let result = dest.acquire(caller).and_then(|to| {
         let done = transfer(caller, item, from, to);
@@ -41,12 +48,13 @@ fn try_copy<C: Caller>(caller: &C, item: &op::GrantCopy) -> Result<(), i16> {
     result
 }
 
-fn side<C: Caller>(
-    caller: &C,
-    pointer: CopyPointer,
+#[inline(always)]
+fn side<'a, C: Caller>(
+    caller: &'a C,
+    pointer: &'a CopyPointer,
     is_grant: bool,
     write: bool,
-) -> Result<Side<'_>, i16> {
+) -> Result<Side<'a>, i16> {
     let own = caller.state();
     if pointer.domid != DomainId::SELF && !is_grant {
         return Err(op::STATUS_PERMISSION_DENIED);
@@ -61,33 +69,38 @@ fn side<C: Caller>(
     }
     Ok(Side {
         granter,
-        grant: is_grant.then_some(GrantRef(pointer.frame_or_ref as u32)),
-        access: Access { write, map: false },
+        is_grant,
+        write,
         pointer,
     })
 }
 
 impl Side<'_> {
-    fn acquire<C: Caller>(&self, caller: &C) -> Result<Pa, i16> {
-        let own = caller.state().id();
-        match self.grant {
-            Some(reference) => self.granter.grants.active.lock().acquire(
-                caller,
-                self.granter.id(),
-                reference,
-                own,
-                self.access,
-            ),
-            None => caller
-                .frame(own, self.pointer.frame_or_ref)
-                .ok_or(op::STATUS_BAD_PAGE),
-        }
+    fn reference(&self) -> GrantRef {
+        GrantRef(self.pointer.frame_or_ref as u32)
     }
 
+    #[inline(always)]
+    fn acquire<C: Caller>(&self, caller: &C) -> Result<Pa, i16> {
+        let own = caller.state().id();
+        if !self.is_grant {
+            let frame = caller.frame(own, self.pointer.frame_or_ref);
+            return frame.ok_or(op::STATUS_BAD_PAGE);
+        }
+        let access = Access {
+            write: self.write,
+            map: false,
+        };
+        let mut active = self.granter.grants.active.lock();
+        let number = active.acquire(caller, self.granter.id(), self.reference(), own, access)?;
+        Ok(frame_at(number))
+    }
+
+    #[inline(always)]
     fn release<H: Host>(&self, host: &H) {
-        if let Some(reference) = self.grant {
+        if self.is_grant {
             let mut active = self.granter.grants.active.lock();
-            active.release(host, self.granter.id(), reference, self.access.write);
+            active.release(host, self.granter.id(), self.reference(), self.write);
         }
     }
 }

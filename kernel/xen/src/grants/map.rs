@@ -1,7 +1,7 @@
 //! Mapping granted frames, and the end of it. A map holds the granted frame: its domain may take it out of its
 //! own memory, or end, and the frame stays what it is until the map is gone.
 
-use super::active::Access;
+use super::active::{Access, frame_at};
 use super::maptrack::{Found, Map};
 use super::{GrantTable, real_peer};
 use crate::{Caller, Host, Replaced, Traced, XenState};
@@ -101,7 +101,7 @@ fn map_frame<C: Caller>(
         .active
         .lock()
         .acquire(caller, id, reference, user, access);
-    let frame = acquired?;
+    let frame = frame_at(acquired?);
     match put(caller, id, frame, item, write) {
         Ok(gfn) => Ok(Map {
             granter: id,
@@ -154,6 +154,7 @@ fn put<C: Caller>(
 /// `GNTTABOP_unmap_grant_ref` and `GNTTABOP_unmap_and_replace`, one item. A frame that is not where it was
 /// mapped stays mapped by its handle. The place is looked at as well, or a guest could keep what it may write
 /// by the handle of what it may only read; Xen asks for the frame alone.
+#[inline]
 pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr: u64) -> i16 {
     let own = &caller.state().grants;
     if host_addr == 0 {
@@ -176,6 +177,12 @@ pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr
     forget(caller, &map);
     own.maps.lock().give(handle);
     op::STATUS_OKAY
+}
+
+/// [`unmap`] for `GNTTABOP_unmap_and_replace`, which is rare.
+#[inline(never)]
+pub(super) fn replace<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr: u64) -> i16 {
+    unmap(caller, handle, host_addr, new_addr)
 }
 
 /// Ends the use of a grant whose frame is mapped no more. Its domain may have ended.

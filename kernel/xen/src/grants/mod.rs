@@ -23,7 +23,6 @@ pub use map::Broken;
 use maptrack::Maptrack;
 use memory::Pa;
 use sync::SpinLock;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Items before a call is restarted.
 const STEP: u32 = 16;
@@ -77,51 +76,137 @@ pub(crate) fn call<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i
         return Err(Errno::Invalid);
     }
     match command {
-        op::COPY => each(caller, arguments, copy::copy),
-        op::MAP_GRANT_REF => each(caller, arguments, |caller, item| {
-            map::map(caller, item);
-            // Out here, where nothing has to be kept for it alone.
-            if caller.is_traced() {
-                map::trace_map(caller, item);
-            }
-        }),
-        op::UNMAP_GRANT_REF => each(caller, arguments, |caller, item: &mut op::UnmapGrantRef| {
-            if caller.is_traced() {
-                map::trace_unmap(caller, item.handle);
-            }
-            item.status = map::unmap(caller, item.handle, item.host_addr, 0);
-        }),
+        op::COPY => each(caller, arguments, size_of::<op::GrantCopy>(), copy_item),
+        op::MAP_GRANT_REF => each(caller, arguments, size_of::<op::MapGrantRef>(), map_item),
+        op::UNMAP_GRANT_REF => each(
+            caller,
+            arguments,
+            size_of::<op::UnmapGrantRef>(),
+            unmap_item,
+        ),
         op::UNMAP_AND_REPLACE => each(
             caller,
             arguments,
-            |caller, item: &mut op::UnmapAndReplace| {
-                if caller.is_traced() {
-                    map::trace_unmap(caller, item.handle);
-                }
-                item.status = map::unmap(caller, item.handle, item.host_addr, item.new_addr);
+            size_of::<op::UnmapAndReplace>(),
+            replace_item,
+        ),
+        op::SWAP_GRANT_REF => each(
+            caller,
+            arguments,
+            size_of::<op::SwapGrantRef>(),
+            |caller, at| {
+                host::update(caller, at, |item: &mut op::SwapGrantRef| {
+                    let mut active = caller.state().grants.active.lock();
+                    item.status = active.swap(item.ref_a, item.ref_b);
+                })
             },
         ),
-        op::SWAP_GRANT_REF => each(caller, arguments, |caller, item: &mut op::SwapGrantRef| {
-            let mut active = caller.state().grants.active.lock();
-            item.status = active.swap(item.ref_a, item.ref_b);
-        }),
-        op::TRANSFER => each(caller, arguments, |caller, item: &mut op::Transfer| {
-            // Memory of translated guests cannot be given away, as on Xen.
-            item.status = match caller.frame(caller.state().id(), item.frame) {
-                Some(_) => op::STATUS_GENERAL_ERROR,
-                None => op::STATUS_BAD_PAGE,
-            };
-        }),
+        op::TRANSFER => each(
+            caller,
+            arguments,
+            size_of::<op::Transfer>(),
+            |caller, at| {
+                host::update(caller, at, |item: &mut op::Transfer| {
+                    // Memory of translated guests cannot be given away, as on Xen.
+                    item.status = match caller.frame(caller.state().id(), item.frame) {
+                        Some(_) => op::STATUS_GENERAL_ERROR,
+                        None => op::STATUS_BAD_PAGE,
+                    };
+                })
+            },
+        ),
         op::CACHE_FLUSH => cache_flush(caller, arguments),
         _ => table::call(caller, command, argument, count),
     }
 }
 
-/// Serves the items of a list, a step of them.
-fn each<C: Caller, T: FromBytes + IntoBytes + Immutable>(
+/// A list of one item, of a command that drivers use all the time: neither the list nor the table of commands is
+/// needed for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OneGrant {
+    /// `GNTTABOP_map_grant_ref`.
+    Map,
+    /// `GNTTABOP_unmap_grant_ref`.
+    Unmap,
+    /// `GNTTABOP_copy`.
+    Copy,
+}
+
+impl OneGrant {
+    /// Whether a `GNTTABOP_*` with this command and count is one.
+    #[inline]
+    #[must_use]
+    pub const fn of(command: u64, count: u64) -> Option<Self> {
+        if count as u32 != 1 {
+            return None;
+        }
+        match command as u32 as u64 {
+            op::COPY => Some(Self::Copy),
+            op::MAP_GRANT_REF => Some(Self::Map),
+            op::UNMAP_GRANT_REF => Some(Self::Unmap),
+            _ => None,
+        }
+    }
+
+    /// What [`hypercall`](crate::hypercall) does with it; the item is at `at`.
+    ///
+    /// # Errors
+    /// [`Errno::Fault`] if the item cannot be read or written.
+    #[inline]
+    pub fn serve<C: Caller>(self, caller: &C, at: u64) -> Result<(), Errno> {
+        match self {
+            Self::Copy => copy_item(caller, at),
+            Self::Map => map_item(caller, at),
+            Self::Unmap => unmap_item(caller, at),
+        }
+    }
+}
+
+// Each of these is a function of its own, for a list of one and for longer ones.
+
+#[inline(never)]
+fn copy_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item| copy::copy(caller, item))
+}
+
+#[inline(never)]
+fn map_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item| {
+        map::map(caller, item);
+        // Out here, where nothing has to be kept for it alone.
+        if caller.is_traced() {
+            map::trace_map(caller, item);
+        }
+    })
+}
+
+#[inline(never)]
+fn unmap_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item: &mut op::UnmapGrantRef| {
+        if caller.is_traced() {
+            map::trace_unmap(caller, item.handle);
+        }
+        item.status = map::unmap(caller, item.handle, item.host_addr, 0);
+    })
+}
+
+#[inline(never)]
+fn replace_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item: &mut op::UnmapAndReplace| {
+        if caller.is_traced() {
+            map::trace_unmap(caller, item.handle);
+        }
+        item.status = map::replace(caller, item.handle, item.host_addr, item.new_addr);
+    })
+}
+
+/// Serves the items of a list, each of `size` bytes, a step of them; `serve` is given where one is.
+#[inline(never)]
+fn each<C: Caller>(
     caller: &C,
     arguments: &mut Arguments,
-    mut serve: impl FnMut(&C, &mut T),
+    size: usize,
+    serve: fn(&C, u64) -> Result<(), Errno>,
 ) -> Result<i64, Errno> {
     let [_, at, count, ..] = arguments;
     *count = u64::from(*count as u32);
@@ -129,8 +214,8 @@ fn each<C: Caller, T: FromBytes + IntoBytes + Immutable>(
         if *count == 0 {
             return Ok(0);
         }
-        host::update(caller, *at, |item: &mut T| serve(caller, item))?;
-        next::<T>(at, count);
+        serve(caller, *at)?;
+        next(at, count, size);
     }
     match *count {
         0 => Ok(0),
@@ -138,8 +223,8 @@ fn each<C: Caller, T: FromBytes + IntoBytes + Immutable>(
     }
 }
 
-fn next<T>(at: &mut u64, count: &mut u64) {
-    *at = at.wrapping_add(size_of::<T>() as u64);
+fn next(at: &mut u64, count: &mut u64, size: usize) {
+    *at = at.wrapping_add(size as u64);
     *count = count.saturating_sub(1);
 }
 
@@ -154,7 +239,7 @@ fn cache_flush<C: Caller>(caller: &C, arguments: &mut Arguments) -> Result<i64, 
     let progress = (*cmd as u32) >> PROGRESS_SHIFT;
     if flush_one(caller, &item, progress as usize)? {
         *cmd = op::CACHE_FLUSH;
-        next::<op::CacheFlush>(at, count);
+        next(at, count, size_of::<op::CacheFlush>());
         if *count as u32 == 0 {
             return Ok(0);
         }
