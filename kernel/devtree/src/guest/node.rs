@@ -23,6 +23,7 @@ use crate::{Problem, Severity};
 const NOT_BUILT: &str = "no such property: it is not supported";
 
 pub(super) fn read(
+    chosen: &Node<'_>,
     container: &Container<'_>,
     limits: &Limits<'_>,
     domains: &mut Vec<DomainConfig>,
@@ -32,11 +33,8 @@ pub(super) fn read(
         Container::Host(tree) => *tree,
         Container::Bundle(fit) => fit.tree(),
     };
-    let Some(chosen) = tree.find("/chosen") else {
-        return;
-    };
     let cells = Cells::of(
-        &chosen,
+        chosen,
         Cells::of(
             &tree.root(),
             Cells {
