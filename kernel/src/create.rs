@@ -13,6 +13,7 @@ use devtree::plan::{self, GuestMachine, Plan, Planner};
 use devtree::seats::Seats;
 use devtree::{Problem, Severity};
 use domain::life::{Policy, Restart};
+use domain::sysreg::SystemRegisters;
 use log::{error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
@@ -131,6 +132,7 @@ pub(crate) fn build_all(
         error!("{error}");
     }
     let mut builder = Builder {
+        registers: registers::for_guests(virtual_gic.version),
         virtual_gic,
         planner,
         configs,
@@ -184,6 +186,8 @@ fn channels(config: &DomainConfig) -> impl Iterator<Item = StaticChannel> {
 /// What all guests are built from.
 struct Builder<'b> {
     virtual_gic: Virtual,
+    /// What the trapped registers of each hold.
+    registers: SystemRegisters,
     planner: Planner<'b, 'static>,
     configs: &'static [DomainConfig],
     /// Where vCPUs begin.
@@ -365,7 +369,7 @@ impl Builder<'_> {
             console: console::add(&config.name, config.scroll_back).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,
             direct_map: config.direct_map,
-            registers: registers::for_guests(self.virtual_gic.version),
+            registers: self.registers.clone(),
             bus: devices::bus(machine, !plan.assignment.interrupts.is_empty()),
             holdings: Holdings {
                 stage2,
