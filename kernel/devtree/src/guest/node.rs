@@ -161,6 +161,9 @@ impl Context<'_> {
         self.tell(Severity::Warning, below, property, &found, &expected);
     }
 
+    // Out of the way of descriptions that are in order.
+    #[cold]
+    #[inline(never)]
     fn tell(
         &mut self,
         severity: Severity,
