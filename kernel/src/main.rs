@@ -11,6 +11,7 @@ mod console;
 mod cpus;
 mod crash;
 mod create;
+mod crew;
 mod devices;
 mod ending;
 mod exits;
