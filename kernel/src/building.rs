@@ -113,12 +113,26 @@ pub(crate) fn step(domain: &'static Domain, build: Build) -> Progress {
     }
 }
 
-/// Builds a domain to the end, before any guest runs.
+/// Gives a domain all the memory that it begins with, before any guest runs: how far it has come then.
 ///
 /// # Errors
 /// [`Error`].
-pub(crate) fn build_now(domain: &'static Domain) -> Result<(), Error> {
+pub(crate) fn furnish(domain: &'static Domain) -> Result<Build, Error> {
     let mut build = Build::default();
+    while !matches!(build, Build::Scrub { .. }) {
+        match advance(domain, build)? {
+            Some(next) => build = next,
+            None => break,
+        }
+    }
+    Ok(build)
+}
+
+/// Builds a domain that has come so far to the end, before any guest runs.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) fn complete(domain: &'static Domain, mut build: Build) -> Result<(), Error> {
     while let Some(next) = advance(domain, build)? {
         build = next;
     }

@@ -17,7 +17,7 @@ use platform::cpu_start;
 use sync::{Once, SpinLock};
 
 use crate::machine::Vcpu;
-use crate::{exits, interrupts, memory_map, power, schedule, serrors, smccc, stretch, trace};
+use crate::{crew, exits, interrupts, memory_map, power, schedule, serrors, smccc, stretch, trace};
 
 /// How long a CPU may take to come up, in milliseconds.
 const START_TIMEOUT_MS: u64 = 500;
@@ -346,8 +346,11 @@ pub(crate) fn secondary(argument: usize) {
     smccc::judge_cpu();
     interrupts::start_cpu();
     cpu.online.store(true, Ordering::Release);
+    // Until guests start there are guests to be made.
     while READY.load(Ordering::Acquire) == 0 {
-        arch::cpu::wait_for_event();
+        if !crew::help() {
+            arch::cpu::wait_for_event();
+        }
     }
     schedule::run(cpu)
 }

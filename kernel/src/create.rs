@@ -1,5 +1,7 @@
 //! Building guests: from a description and its files to a domain whose first vCPU is ready to run.
 
+mod roll;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,11 +15,14 @@ use devtree::plan::{self, GuestMachine, Plan, Planner};
 use devtree::seats::Seats;
 use devtree::{Problem, Severity};
 use domain::life::{Policy, Restart};
-use log::{error, info, warn};
+use domain::sysreg::SystemRegisters;
+use log::{debug, error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
 
+use self::roll::{Outcome, Roll};
 use crate::assigned::Lines;
+use crate::building::Build;
 use crate::console;
 use crate::cpus;
 use crate::hypercalls::Machine;
@@ -25,8 +30,7 @@ use crate::interrupts::{self, Virtual};
 use crate::machine::{self, Domain, Holdings, MAX_SHARED_PAGES, Parts, Recipe, Vcpu};
 use crate::tuning::Settings;
 use crate::{
-    building, devices, lifecycle, memory_map, migration, registers, schedule, shared, store, trace,
-    tuning,
+    building, crew, devices, memory_map, migration, registers, shared, store, trace, tuning,
 };
 
 /// Why a guest could not be built.
@@ -131,6 +135,7 @@ pub(crate) fn build_all(
         error!("{error}");
     }
     let mut builder = Builder {
+        registers: registers::for_guests(virtual_gic.version),
         virtual_gic,
         planner,
         configs,
@@ -138,8 +143,8 @@ pub(crate) fn build_all(
             cpus::all().iter().map(|cpu| cpu.index),
             interrupts::no_slices(),
         ),
+        roll: Roll::new(configs.len()),
     };
-    let mut domains: Vec<&'static Domain> = Vec::new();
     let logs = configs.iter().filter_map(|config| config.scroll_back);
     let logs: u64 = logs.map(|kibibytes| u64::from(kibibytes) << 10).sum();
     memory_map::grow_heap_by(console::room_for(configs.len()).saturating_add(logs));
@@ -149,14 +154,15 @@ pub(crate) fn build_all(
         let Some(config) = configs.get(number) else {
             continue;
         };
-        let built = builder.build(number, config);
-        builder.planner.take_problems().iter().for_each(tell);
-        match built {
-            Ok(domain) => domains.push(domain),
-            Err(Error::Plan(error)) => tell(&plan::problem(config, &error)),
-            Err(error) => error!("/chosen/{}: {error}; guest left out", config.name),
-        }
+        let outcome = builder.build(number, config);
+        let problems = builder.planner.take_problems();
+        builder.roll.add(config, problems, outcome);
     }
+    builder.roll.settle();
+    if cpus::all().len() > 1 {
+        debug!("guests built by CPUs {}", crew::builders());
+    }
+    let mut domains = builder.roll.domains;
     domains.sort_unstable_by_key(|domain| domain.id);
     let ids: Vec<DomainId> = domains.iter().map(|domain| domain.id).collect();
     let focus = plan::focus(configs, &ids).filter(|_| console::input_goes_to_guest());
@@ -172,6 +178,24 @@ pub(crate) fn build_all(
     }
 }
 
+/// The memory that a guest begins with.
+fn chunks(config: &DomainConfig, plan: &Plan<'_>) -> Result<Vec<PaRange>, devtree::Error> {
+    let pool = memory_map::pool();
+    let wanted = plan.machine.chunks;
+    match config.static_memory.is_empty() {
+        // It takes what it needs when it is started.
+        true if config.life.manual_start => Ok(Vec::new()),
+        true => pool
+            .allocate(wanted, plan.id.0)
+            .ok_or_else(|| devtree::Error::NotEnoughMemory {
+                wanted: wanted * CHUNK_SIZE,
+                free: pool.free() * CHUNK_SIZE,
+            }),
+        false if pool.take(&config.static_memory, plan.id.0) => Ok(config.static_memory.clone()),
+        false => Err(devtree::Error::StaticMemory),
+    }
+}
+
 /// A guest's ends of the static event channels.
 fn channels(config: &DomainConfig) -> impl Iterator<Item = StaticChannel> {
     plan::channels(config).map(|(port, peer, peer_port)| StaticChannel {
@@ -184,57 +208,54 @@ fn channels(config: &DomainConfig) -> impl Iterator<Item = StaticChannel> {
 /// What all guests are built from.
 struct Builder<'b> {
     virtual_gic: Virtual,
+    /// What the trapped registers of each hold.
+    registers: SystemRegisters,
     planner: Planner<'b, 'static>,
     configs: &'static [DomainConfig],
     /// Where vCPUs begin.
     seats: Seats,
+    /// What has come of those so far.
+    roll: Roll,
 }
 
 impl Builder<'_> {
-    /// Builds one guest.
-    fn build(
-        &mut self,
-        number: usize,
-        config: &'static DomainConfig,
-    ) -> Result<&'static Domain, Error> {
+    /// Begins to build one guest.
+    fn build(&mut self, number: usize, config: &'static DomainConfig) -> Result<Outcome, Error> {
         memory_map::grow_heap().ok_or(Error::Heap)?;
         let plan = Box::new(
             self.planner
                 .plan(number, config, &|range| memory_map::bytes(range))?,
         );
         let id = plan.id;
-        let pool = memory_map::pool();
-        let wanted = plan.machine.chunks;
-        let chunks = match config.static_memory.is_empty() {
-            // It takes what it needs when it is started.
-            true if config.life.manual_start => Vec::new(),
-            true => pool
-                .allocate(wanted, id.0)
-                .ok_or_else(|| devtree::Error::NotEnoughMemory {
-                    wanted: wanted * CHUNK_SIZE,
-                    free: pool.free() * CHUNK_SIZE,
-                })?,
-            false if pool.take(&config.static_memory, id.0) => config.static_memory.clone(),
-            false => return Err(devtree::Error::StaticMemory.into()),
-        };
+        let chunks = match chunks(config, &plan) {
+            Err(_) if self.roll.is_waiting() => {
+                // One that cannot be built after all gives back what it has.
+                self.roll.settle();
+                chunks(config, &plan)
+            }
+            chunks => chunks,
+        }?;
         match self.assemble(number, config, plan, &chunks) {
-            Ok(domain) => Ok(domain),
+            Ok((domain, None)) => Ok(Outcome::Waits(domain)),
+            Ok((domain, Some(build))) => {
+                crew::offer(domain, build);
+                Ok(Outcome::UnderWay(domain, chunks))
+            }
             Err(error) => {
-                while store::remove_some(id) {}
-                pool.give_back(&chunks);
+                roll::leave_out(id, &chunks);
                 Err(error)
             }
         }
     }
 
-    /// Makes the guest's objects, fills its memory, and makes it ready to run.
+    /// Makes the guest's objects, with its memory; how far it has come, if it is to be built now.
     fn assemble(
         &mut self,
         number: usize,
         config: &'static DomainConfig,
         plan: Box<Plan<'static>>,
         chunks: &[PaRange],
-    ) -> Result<&'static Domain, Error> {
+    ) -> Result<(&'static Domain, Option<Build>), Error> {
         let domain = self.make(number, config, plan)?;
         {
             // Slots are numbered in the order of the pieces.
@@ -249,27 +270,12 @@ impl Builder<'_> {
                 }
             }
         }
-        if config.life.manual_start {
-            info!("{}: domain {}, started by hand", domain.name, domain.id.0);
-            return Ok(domain);
-        }
-        if !config.after.is_empty() {
-            let (name, id, after) = (&domain.name, domain.id.0, config.after.join(", "));
-            info!("{name}: domain {id}, starts after {after}");
-            return Ok(domain);
+        if config.life.manual_start || !config.after.is_empty() {
+            return Ok((domain, None));
         }
         domain.life.lock().start().map_err(|_| Error::Heap)?;
-        building::build_now(domain)?;
-        lifecycle::begin(domain, &mut domain.life.lock());
-        let homes = domain.vcpus().iter().map(|vcpu| vcpu.home().index);
-        info!("{}", domain.recipe.plan.line(config, homes));
-        if let Some(first) = domain.vcpus().first()
-            && first.run.claim().is_ok()
-            && first.run.complete()
-        {
-            schedule::enqueue(first);
-        }
-        Ok(domain)
+        let build = building::furnish(domain)?;
+        Ok((domain, Some(build)))
     }
 
     /// A guest without memory of its own, with vCPUs that are off.
@@ -365,7 +371,7 @@ impl Builder<'_> {
             console: console::add(&config.name, config.scroll_back).ok_or(Error::Heap)?,
             trap_unmapped: config.trap_unmapped,
             direct_map: config.direct_map,
-            registers: registers::for_guests(self.virtual_gic.version),
+            registers: self.registers.clone(),
             bus: devices::bus(machine, !plan.assignment.interrupts.is_empty()),
             holdings: Holdings {
                 stage2,

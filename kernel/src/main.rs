@@ -11,6 +11,7 @@ mod console;
 mod cpus;
 mod crash;
 mod create;
+mod crew;
 mod devices;
 mod ending;
 mod exits;
@@ -49,6 +50,7 @@ use alloc::vec::Vec;
 use devtree::fit::Fit;
 use devtree::guest::DomainConfig;
 use devtree::plan::{self, Planner};
+use devtree::tree::Node;
 use devtree::{Board, Options, Problem, Tree};
 use log::{error, info, warn};
 
@@ -56,15 +58,24 @@ arch::boot_entries! { boot: boot, refused: refused, secondary: cpus::secondary }
 
 /// The boot CPU, MMU on, with nothing but the image and the tree mapped.
 fn boot(tree: &'static [u8]) {
-    let read = Tree::new(tree);
-    let console = read.as_ref().ok().and_then(devtree::early::console_of);
+    arch::cpu::forget_header();
+    arch::vectors::install();
+    let mut board = Board::empty();
+    let read = Tree::new(tree).and_then(|tree| Ok((tree, board.fill(&tree)?)));
+    // A tree that says too little of the board may still name a console.
+    let console = match read {
+        Ok(_) => board.console,
+        Err(_) => devtree::early::console(tree),
+    };
     console::start_early(console, |uart| {
         arch::entry::map_early_device(uart.registers)
     });
-    arch::cpu::forget_header();
-    arch::vectors::install();
     info!("Viaduct {}", env!("CARGO_PKG_VERSION"));
-    if let Err(error) = read.map_err(Error::from).and_then(start) {
+    let started = match read {
+        Ok((tree, chosen)) => start(tree, chosen, &mut board),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = started {
         error!("{error}");
         error!("cannot go on");
         signal::stop_early(tree, error.stop());
@@ -73,8 +84,11 @@ fn boot(tree: &'static [u8]) {
 }
 
 /// Everything that can fail, in order.
-fn start(tree: Tree<'static>) -> Result<(), Error> {
-    let mut board = Board::read(&tree)?;
+fn start(
+    tree: Tree<'static>,
+    chosen: Option<Node<'static>>,
+    board: &mut Board,
+) -> Result<(), Error> {
     info!("board: {}", board.model);
     let mut told = arrayvec::ArrayVec::<(arrayvec::ArrayString<64>, &'static str), 8>::new();
     let options = Options::parse(&board.bootargs, |word, why| {
@@ -96,17 +110,17 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
     let bytes = tree.bytes();
     let own_tree = PaRange::new(Pa::new(bytes.as_ptr().addr() as u64), bytes.len() as u64)
         .ok_or(Error::Missing("a device tree"))?;
-    memory_map::start(&board, own_tree)?;
-    power::start(&board);
-    signal::start(&board);
-    smccc::start(&board);
+    memory_map::start(board, own_tree)?;
+    power::start(board);
+    signal::start(board);
+    smccc::start(board);
     console::start(options.console_switch);
-    cpus::adopt_boot_cpu(&board).ok_or(Error::Missing("memory for the boot CPU"))?;
-    interrupts::start(&board, &options)?;
+    cpus::adopt_boot_cpu(board).ok_or(Error::Missing("memory for the boot CPU"))?;
+    interrupts::start(board, &options)?;
     #[cfg(feature = "faults")]
     faults::run(options.fault);
-    cpus::start(&board).ok_or(Error::Missing("memory for the other CPUs"))?;
-    trace::start(&board, options.trace);
+    cpus::start(board).ok_or(Error::Missing("memory for the other CPUs"))?;
+    trace::start(board, options.trace);
     stretch::start(options.longest_stretch);
 
     let mut problems: Vec<Problem> = Vec::new();
@@ -119,7 +133,7 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
                 None
             }
         });
-    let mut planner = Planner::new(&board, bundle);
+    let mut planner = Planner::new(board, bundle).with_chosen(chosen);
     // Domains are built from their descriptions again and again.
     let configs: &'static [DomainConfig] = planner
         .describe(tree, &memory_map::taken(), &mut |problem| {
@@ -128,13 +142,13 @@ fn start(tree: Tree<'static>) -> Result<(), Error> {
         .leak();
     problems.iter().for_each(create::tell);
     let (kept, fixed) = (plan::kept(configs), plan::static_memory(configs));
-    memory_map::fill_pool(&board, &kept, &fixed)?;
+    memory_map::fill_pool(board, &kept, &fixed)?;
     memory_map::grow_heap_by(plan::heap_for_hardware(&tree, configs));
-    create::build_all(interrupts::virtual_of(&board), planner, configs);
-    if let Err(error) = interrupts::start_uart(&board) {
+    create::build_all(interrupts::virtual_of(board), planner, configs);
+    if let Err(error) = interrupts::start_uart(board) {
         warn!("console input: {error}");
     }
-    console::start_interrupts(&board);
+    console::start_interrupts(board);
     lifecycle::start_those_after();
     watchdog::start(configs);
     operator::start();

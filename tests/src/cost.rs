@@ -25,13 +25,20 @@ pub type Costs = Vec<(String, f64)>;
 #[must_use]
 pub fn measure(gic: Gic) -> Costs {
     let mut costs = operations(gic);
-    let (one, three) = (boot(gic, 1), boot(gic, 3));
+    let (one, three) = (boot(gic, 1, 16), boot(gic, 3, 16));
     let mut push = |name: &str, cost| costs.push((name.to_owned(), cost));
     push("boot-16-mib", one.instructions);
     push(
         "boot-16-mib-more",
         (three.instructions - one.instructions) / 2.0,
     );
+    for (name, guests, mib) in [
+        ("boot-16-guests", 16, 16),
+        ("boot-64-guests", 64, 16),
+        ("boot-250-of-4-mib", 250, 4),
+    ] {
+        push(name, boot(gic, guests, mib).instructions);
+    }
     let most = restarts(gic, 10, false).into_iter().reduce(f64::max);
     push("restart-16-mib", most.unwrap_or(f64::NAN));
     push("wake-of-2", wake(gic, 1));
@@ -111,16 +118,21 @@ pub struct Boot {
     pub memory_kib: f64,
 }
 
-/// Boots `guests` guests with 16 MiB each.
+/// Boots so many guests of so many MiB each, on a board with 2 GiB if they need it.
 #[must_use]
-pub fn boot(gic: Gic, guests: u32) -> Boot {
+pub fn boot(gic: Gic, guests: u32, mib: u64) -> Boot {
     let name = format!("cost-boot-{gic:?}-{guests}").to_lowercase();
     let mut bundle = Bundle::new(&name).hash(None);
     for index in 1..=guests {
-        let guest = Guest::hello(&format!("hello-{index}")).boot_arguments("count=1 period=1ms");
-        bundle = bundle.guest(guest);
+        let guest = Guest::hello(&format!("hello-{index}")).memory_mib(mib);
+        bundle = bundle.guest(guest.boot_arguments("count=1 period=1ms"));
     }
-    let machine = Machine::virt(gic).cpus(1).icount().bundle(bundle.write());
+    let board_mib = match u64::from(guests) * mib > 512 {
+        true => 2048,
+        false => 1024,
+    };
+    let machine = Machine::virt(gic).memory_mib(board_mib);
+    let machine = machine.cpus(1).icount().bundle(bundle.write());
     let mut console = machine.argument(lines::POWER_OFF).start(&name);
     let line = console.expect_that("the line on the guests' start", seconds(60), |line| {
         line.contains(lines::GUESTS_START) && line.ends_with(" us ago")

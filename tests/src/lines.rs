@@ -15,6 +15,8 @@ pub const ALL_STOPPED: &str = "viaduct| all guests have stopped";
 pub const MEMORY_FREE: &str = "KiB free for guests";
 /// Everything is built; the line ends with the time since reset.
 pub const GUESTS_START: &str = "viaduct| guests start";
+/// Which CPUs have built guests, with the boot argument `loglvl=debug`; their numbers follow.
+pub const BUILT_BY: &str = "viaduct| guests built by CPUs ";
 /// Nothing to run.
 pub const NO_GUESTS: &str = "viaduct| no guest to run";
 /// Started at EL1, or at EL3: nothing to do there.

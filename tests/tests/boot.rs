@@ -128,6 +128,40 @@ fn all_cpus_come_up() {
     }
 }
 
+/// Who is free builds, and what comes of it is told in order.
+#[test]
+fn guests_are_built_by_all_cpus() {
+    const GUESTS: usize = 48;
+    let names = || (1..=GUESTS).map(|number| format!("g{number}"));
+    for (name, machine) in [
+        ("crew-v3", Machine::virt(Gic::V3).cpus(4)),
+        ("crew-v2", Machine::virt(Gic::V2).cpus(2)),
+    ] {
+        let bundle = names().fold(Bundle::new(name).hash(None), |bundle, name| {
+            let guest = Guest::hello(&name).memory_mib(4);
+            bundle.guest(guest.boot_arguments("count=1 period=1ms"))
+        });
+        let mut console = machine
+            .bundle(bundle.write())
+            .argument("loglvl=debug")
+            .argument(lines::POWER_OFF)
+            .start(name);
+        let said = console.expect_that("who has built", seconds(300), |line| {
+            line.starts_with(lines::BUILT_BY)
+        });
+        let builders = said.trim_start_matches(lines::BUILT_BY);
+        assert!(builders.split_whitespace().count() > 1, "{said}");
+        let told = console.lines_with(": domain ");
+        let told: Vec<&str> = told
+            .iter()
+            .filter_map(|line| line.strip_prefix(lines::VIADUCT)?.split(':').next())
+            .collect();
+        assert_eq!(told, names().collect::<Vec<_>>());
+        console.expect(lines::ALL_STOPPED, seconds(300));
+        assert_eq!(console.expect_exit(seconds(60)), 0);
+    }
+}
+
 #[test]
 fn more_vcpus_than_cpus_share() {
     let mut bundle = Bundle::new("share");

@@ -54,6 +54,18 @@ fn an_access_to_nothing() {
     reports(&mut console);
 }
 
+/// No failure at all: the hypervisor copies, moves and fills as it should.
+#[test]
+fn bytes_are_what_they_should_be() {
+    for (name, machine) in [
+        ("bytes-v3", Machine::virt(Gic::V3)),
+        ("bytes-pi4", Machine::pi4()),
+    ] {
+        let mut console = fails(name, machine, "bytes");
+        console.expect("bytes: 0 times not what they should be", seconds(120));
+    }
+}
+
 /// W^X: code is not written, data is not executed.
 #[test]
 fn code_is_not_written() {

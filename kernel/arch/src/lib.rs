@@ -4,6 +4,7 @@
 //! * [`vectors`]: exceptions, and the one way back into a guest.
 //! * [`context`]: what a vCPU is while it does not run, and the switch of it.
 //! * [`mmu`], [`tlb`], [`cache`]: the memory system, with the barriers that Arm DDI 0487 asks for.
+//! * `bytes.S`: `memcpy`, `memmove` and `memset`, as the compiler calls them.
 //! * [`guest`]: guest memory, by physical address and by the guest's own virtual address.
 //! * [`inject`]: exceptions given to a guest.
 //! * [`prepare`]: what is the same for every guest on a CPU.
@@ -29,3 +30,5 @@ mod system;
 pub mod time;
 pub mod tlb;
 pub mod vectors;
+
+core::arch::global_asm!(include_str!("bytes.S"));

@@ -8,6 +8,7 @@ mod tests;
 use arrayvec::{ArrayString, ArrayVec};
 use memory::{Pa, PaRange};
 
+use crate::tree::Node;
 use crate::{Error, Led, Tree, Uart};
 
 pub(crate) use devices::{GicNode, decode};
@@ -161,11 +162,21 @@ impl Board {
     /// What is missing, or more than there is room for.
     pub fn read(tree: &Tree<'_>) -> Result<Self, Error> {
         let mut board = Self::empty();
-        read::fill(&mut board, tree)?;
+        board.fill(tree)?;
         Ok(board)
     }
 
-    const fn empty() -> Self {
+    /// Reads the board into an [empty](Self::empty) one, in its place, and returns `/chosen`, which was met on the way.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn fill<'t>(&mut self, tree: &Tree<'t>) -> Result<Option<Node<'t>>, Error> {
+        read::fill(self, tree)
+    }
+
+    /// A board of which nothing is known.
+    #[must_use]
+    pub const fn empty() -> Self {
         const NOWHERE: PaRange = match PaRange::new(Pa::new(0), 0) {
             Some(range) => range,
             None => unreachable!(),

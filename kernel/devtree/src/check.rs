@@ -31,6 +31,8 @@ pub(crate) struct Layout {
     pub(crate) total: usize,
     /// First byte of the memory reservation block.
     pub(crate) reservations: usize,
+    /// How deep nodes are nested; the root alone is 1.
+    pub(crate) depth: usize,
 }
 
 /// The big-endian word at `offset`.
@@ -75,10 +77,11 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Layout, Error> {
         return Err(Error::Header("reservation block"));
     }
     check_strings(strings)?;
-    check_structure(structure, strings.len())?;
+    let depth = check_structure(structure, strings.len())?;
     Ok(Layout {
         total,
         reservations,
+        depth,
     })
 }
 
@@ -140,12 +143,14 @@ impl Cursor<'_> {
     }
 }
 
-fn check_structure(structure: &[u8], strings: usize) -> Result<(), Error> {
+/// Returns how deep nodes are nested.
+fn check_structure(structure: &[u8], strings: usize) -> Result<usize, Error> {
     let mut cursor = Cursor {
         bytes: structure,
         offset: 0,
     };
-    let (mut nodes, mut properties, mut depth) = (0_usize, 0_usize, 0_usize);
+    let (mut nodes, mut properties) = (0_usize, 0_usize);
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
     // Properties come before subnodes.
     let mut properties_over = true;
     loop {
@@ -154,6 +159,7 @@ fn check_structure(structure: &[u8], strings: usize) -> Result<(), Error> {
                 cursor.node_name(nodes == 0)?;
                 nodes += 1;
                 depth += 1;
+                deepest = deepest.max(depth);
                 properties_over = false;
                 if nodes > MAX_NODES || depth > MAX_DEPTH {
                     return Err(Error::TooMany("nodes in the device tree"));
@@ -181,7 +187,7 @@ fn check_structure(structure: &[u8], strings: usize) -> Result<(), Error> {
         }
     }
     if cursor.offset == structure.len() {
-        Ok(())
+        Ok(deepest)
     } else {
         Err(cursor.error("bytes after the end"))
     }

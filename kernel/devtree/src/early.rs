@@ -19,14 +19,20 @@ pub fn console(tree: &[u8]) -> Option<Uart> {
 /// The same of a tree that has been checked.
 #[must_use]
 pub fn console_of(tree: &Tree<'_>) -> Option<Uart> {
-    find(tree, tree.find("/chosen"), || tree.find("/aliases"))
+    find(
+        tree,
+        tree.find("/chosen"),
+        || tree.find("/aliases"),
+        |_| None,
+    )
 }
 
-/// The same, for whoever has met the two nodes already.
+/// The same, for whoever has met the two nodes already, and UARTs: `met` knows some by their whole paths.
 pub(crate) fn find<'a>(
     tree: &Tree<'a>,
     chosen: Option<Node<'a>>,
     aliases: impl Fn() -> Option<Node<'a>>,
+    met: impl Fn(&str) -> Option<Uart>,
 ) -> Option<Uart> {
     let line = chosen
         .and_then(|chosen| chosen.str("xen,xen-bootargs"))
@@ -42,7 +48,7 @@ pub(crate) fn find<'a>(
     });
     let mut names = option.into_iter().chain(path);
     names
-        .find_map(|name| uart_at(tree, name, &aliases))
+        .find_map(|name| uart_at(tree, name, &aliases, &met))
         .or_else(|| first(tree))
 }
 
@@ -51,6 +57,7 @@ fn uart_at<'a>(
     tree: &Tree<'a>,
     name: &'a str,
     aliases: &impl Fn() -> Option<Node<'a>>,
+    met: &impl Fn(&str) -> Option<Uart>,
 ) -> Option<Uart> {
     let mut path = name.split(':').next()?;
     if !path.starts_with('/') {
@@ -61,6 +68,9 @@ fn uart_at<'a>(
             }
             path = aliases.str(path)?;
         }
+    }
+    if let Some(uart) = met(path) {
+        return Some(uart);
     }
     let mut walk = Walk::new(tree);
     let mut visit = None;

@@ -11,6 +11,7 @@ use arrayvec::ArrayVec;
 pub(crate) use hash::CRC_32;
 pub use hash::{Algorithm, Check, Progress};
 
+use crate::properties::Properties;
 use crate::tree::Node;
 use crate::{Error, Tree};
 
@@ -71,6 +72,7 @@ impl<'a> Fit<'a> {
     pub fn image(&self, name: &str) -> Result<Image<'a>, Error> {
         let images = self.tree.find("/images").ok_or(Error::NoSuchImage)?;
         let node = images.child(name).ok_or(Error::NoSuchImage)?;
+        let node = Properties::of(&node);
         match node.property("compression").map(|property| property.str()) {
             // Whether a kernel is packed, its first bytes say; a RAM disk is its guest's to unpack.
             None | Some(Some("none" | "gzip")) => {}
@@ -82,7 +84,7 @@ impl<'a> Fit<'a> {
             Some(None) => return Err(Error::Image("compression")),
         }
         let mut hashes = ArrayVec::new();
-        for child in node.children() {
+        for child in node.node().children() {
             // "hash-1", "hash@1", "hash"; "signature-1" and the like are another matter.
             if child.name().base.starts_with("hash") {
                 hashes
@@ -97,7 +99,7 @@ impl<'a> Fit<'a> {
         })
     }
 
-    fn data(&self, node: &Node<'a>) -> Result<&'a [u8], Error> {
+    fn data(&self, node: &Properties<'a>) -> Result<&'a [u8], Error> {
         if let Some(data) = node.property("data") {
             return Ok(data.value);
         }

@@ -31,6 +31,7 @@ use memory::{Ipa, IpaRange, PaRange};
 
 use crate::fit::Fit;
 use crate::placement::{self, Banks};
+use crate::tree::Node;
 use crate::{Problem, Tree};
 
 pub use life::{LifeConfig, Restart};
@@ -283,5 +284,22 @@ pub fn read(
     domains: &mut Vec<DomainConfig>,
     report: &mut dyn FnMut(Problem),
 ) {
-    node::read(container, limits, domains, report);
+    let chosen = match container {
+        Container::Host(tree) => tree.find("/chosen"),
+        Container::Bundle(fit) => fit.tree().find("/chosen"),
+    };
+    read_below(chosen, container, limits, domains, report);
+}
+
+/// The same, for whoever has met `/chosen`.
+pub(crate) fn read_below(
+    chosen: Option<Node<'_>>,
+    container: &Container<'_>,
+    limits: &Limits<'_>,
+    domains: &mut Vec<DomainConfig>,
+    report: &mut dyn FnMut(Problem),
+) {
+    if let Some(chosen) = chosen {
+        node::read(&chosen, container, limits, domains, report);
+    }
 }

@@ -53,6 +53,7 @@ pub mod own_memory;
 pub mod placement;
 pub mod plan;
 mod problem;
+mod properties;
 #[cfg(test)]
 mod random;
 pub mod seats;

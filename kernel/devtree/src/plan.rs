@@ -18,6 +18,7 @@ use crate::hardware::{self, Hardware, Survey};
 use crate::host::Host;
 use crate::kernel::{self, Kernel};
 use crate::placement::{self, Placement, TREE_SIZE};
+use crate::tree::Node;
 use crate::{Assignment, Board, Error, Problem, Severity, Tree};
 
 pub use crate::guest_machine::GuestMachine;
@@ -33,7 +34,9 @@ pub struct Planner<'b, 't> {
     checked: Vec<String>,
     /// The host's tree, once it has been read.
     tree: Option<Tree<'t>>,
-    /// The same, to look devices up in, once a guest wants some.
+    /// `/chosen` of that tree, if somebody has met it.
+    chosen: Option<Node<'t>>,
+    /// That tree, to look devices up in, once a guest wants some.
     host: Option<Host<'t>>,
     /// What of the board guests have been given.
     assigned: Assigned,
@@ -70,10 +73,18 @@ impl<'b, 't> Planner<'b, 't> {
             bundle,
             checked: Vec::new(),
             tree: None,
+            chosen: None,
             host: None,
             assigned: Assigned::default(),
             problems: Vec::new(),
         }
+    }
+
+    /// For whoever has met `/chosen` of the host's tree: it need not be looked for.
+    #[must_use]
+    pub fn with_chosen(mut self, chosen: Option<Node<'t>>) -> Self {
+        self.chosen = chosen;
+        self
     }
 
     /// Reads all descriptions, those of the host's tree first. `taken` is what no module may touch. What is
@@ -95,7 +106,9 @@ impl<'b, 't> Planner<'b, 't> {
             taken,
         };
         let mut configs = Vec::new();
-        guest::read(&Container::Host(tree), &limits, &mut configs, report);
+        let chosen = self.chosen.or_else(|| tree.find("/chosen"));
+        let host = Container::Host(tree);
+        guest::read_below(chosen, &host, &limits, &mut configs, report);
         if let Some(bundle) = self.bundle {
             guest::read(&Container::Bundle(bundle), &limits, &mut configs, report);
         }

@@ -37,6 +37,19 @@ impl Problem {
         found: impl fmt::Display,
         expected: impl fmt::Display,
     ) -> Self {
+        Self::made(severity, node, property, &found, &expected)
+    }
+
+    // Once for all that is said of descriptions, which is much, and seldom.
+    #[cold]
+    #[inline(never)]
+    fn made(
+        severity: Severity,
+        node: &str,
+        property: &str,
+        found: &dyn fmt::Display,
+        expected: &dyn fmt::Display,
+    ) -> Self {
         Self {
             severity,
             node: node.to_string(),

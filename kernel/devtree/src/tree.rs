@@ -3,7 +3,9 @@
 
 use core::fmt;
 
+use arrayvec::ArrayVec;
 use fdt::nodes::AsNode;
+use fdt::nodes::root::{AllNodesIter, Root};
 use fdt::parsing::NoPanic;
 use fdt::parsing::unaligned::UnalignedParser;
 use memory::{Pa, PaRange};
@@ -12,12 +14,16 @@ use crate::{Error, check};
 
 type Parser<'a> = (UnalignedParser<'a>, NoPanic);
 
+/// Nesting below the root that is looked at; what lies deeper is passed over, as Xen does.
+pub(crate) const MAX_DEPTH: usize = 15;
+
 /// A tree whose header and structure have been checked.
 // The parser's own handles cannot go from one CPU to another; so they are made anew at each `root`.
 #[derive(Clone, Copy)]
 pub struct Tree<'a> {
     bytes: &'a [u8],
     reservations: usize,
+    depth: usize,
 }
 
 impl fmt::Debug for Tree<'_> {
@@ -34,8 +40,9 @@ impl<'a> Tree<'a> {
         let tree = Self {
             bytes,
             reservations: layout.reservations,
+            depth: layout.depth,
         };
-        match tree.root().0 {
+        match tree.parser_root() {
             Some(_) => Ok(tree),
             None => Err(Error::Header("structure block")),
         }
@@ -58,10 +65,29 @@ impl<'a> Tree<'a> {
         field(8).saturating_add(field(9))
     }
 
+    fn parser_root(&self) -> Option<Root<'a, Parser<'a>>> {
+        let fdt = fdt::Fdt::new_unaligned_fallible(self.bytes).ok()?;
+        fdt.root().ok()
+    }
+
     /// The root node.
     pub fn root(&self) -> Node<'a> {
-        let fdt = fdt::Fdt::new_unaligned_fallible(self.bytes);
-        Node(fdt.ok().and_then(|fdt| Some(fdt.root().ok()?.as_node())))
+        Node(self.parser_root().map(|root| root.as_node()))
+    }
+
+    /// All nodes below the root.
+    pub(crate) fn nodes(&self) -> Nodes<'a> {
+        let mut nodes = Nodes {
+            straight: None,
+            levels: ArrayVec::new(),
+        };
+        // The parser's own way ends where a tree is nested deeper than that.
+        if self.depth <= MAX_DEPTH + 1 {
+            nodes.straight = self.parser_root().and_then(|root| root.all_nodes().ok());
+        } else {
+            nodes.levels.push(self.root().children());
+        }
+        nodes
     }
 
     /// The memory reservation block: ranges that must not be used. Ranges that wrap are left out.
@@ -173,6 +199,49 @@ impl<'a> Iterator for Children<'a> {
             _ => {
                 self.0 = None;
                 None
+            }
+        }
+    }
+}
+
+/// Iterator over the nodes below the root, parents before children, each with its depth: 1 for children of the root.
+pub(crate) struct Nodes<'a> {
+    /// Straight through the tree. Children are found by going through all that lies below each.
+    straight: Option<AllNodesIter<'a, Parser<'a>>>,
+    /// Level by level, for trees that are nested too deep for that.
+    levels: ArrayVec<Children<'a>, MAX_DEPTH>,
+}
+
+impl<'a> Iterator for Nodes<'a> {
+    type Item = (usize, Node<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(straight) = &mut self.straight else {
+            return self.next_by_levels();
+        };
+        match straight.next() {
+            Some(Ok((depth, node))) => Some((depth, Node(Some(node)))),
+            _ => {
+                self.straight = None;
+                None
+            }
+        }
+    }
+}
+
+impl<'a> Nodes<'a> {
+    #[cold]
+    fn next_by_levels(&mut self) -> Option<(usize, Node<'a>)> {
+        loop {
+            let depth = self.levels.len();
+            match self.levels.last_mut()?.next() {
+                Some(node) => {
+                    // What is below the last level is passed over.
+                    let _ = self.levels.try_push(node.children());
+                    return Some((depth, node));
+                }
+                None => drop(self.levels.pop()),
             }
         }
     }
@@ -316,3 +385,7 @@ impl fmt::Display for Property<'_> {
         write!(f, "{more}{}", if is_cells { ">" } else { "]" })
     }
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;

@@ -1,15 +1,14 @@
 //! One walk down a tree, which carries the chain of buses so that `reg` can be translated to what the CPU
 //! sees and interrupts find their controller (Devicetree Specification 0.4, sections 2.3 and 2.4).
 
-use arrayvec::ArrayVec;
+use core::fmt::Write;
+
+use arrayvec::{ArrayString, ArrayVec};
 use memory::{Pa, PaRange};
 
 use crate::Tree;
 use crate::device::Device;
-use crate::tree::{Children, Node, Property};
-
-/// Nesting that is looked at; what lies deeper is passed over, as Xen does.
-const MAX_DEPTH: usize = 16;
+use crate::tree::{MAX_DEPTH, Node, Nodes, Property};
 
 /// How addresses below a bus become addresses above it.
 #[derive(Clone, Copy)]
@@ -24,7 +23,7 @@ enum Ranges<'a> {
 
 /// What a node says to its children.
 struct Bus<'a> {
-    children: Children<'a>,
+    node: Node<'a>,
     address_cells: u32,
     size_cells: u32,
     ranges: Ranges<'a>,
@@ -85,45 +84,60 @@ impl Visit<'_> {
 /// The walk: every node below the root, parents before children. Nodes that are switched off are
 /// visited too.
 pub(crate) struct Walk<'a> {
-    stack: ArrayVec<Bus<'a>, MAX_DEPTH>,
+    nodes: Nodes<'a>,
+    /// The root and the nodes on the way down to the one visited last, that one included.
+    stack: ArrayVec<Bus<'a>, { MAX_DEPTH + 1 }>,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(tree: &Tree<'a>) -> Self {
-        let mut stack = ArrayVec::new();
-        let (_, mut bus) = look(tree.root(), 0, None);
-        // The root's children have the CPU's addresses.
-        bus.ranges = Ranges::Same;
-        stack.push(bus);
-        Self { stack }
+        let mut walk = Self {
+            nodes: tree.nodes(),
+            stack: ArrayVec::new(),
+        };
+        walk.push(0, tree.root());
+        if let Some(root) = walk.stack.first_mut() {
+            // The root's children have the CPU's addresses.
+            root.ranges = Ranges::Same;
+        }
+        walk
     }
 
     /// The next node; its children come after it.
     pub(crate) fn next(&mut self) -> Option<Visit<'a>> {
+        let (depth, node) = self.nodes.next()?;
+        Some(self.push(depth, node))
+    }
+
+    /// Goes down to the child of the node visited last that has this name, if there is one. If there is none the walk is
+    /// somewhere behind that node.
+    pub(crate) fn enter(&mut self, name: &str) -> Option<Visit<'a>> {
+        let wanted = self.stack.len();
         loop {
-            match self.stack.last_mut()?.children.next() {
-                Some(node) if !self.stack.is_full() => return Some(self.push(node)),
-                Some(_) => {}
-                None => drop(self.stack.pop()),
+            let (depth, node) = self.nodes.next().filter(|(depth, _)| *depth >= wanted)?;
+            if depth == wanted && node.name().is(name) {
+                return Some(self.push(depth, node));
             }
         }
     }
 
-    /// Goes down to the child of the node visited last that has this name, if there is one.
-    pub(crate) fn enter(&mut self, name: &str) -> Option<Visit<'a>> {
-        let node = self
-            .stack
-            .last_mut()?
-            .children
-            .find(|child| child.name().is(name))?;
-        (!self.stack.is_full()).then(|| self.push(node))
+    #[inline]
+    fn push(&mut self, depth: usize, node: Node<'a>) -> Visit<'a> {
+        self.stack.truncate(depth);
+        let inherited = self.stack.last().and_then(|bus| bus.interrupt_parent);
+        let (visit, bus) = look(node, depth, inherited);
+        // There is room for the deepest node that comes.
+        let _ = self.stack.try_push(bus);
+        visit
     }
 
-    fn push(&mut self, node: Node<'a>) -> Visit<'a> {
-        let inherited = self.stack.last().and_then(|bus| bus.interrupt_parent);
-        let (visit, bus) = look(node, self.stack.len(), inherited);
-        self.stack.push(bus);
-        visit
+    /// The path of the node visited last, with all unit addresses; `None` if it has more letters.
+    pub(crate) fn path<const LETTERS: usize>(&self) -> Option<ArrayString<LETTERS>> {
+        let mut path = ArrayString::new();
+        for bus in self.stack.iter().skip(1) {
+            write!(path, "/{}", bus.node.name()).ok()?;
+        }
+        Some(path)
     }
 
     fn parent(&self, visit: &Visit<'a>) -> Option<&Bus<'a>> {
@@ -251,6 +265,7 @@ fn translate(
 }
 
 /// Reads a node's properties once.
+#[inline]
 fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>, Bus<'a>) {
     let mut visit = Visit {
         node,
@@ -267,7 +282,7 @@ fn look<'a>(node: Node<'a>, depth: usize, inherited: Option<u32>) -> (Visit<'a>,
     };
     // 2 and 1 are what the specification says where nothing stands.
     let mut bus = Bus {
-        children: node.children(),
+        node,
         address_cells: 2,
         size_cells: 1,
         ranges: Ranges::Absent,

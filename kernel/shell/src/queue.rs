@@ -35,7 +35,10 @@ impl Queue {
         self.bytes
             .try_reserve_exact(more)
             .map_err(|_| Error::NoMemory)?;
-        self.bytes.rotate_left(self.front);
+        // At boot nothing waits when another guest comes.
+        if self.used > 0 {
+            self.bytes.rotate_left(self.front);
+        }
         self.bytes.resize(size, 0);
         (self.front, self.last) = (0, None);
         Ok(())

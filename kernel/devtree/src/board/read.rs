@@ -13,6 +13,8 @@ use crate::{Error, Tree, early, led};
 
 const MAX_UARTS: usize = 8;
 const MAX_CLOCKS: usize = 16;
+/// Letters of a UART's path by which it is known again.
+const MAX_PATH: usize = 64;
 /// Aff3, Aff2, Aff1, Aff0.
 const AFFINITY: u64 = 0xff_00ff_ffff;
 
@@ -31,6 +33,8 @@ struct FoundUart<'a> {
     wiring: Wiring<'a>,
     clock: Option<u32>,
     is_free: bool,
+    /// Empty if it is too long.
+    path: ArrayString<MAX_PATH>,
 }
 
 /// What cannot be understood before the walk is over. All else goes into the board at once: this runs on a small
@@ -48,8 +52,8 @@ struct Reader<'a, 'b> {
     top: Top,
 }
 
-/// Fills an empty board.
-pub(super) fn fill(board: &mut Board, tree: &Tree<'_>) -> Result<(), Error> {
+/// Fills an empty board. Returns `/chosen`.
+pub(super) fn fill<'a>(board: &mut Board, tree: &Tree<'a>) -> Result<Option<Node<'a>>, Error> {
     let mut reader = Reader {
         board,
         gic: None,
@@ -81,7 +85,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     #[inline(never)]
-    fn conclude(self, tree: &Tree<'a>) -> Result<(), Error> {
+    fn conclude(self, tree: &Tree<'a>) -> Result<Option<Node<'a>>, Error> {
         const NO_GIC: Error = Error::Missing("interrupt controller (GICv2 or GICv3)");
         let board = self.board;
         let gic = self.gic.as_ref().ok_or(NO_GIC)?;
@@ -107,7 +111,13 @@ impl<'a> Reader<'a, '_> {
                 ..found.uart
             }
         };
-        board.console = early::find(tree, self.chosen, || self.aliases);
+        let met = |path: &str| {
+            let mut uarts = self.uarts.iter();
+            uarts
+                .find(|found| found.path == *path)
+                .map(|found| found.uart)
+        };
+        board.console = early::find(tree, self.chosen, || self.aliases, met);
         let console = board.console.map(|console| console.registers);
         for found in &self.uarts {
             if Some(found.uart.registers) == console {
@@ -125,7 +135,7 @@ impl<'a> Reader<'a, '_> {
             .or_else(|| root.property("compatible")?.strings().next());
         copy(model.unwrap_or_default(), &mut board.model);
         let Some(chosen) = self.chosen else {
-            return Ok(());
+            return Ok(None);
         };
         let number = |name| chosen.property(name)?.number().map(Pa::new);
         let initrd = number("linux,initrd-start").zip(number("linux,initrd-end"));
@@ -135,7 +145,7 @@ impl<'a> Reader<'a, '_> {
             .str("xen,xen-bootargs")
             .or_else(|| chosen.str("bootargs"));
         copy(line.unwrap_or_default(), &mut board.bootargs);
-        Ok(())
+        Ok(Some(chosen))
     }
 
     fn visit(&mut self, walk: &Walk<'a>, visit: &Visit<'a>) -> Result<(), Error> {
@@ -278,6 +288,7 @@ impl<'a> Reader<'a, '_> {
                             .property("clocks")
                             .and_then(|clocks| clocks.cells().next()),
                         is_free: visit.node.children().next().is_none(),
+                        path: walk.path().unwrap_or_default(),
                     });
                 }
             }

@@ -4,19 +4,19 @@ use alloc::format;
 
 use super::node::Context;
 use super::{CpuSet, DomainConfig, Scheduling, scheduling};
-use crate::tree::Node;
+use crate::properties::Properties;
 
 /// Reads one such node, a child of the guest's.
 pub(super) fn read(
     context: &mut Context<'_>,
-    node: &Node<'_>,
+    node: &Properties<'_>,
     name: &str,
     (domain, pinned): (&mut DomainConfig, &mut [bool]),
     usual: Scheduling,
 ) {
     let mut set = CpuSet::ALL;
     let cpus = context.limits.cpus;
-    for property in node.properties() {
+    for property in node.iter() {
         match property.name {
             "compatible" | "id" | "phandle" | "linux,phandle" => {}
             "hard-affinity" => match property.str().and_then(|text| parse(text, cpus)) {

@@ -12,7 +12,8 @@ use memory::{CHUNK_SIZE, Pa, PaRange};
 use super::DomainConfig;
 use super::node::{Cells, Context};
 use crate::placement::{LIMIT, MAX_BANKS};
-use crate::tree::{Node, Property};
+use crate::properties::Properties;
+use crate::tree::Property;
 use crate::walk::take;
 
 const STATIC: &str = "xen,static-mem";
@@ -21,7 +22,7 @@ const DIRECT: &str = "direct-map";
 /// Reads what a guest's node says of its memory's place. `cells` are those of `/chosen`.
 pub(super) fn read(
     context: &mut Context<'_>,
-    node: &Node<'_>,
+    node: &Properties<'_>,
     cells: Cells,
     domain: &mut DomainConfig,
     others: &[DomainConfig],

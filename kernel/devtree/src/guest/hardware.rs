@@ -5,7 +5,7 @@ use memory::CHUNK_SIZE;
 
 use super::DomainConfig;
 use super::node::Context;
-use crate::tree::Node;
+use crate::properties::Properties;
 
 pub(super) const CAPABILITIES: &str = "capabilities";
 pub(super) const CONSENT: &str = "xen,force-assign-without-iommu";
@@ -17,7 +17,7 @@ const USUAL_MEMORY: u64 = 512 << 20;
 /// Reads what a guest's node says of the board's devices.
 pub(super) fn read(
     context: &mut Context<'_>,
-    node: &Node<'_>,
+    node: &Properties<'_>,
     domain: &mut DomainConfig,
     others: &[DomainConfig],
 ) {

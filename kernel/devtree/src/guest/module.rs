@@ -9,7 +9,8 @@ use memory::{Pa, PaRange};
 
 use super::node::{Cells, Context};
 use super::{Container, DomainConfig, MAX_BOOTARGS, ModuleSource};
-use crate::tree::{Node, Property};
+use crate::properties::Properties;
+use crate::tree::Property;
 use crate::walk::take;
 
 /// Alignment of an instruction, and so of where a raw binary starts.
@@ -28,7 +29,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a module's node says that it is for.
-    pub(super) fn of(node: &Node<'_>) -> Option<Self> {
+    pub(super) fn of(node: &Properties<'_>) -> Option<Self> {
         // The second string of each pair is an older name of Xen's.
         if node.is_compatible(&["multiboot,kernel", "xen,linux-zimage"]) {
             Some(Self::Kernel)
@@ -76,7 +77,12 @@ pub(super) fn is_module(compatible: &Property<'_>) -> bool {
 
 impl Context<'_> {
     /// Reads a module; `None` if it has been refused.
-    pub(super) fn module(&mut self, node: &Node<'_>, name: &str, cells: Cells) -> Option<Module> {
+    pub(super) fn module(
+        &mut self,
+        node: &Properties<'_>,
+        name: &str,
+        cells: Cells,
+    ) -> Option<Module> {
         let Some(kind) = Kind::of(node) else {
             let found = node
                 .property("compatible")
@@ -89,7 +95,7 @@ impl Context<'_> {
         let (mut source, mut bootargs) = (None, None);
         let (mut load_offset, mut tree_offset) = (None, None);
         let mut has_source = false;
-        for property in node.properties() {
+        for property in node.iter() {
             match property.name {
                 "compatible" | "phandle" | "linux,phandle" | "description" | "#address-cells"
                 | "#size-cells" => {}

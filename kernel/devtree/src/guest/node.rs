@@ -16,6 +16,7 @@ use super::{
     shared,
 };
 use crate::placement;
+use crate::properties::Properties;
 use crate::tree::{Node, Property};
 use crate::{Problem, Severity};
 
@@ -23,6 +24,7 @@ use crate::{Problem, Severity};
 const NOT_BUILT: &str = "no such property: it is not supported";
 
 pub(super) fn read(
+    chosen: &Node<'_>,
     container: &Container<'_>,
     limits: &Limits<'_>,
     domains: &mut Vec<DomainConfig>,
@@ -32,13 +34,10 @@ pub(super) fn read(
         Container::Host(tree) => *tree,
         Container::Bundle(fit) => fit.tree(),
     };
-    let Some(chosen) = tree.find("/chosen") else {
-        return;
-    };
     let cells = Cells::of(
-        &chosen,
+        &Properties::of(chosen),
         Cells::of(
-            &tree.root(),
+            &Properties::of(&tree.root()),
             Cells {
                 address: 2,
                 size: 1,
@@ -59,6 +58,7 @@ pub(super) fn read(
     let mut dom0_seen = false;
     for child in chosen.children() {
         let path = format!("/chosen/{}", child.name());
+        let child = Properties::of(&child);
         if child.is_compatible(&["xen,domain"]) {
             let mut context = Context {
                 container,
@@ -87,7 +87,7 @@ pub(super) fn read(
 }
 
 /// A child of `/chosen` that is neither guest nor module. Most are somebody else's and no business of ours.
-fn stranger(child: &Node<'_>, path: &str, report: &mut dyn FnMut(Problem)) {
+fn stranger(child: &Properties<'_>, path: &str, report: &mut dyn FnMut(Problem)) {
     const KNOWN: [&str; 3] = [
         "xen,cpupool",
         "xen,evtchn-v1",
@@ -123,7 +123,7 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    fn of(node: &Node<'_>, parent: Self) -> Self {
+    fn of(node: &Properties<'_>, parent: Self) -> Self {
         Self {
             address: node.u32("#address-cells").unwrap_or(parent.address),
             size: node.u32("#size-cells").unwrap_or(parent.size),
@@ -163,6 +163,9 @@ impl Context<'_> {
         self.tell(Severity::Warning, below, property, &found, &expected);
     }
 
+    // Out of the way of descriptions that are in order.
+    #[cold]
+    #[inline(never)]
     fn tell(
         &mut self,
         severity: Severity,
@@ -178,7 +181,7 @@ impl Context<'_> {
 
     fn domain(
         &mut self,
-        node: &Node<'_>,
+        node: &Properties<'_>,
         outer: Cells,
         others: &[DomainConfig],
     ) -> Option<DomainConfig> {
@@ -192,7 +195,7 @@ impl Context<'_> {
             );
             return None;
         }
-        let name = node.name().to_string();
+        let name = node.node().name().to_string();
         if others.iter().any(|other| other.name == name) {
             self.refuse("", "", "a second guest of this name", "names that differ");
         }
@@ -235,7 +238,7 @@ impl Context<'_> {
             hardware: false,
             shared: Vec::new(),
         };
-        for property in node.properties() {
+        for property in node.iter() {
             self.property(&property, &mut domain);
         }
         hardware::read(self, node, &mut domain, others);
@@ -253,7 +256,7 @@ impl Context<'_> {
         domain.affinity = vec![CpuSet::ALL; vcpus];
         let usual = scheduling::read(self, node, "", Scheduling::default());
         domain.scheduling = vec![usual; vcpus];
-        self.children(node, Cells::of(node, outer), &mut domain, others);
+        self.children(node.node(), Cells::of(node, outer), &mut domain, others);
         if domain.hardware && domain.device_tree.is_some() {
             let expected = "no partial tree beside \"capabilities\" <2>: it has the board's own";
             self.refuse(&domain.nodes.device_tree, "", "a partial tree", expected);
@@ -400,6 +403,7 @@ impl Context<'_> {
         let usual = domain.scheduling.first().copied().unwrap_or_default();
         for child in node.children() {
             let name = child.name().to_string();
+            let child = Properties::of(&child);
             let compatible = child.property("compatible");
             if compatible.is_some_and(|list| module::is_module(&list)) {
                 has_kernel |= Kind::of(&child) == Some(Kind::Kernel);
@@ -408,9 +412,9 @@ impl Context<'_> {
                 let slots = (&mut *domain, &mut *pinned);
                 affinity::read(self, &child, &name, slots, usual);
             } else if child.is_compatible(&["xen,evtchn-v1"]) {
-                links::channel(self, &child, &name, domain);
+                links::channel(self, child.node(), &name, domain);
             } else if child.is_compatible(&["xen,domain-shared-memory-v1"]) {
-                shared.push(child);
+                shared.push(*child.node());
             } else {
                 self.warn(
                     &name,

@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::string::ToString;
 
 use super::node::Context;
-use crate::tree::{Node, Property};
+use crate::properties::Properties;
+use crate::tree::Property;
 
 /// The weight of who has none in the tree, as in Xen.
 pub(super) const DEFAULT_WEIGHT: u16 = 256;
@@ -70,7 +71,7 @@ pub(super) fn is_known(name: &str) -> bool {
 /// Reads what a node, the guest's or one `below` it, says; `usual` is what holds where it says nothing.
 pub(super) fn read(
     context: &mut Context<'_>,
-    node: &Node<'_>,
+    node: &Properties<'_>,
     below: &str,
     usual: Scheduling,
 ) -> Scheduling {

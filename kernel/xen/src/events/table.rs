@@ -21,6 +21,24 @@ pub(crate) struct Allocation {
 }
 
 impl Allocation {
+    /// The first `ports` ports are free, but port 0.
+    fn new(ports: usize) -> Self {
+        let mut used = [0; WORDS];
+        for (index, word) in used.iter_mut().enumerate() {
+            let first = index.wrapping_mul(64);
+            // Ports that the domain may not use are taken for good.
+            *word = match ports.saturating_sub(first) {
+                0 => u64::MAX,
+                left @ 1..64 => u64::MAX.wrapping_shl(left as u32),
+                _ => 0,
+            };
+            if first == 0 {
+                *word |= 1;
+            }
+        }
+        Self { used }
+    }
+
     /// Takes the lowest free port that may be used.
     pub(crate) fn take(&mut self, may_use: impl Fn(u32) -> bool) -> Result<u32, Errno> {
         for (index, word) in self.used.iter_mut().enumerate() {
@@ -89,15 +107,9 @@ impl Events {
     /// Ports 1 to `max_port`, all free. `None` if there is no memory.
     pub(crate) fn new(max_port: u32, vcpus: u32) -> Option<Self> {
         let ports = (max_port as usize).saturating_add(1).min(PORTS_2L);
-        let mut used = [u64::MAX; WORDS];
-        for port in 1..ports {
-            if let Some(word) = used.get_mut(port >> 6) {
-                *word &= !1_u64.wrapping_shl(port as u32);
-            }
-        }
         Some(Self {
             channels: boxed(ports, |_| AtomicU64::new(Channel::FREE.0))?,
-            allocation: SpinLock::new(Allocation { used }),
+            allocation: SpinLock::new(Allocation::new(ports)),
             pollers: AtomicU32::new(0),
             uses_fifo: AtomicBool::new(false),
             fifo: SpinLock::new(Fifo::new(vcpus, ports as u32)?),
@@ -107,18 +119,7 @@ impl Events {
     /// No port is in use, and nobody polls.
     pub(crate) fn renew(&self) {
         let mut table = self.allocation.lock();
-        for (index, word) in table.used.iter_mut().enumerate() {
-            let first = index.wrapping_mul(64);
-            // Ports that the domain may not use stay taken.
-            *word = match self.channels.len().saturating_sub(first) {
-                0 => u64::MAX,
-                left @ 1..64 => u64::MAX.wrapping_shl(left as u32),
-                _ => 0,
-            };
-            if first == 0 {
-                *word |= 1;
-            }
-        }
+        *table = Allocation::new(self.channels.len());
         for cell in &self.channels {
             cell.store(Channel::FREE.0, Ordering::Release);
         }
