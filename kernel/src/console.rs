@@ -96,6 +96,11 @@ pub(crate) fn start_early(
     }
 }
 
+/// Whether there is a console, so far.
+pub(crate) fn is_described() -> bool {
+    DESCRIBED.get().is_some()
+}
+
 /// Gives every guest its lines, once there is a heap. Returns the switch key's letter.
 pub(crate) fn start(switch_key: Option<&str>) {
     let parsed = switch_key.map(Switch::parse);

@@ -11,8 +11,9 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use arch::vectors::{FatalCause, FatalFrame};
 use arch::{cpu, entry};
 use devtree::Action;
+use sync::Once;
 
-use crate::console::RawConsole;
+use crate::console::{self, RawConsole};
 use crate::{cpus, interrupts, power, signal, trace};
 
 /// Frames of a backtrace.
@@ -20,10 +21,17 @@ const MAX_FRAMES: usize = 24;
 /// Records of the trace that are printed.
 const MAX_RECORDS: u64 = 16;
 
+/// The board's tree, in which the console is looked for if it has none yet.
+static TREE: Once<&'static [u8]> = Once::new();
 /// CPUs that failed, so far: the first one reports.
 static FAILED: AtomicU32 = AtomicU32::new(0);
 /// What follows; an [`Action`] as a number.
 static THEN: AtomicU8 = AtomicU8::new(0);
+
+/// Remembers where the board's tree is.
+pub(crate) fn set_tree(tree: &'static [u8]) {
+    TREE.call_once(|| tree);
+}
 
 /// Remembers what the boot argument asks for.
 pub(crate) fn set_action(action: Action) {
@@ -111,6 +119,13 @@ fn report(frame: usize, what: impl FnOnce(&mut RawConsole) -> core::fmt::Result)
         cpu::park();
     }
     interrupts::stop_other_cpus();
+    // As long as the boot map is in force.
+    let boots = cpus::this_cpu().is_none();
+    if let Some(tree) = TREE.get().filter(|_| boots && !console::is_described()) {
+        console::start_early(devtree::early::console(tree), |uart| {
+            arch::entry::map_early_device(uart.registers)
+        });
+    }
     let mut out = RawConsole::new();
     let _ = print(&mut out, frame, what);
     match THEN.load(Ordering::Relaxed) {

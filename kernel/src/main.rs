@@ -60,6 +60,7 @@ arch::boot_entries! { boot: boot, refused: refused, secondary: cpus::secondary }
 fn boot(tree: &'static [u8]) {
     arch::cpu::forget_header();
     arch::vectors::install();
+    failure::set_tree(tree);
     let mut board = Board::empty();
     let read = Tree::new(tree).and_then(|tree| Ok((tree, board.fill(&tree)?)));
     // A tree that says too little of the board may still name a console.

@@ -51,6 +51,9 @@ pub trait GuestMemory {
     /// As [`Self::read`].
     #[inline]
     fn read_u32(&self, from: Va) -> Result<u32, Errno> {
+        if let Some(word) = self.read_u32_at_once(from) {
+            return Ok(word);
+        }
         let mut word = [0; 4];
         self.read(from, &mut word)?;
         Ok(u32::from_le_bytes(word))
