@@ -122,11 +122,10 @@ impl<'a> Core<'a> {
 
     /// SGI 1 came, and the guest is in its handler: only the list register says so.
     fn in_handler(&self) {
-        self.machine.poke(
-            self.machine
-                .vgic
-                .write_sgi1r(self.here(), 1 << 24 | 1 << self.number),
-        );
+        let (vgic, value) = (&self.machine.vgic, 1 << 24 | 1 << self.number);
+        if !vgic.write_sgi1r_at_once(self.here(), value) {
+            self.machine.poke(vgic.write_sgi1r(self.here(), value));
+        }
         self.machine
             .poke(self.machine.vgic.enter_if_needed(self.here()));
         assert_eq!(self.cpu.acknowledge(), Some((1, 0)));

@@ -143,7 +143,7 @@ impl Run {
                     }
                     Version::V3 => {
                         let value = (1 << to) | (u64::from(number) << 24);
-                        self.domain.vgic.write_sgi1r(self.domain.here(by), value)
+                        self.domain.send_sgi1r(by, value)
                     }
                 };
                 self.model.sgi(by, to, number);

@@ -96,7 +96,7 @@ fn told(notify: Notify) -> Vec<u32> {
 #[test]
 fn sgi1r() {
     let domain = Domain::ready(Version::V3, 18, 32, 4, 1);
-    let send = |value| told(domain.vgic.write_sgi1r(domain.here(1), value));
+    let send = |value| told(domain.send_sgi1r(1, value));
     assert_eq!(send(0b0110_1011 | 4 << 24), [0, 3, 5, 6]);
     assert_eq!(domain.acknowledge(1), Some(4), "itself, without a notice");
     assert_eq!(send(0b111 | 1 << 16 | 6 << 24), [16, 17]);
@@ -115,7 +115,7 @@ fn sgi1r() {
 fn a_disabled_sgi_waits() {
     let domain = Domain::ready(Version::V3, 2, 32, 4, 1);
     domain.write(1, GICR, FRAME + SGI + 0x180, 1 << 3);
-    let notify = domain.vgic.write_sgi1r(domain.here(0), 0b10 | 3 << 24);
+    let notify = domain.send_sgi1r(0, 0b10 | 3 << 24);
     assert!(notify.is_empty());
     assert!(!domain.vgic.has_deliverable(vcpu(1), Some(domain.here(1))));
     assert_eq!(domain.acknowledge(1), None);

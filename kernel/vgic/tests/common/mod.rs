@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use viaduct_vgic::{
     AccessError, Here, IntId, Link, ListRegister, ListRegisters, Maintenance, Notify, Others,
-    Region, VcpuId, Version, Vgic, Width,
+    Region, SGIR, VcpuId, Version, Vgic, Width,
 };
 
 /// One CPU.
@@ -416,8 +416,21 @@ impl Domain {
         let _ = self.tell(number, region, offset, value);
     }
 
-    /// A guest's write of a word, and whom it concerns.
+    /// A guest's write of ICC_SGI1R_EL1, by the short way first, as EL2 does it.
+    pub(crate) fn send_sgi1r(&self, number: u32, value: u64) -> Notify {
+        if self.vgic.write_sgi1r_at_once(self.here(number), value) {
+            return Notify::NONE;
+        }
+        self.vgic.write_sgi1r(self.here(number), value)
+    }
+
+    /// A guest's write of a word, and whom it concerns. A GICv2's SGI goes by the short way first, as EL2 does it.
     pub(crate) fn tell(&self, number: u32, region: Region, offset: u64, value: u32) -> Notify {
+        if (region, offset) == (Region::Distributor, u64::from(SGIR))
+            && self.vgic.send_at_once(self.here(number), value)
+        {
+            return Notify::NONE;
+        }
         self.put(number, region, offset, Width::Word, u64::from(value))
             .unwrap()
     }
