@@ -128,38 +128,47 @@ fn all_cpus_come_up() {
     }
 }
 
-/// Who is free builds, and what comes of it is told in order.
+/// Who is free builds, and what comes of it is told in order. On a workstation that is busy one emulated CPU may get
+/// through before another has begun: so there are several boots.
 #[test]
 fn guests_are_built_by_all_cpus() {
+    const BOOTS: usize = 20;
+    for (name, cpus, gic) in [("crew-v3", 4, Gic::V3), ("crew-v2", 2, Gic::V2)] {
+        let several = (0..BOOTS).any(|_| builders(name, Machine::virt(gic).cpus(cpus)) > 1);
+        assert!(
+            several,
+            "{name}: one CPU has built all guests, {BOOTS} times"
+        );
+    }
+}
+
+/// Boots many guests; returns how many CPUs have built them.
+fn builders(name: &str, machine: Machine) -> usize {
     const GUESTS: usize = 48;
     let names = || (1..=GUESTS).map(|number| format!("g{number}"));
-    for (name, machine) in [
-        ("crew-v3", Machine::virt(Gic::V3).cpus(4)),
-        ("crew-v2", Machine::virt(Gic::V2).cpus(2)),
-    ] {
-        let bundle = names().fold(Bundle::new(name).hash(None), |bundle, name| {
-            let guest = Guest::hello(&name).memory_mib(4);
-            bundle.guest(guest.boot_arguments("count=1 period=1ms"))
-        });
-        let mut console = machine
-            .bundle(bundle.write())
-            .argument("loglvl=debug")
-            .argument(lines::POWER_OFF)
-            .start(name);
-        let said = console.expect_that("who has built", seconds(300), |line| {
-            line.starts_with(lines::BUILT_BY)
-        });
-        let builders = said.trim_start_matches(lines::BUILT_BY);
-        assert!(builders.split_whitespace().count() > 1, "{said}");
-        let told = console.lines_with(": domain ");
-        let told: Vec<&str> = told
-            .iter()
-            .filter_map(|line| line.strip_prefix(lines::VIADUCT)?.split(':').next())
-            .collect();
-        assert_eq!(told, names().collect::<Vec<_>>());
-        console.expect(lines::ALL_STOPPED, seconds(300));
-        assert_eq!(console.expect_exit(seconds(60)), 0);
-    }
+    let bundle = names().fold(Bundle::new(name).hash(None), |bundle, name| {
+        let guest = Guest::hello(&name).memory_mib(4);
+        bundle.guest(guest.boot_arguments("count=1 period=1ms"))
+    });
+    let mut console = machine
+        .bundle(bundle.write())
+        .argument("loglvl=debug")
+        .argument(lines::POWER_OFF)
+        .start(name);
+    let said = console.expect_that("who has built", seconds(300), |line| {
+        line.starts_with(lines::BUILT_BY)
+    });
+    let told = console.lines_with(": domain ");
+    let told: Vec<&str> = told
+        .iter()
+        .filter_map(|line| line.strip_prefix(lines::VIADUCT)?.split(':').next())
+        .collect();
+    assert_eq!(told, names().collect::<Vec<_>>());
+    console.expect(lines::ALL_STOPPED, seconds(300));
+    assert_eq!(console.expect_exit(seconds(60)), 0);
+    said.trim_start_matches(lines::BUILT_BY)
+        .split_whitespace()
+        .count()
 }
 
 #[test]

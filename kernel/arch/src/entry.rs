@@ -19,7 +19,7 @@ use crate::{cache, mmu};
 pub const MAX_CPUS: usize = 8;
 
 /// A build that is not optimised copies what it passes on by value from frame to frame.
-const SCALE: usize = if cfg!(debug_assertions) { 4 } else { 1 };
+const SCALE: usize = if cfg!(debug_assertions) { 2 } else { 1 };
 
 /// Bytes of a CPU's stack.
 pub const STACK_SIZE: usize = SCALE * 16 * 1024;
