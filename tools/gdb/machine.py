@@ -63,7 +63,7 @@ def _list(static, kind):
 
 def domains():
     """All domains; none before they are published."""
-    return [Domain(value) for value in _list("viaduct::machine::DOMAINS", "viaduct::machine::Domain")]
+    return [Domain(value) for value in _list("viaduct::machine::list::DOMAINS", "viaduct::machine::Domain")]
 
 
 def domain(name):
