@@ -1,6 +1,12 @@
 //! Failing on purpose, in a build for that: what the tests of the failure path boot.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ::memory::Pa;
 use log::info;
+
+use crate::memory_map;
 
 /// Fails in the way that the boot argument `fault=` asks for.
 pub(crate) fn run(kind: Option<&str>) {
@@ -88,5 +94,44 @@ fn bytes() {
             );
         }
     }
+    guest_bytes(&mut hold);
     info!("bytes: {wrong} times not what they should be");
+}
+
+/// The same of what copies to and from guests: whole turns, halves, and what is left.
+fn guest_bytes(hold: &mut impl FnMut(bool)) {
+    const ROOM: usize = 1400;
+    let place = |bytes: &[u8]| Pa::new(bytes.as_ptr().addr() as u64);
+    let source: Vec<u8> = (0..ROOM)
+        .map(|at| (at.wrapping_mul(37) >> 2) as u8)
+        .collect();
+    let lengths = (0..80)
+        .chain(120..140)
+        .chain(250..270)
+        .chain(380..400)
+        .chain(505..520)
+        .chain(1020..1030);
+    for length in lengths {
+        for (from, to) in [(0, 0), (1, 0), (0, 3), (8, 16), (5, 7)] {
+            let wanted = source.get(from..from + length).unwrap_or_default();
+            for way in 0..4 {
+                let mut target = vec![0xa5; ROOM];
+                let there = Pa::new(target[to..].as_mut_ptr().addr() as u64);
+                match way {
+                    0 => memory_map::write_cached(there, wanted),
+                    1 => memory_map::write_item(there, wanted),
+                    2 => memory_map::read(place(wanted), &mut target[to..to + length]),
+                    _ => memory_map::read_item(place(wanted), &mut target[to..to + length]),
+                }
+                let target = core::hint::black_box(target);
+                let beside = target
+                    .iter()
+                    .take(to)
+                    .chain(target.iter().skip(to + length));
+                hold(
+                    target[to..to + length] == *wanted && beside.copied().all(|byte| byte == 0xa5),
+                );
+            }
+        }
+    }
 }

@@ -91,15 +91,16 @@ pub fn semihosting_exit(code: u64) -> ! {
 /// # Safety
 /// `stack_top` is a multiple of 16 and the top of a stack that is mapped, and nobody else's.
 pub unsafe fn change_stack(stack_top: usize, run: extern "C" fn() -> !) -> ! {
-    // SAFETY: the caller vouches for the stack; the frame record of 0 ends a backtrace.
+    // SAFETY: the caller vouches for the stack; the frame record of 0 ends a backtrace. The operands have registers of
+    // their own, since x30 is one that the compiler might choose.
     unsafe {
         asm!(
-            "mov sp, {stack_top}",
+            "mov sp, x0",
             "mov x29, xzr",
             "mov x30, xzr",
-            "br {run}",
-            stack_top = in(reg) stack_top,
-            run = in(reg) run,
+            "br x1",
+            in("x0") stack_top,
+            in("x1") run,
             options(noreturn),
         )
     }

@@ -149,6 +149,27 @@ impl FatalCause {
     }
 }
 
+/// A handler of an exit as `vectors.S` calls it, with what of the guest's registers it has stored by then.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! exit_entry {
+    ($name:ident, $cpu:ty, $vcpu:ty, $registers:ty, $handler:path) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(
+            context: *mut $crate::context::Context,
+            cpu: &'static $cpu,
+            esr: u64,
+        ) -> *const $crate::context::Context {
+            // SAFETY: the loaded context is the first field of a static `Vcpu`.
+            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
+            // SAFETY: the guest's registers lie at the start of the context that this CPU has loaded;
+            // nobody else reaches them until the guest is resumed.
+            let registers = unsafe { &mut *context.cast::<$registers>() };
+            $handler(cpu, vcpu, registers, esr).into_raw()
+        }
+    };
+}
+
 /// Names the image's per-CPU structure, its vCPU structure, and its exit handlers.
 ///
 /// `Cpu` starts with a [`Header`], `Vcpu` with a [`Context`]. Handlers run with interrupts masked on the
@@ -187,19 +208,41 @@ macro_rules! exit_handlers {
             unsafe { address.as_ref() }
         }
 
-        #[unsafe(no_mangle)]
-        extern "C" fn viaduct_exit_call(
-            context: *mut $crate::context::Context,
-            cpu: &'static $cpu,
-            esr: u64,
-        ) -> *const $crate::context::Context {
-            // SAFETY: the loaded context is the first field of a static `Vcpu`.
-            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: the guest's registers lie at the start of the context that this CPU has loaded;
-            // nobody else reaches them until the guest is resumed.
-            let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
-            $call(cpu, vcpu, arguments, esr).into_raw()
-        }
+        $crate::exit_entry!(
+            viaduct_exit_call,
+            $cpu,
+            $vcpu,
+            $crate::context::Arguments,
+            $call
+        );
+        $crate::exit_entry!(
+            viaduct_exit_register,
+            $cpu,
+            $vcpu,
+            $crate::context::Arguments,
+            $register
+        );
+        $crate::exit_entry!(
+            viaduct_exit_abort,
+            $cpu,
+            $vcpu,
+            $crate::context::Arguments,
+            $abort
+        );
+        $crate::exit_entry!(
+            viaduct_exit_synchronous,
+            $cpu,
+            $vcpu,
+            $crate::context::Registers,
+            $synchronous
+        );
+        $crate::exit_entry!(
+            viaduct_exit_serror,
+            $cpu,
+            $vcpu,
+            $crate::context::Registers,
+            $serror
+        );
 
         #[unsafe(no_mangle)]
         extern "C" fn viaduct_exit_interrupt(
@@ -209,58 +252,6 @@ macro_rules! exit_handlers {
             // SAFETY: as for a call.
             let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
             $interrupt(cpu, vcpu).into_raw()
-        }
-
-        #[unsafe(no_mangle)]
-        extern "C" fn viaduct_exit_register(
-            context: *mut $crate::context::Context,
-            cpu: &'static $cpu,
-            esr: u64,
-        ) -> *const $crate::context::Context {
-            // SAFETY: as for a call.
-            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: as for a call.
-            let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
-            $register(cpu, vcpu, arguments, esr).into_raw()
-        }
-
-        #[unsafe(no_mangle)]
-        extern "C" fn viaduct_exit_abort(
-            context: *mut $crate::context::Context,
-            cpu: &'static $cpu,
-            esr: u64,
-        ) -> *const $crate::context::Context {
-            // SAFETY: as for a call.
-            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: as for a call.
-            let arguments = unsafe { &mut *context.cast::<$crate::context::Arguments>() };
-            $abort(cpu, vcpu, arguments, esr).into_raw()
-        }
-
-        #[unsafe(no_mangle)]
-        extern "C" fn viaduct_exit_synchronous(
-            context: *mut $crate::context::Context,
-            cpu: &'static $cpu,
-            esr: u64,
-        ) -> *const $crate::context::Context {
-            // SAFETY: as for a call.
-            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: as for a call; all registers were stored.
-            let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
-            $synchronous(cpu, vcpu, registers, esr).into_raw()
-        }
-
-        #[unsafe(no_mangle)]
-        extern "C" fn viaduct_exit_serror(
-            context: *mut $crate::context::Context,
-            cpu: &'static $cpu,
-            esr: u64,
-        ) -> *const $crate::context::Context {
-            // SAFETY: as for a call.
-            let vcpu: &'static $vcpu = unsafe { &*context.cast::<$vcpu>() };
-            // SAFETY: as for a call; all registers were stored.
-            let registers = unsafe { &mut *context.cast::<$crate::context::Registers>() };
-            $serror(cpu, vcpu, registers, esr).into_raw()
         }
 
         #[unsafe(no_mangle)]

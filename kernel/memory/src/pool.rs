@@ -140,6 +140,7 @@ impl ChunkPool {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn word_of(regions: &[Region], chunk: u64) -> Option<&AtomicU32> {
         regions.iter().find_map(|region| region.word(chunk))
@@ -175,17 +176,11 @@ impl ChunkPool {
     /// Whether the chunk that holds this address is a domain's: the short way, for every pointer of a call.
     #[inline]
     pub fn belongs(&self, address: Pa, domain: u16) -> bool {
-        self.belongs_at_once(address, domain) || self.belongs_anywhere(address, domain)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn belongs_anywhere(&self, address: Pa, domain: u16) -> bool {
         self.word(address.get() / CHUNK_SIZE)
             .is_some_and(|word| is_of(word, domain))
     }
 
-    /// The same of a chunk of the largest range of memory, in which most are; `false` of all others.
+    /// The same of a chunk of the largest range of memory, in which most are, without a call; `false` of all others.
     #[inline(always)]
     pub fn belongs_at_once(&self, address: Pa, domain: u16) -> bool {
         let largest = self.regions.get().and_then(|regions| regions.first());
