@@ -3,7 +3,7 @@
 //! start.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use arch::entry::MAX_CPUS;
 use arrayvec::ArrayVec;
@@ -25,11 +25,29 @@ struct Crew {
     built: ArrayVec<Built, UNDER_WAY>,
 }
 
+impl Crew {
+    /// Tells how many there are, after a change.
+    fn count(&self) {
+        WAITING.store(self.waiting.len(), Ordering::Release);
+        DONE.store(self.built.len(), Ordering::Release);
+    }
+
+    /// Whether something is being built, or was and is not taken.
+    fn is_under_way(&self) -> bool {
+        self.working != 0 || !self.built.is_empty()
+    }
+}
+
 static CREW: SpinLock<Crew> = SpinLock::new(Crew {
     waiting: ArrayVec::new_const(),
     working: 0,
     built: ArrayVec::new_const(),
 });
+
+/// How many wait, and how many are built: looked at without the lock by those that come back again and again, or they
+/// would have the lock among themselves. Written under it.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static DONE: AtomicUsize = AtomicUsize::new(0);
 
 /// A bit for each CPU that has built a domain.
 static BUILDERS: AtomicU32 = AtomicU32::new(0);
@@ -50,17 +68,22 @@ pub(crate) fn offer(domain: &'static Domain, build: Build) {
     if crew.waiting.try_push((domain, build)).is_err() {
         let _ = crew.built.try_push((domain, Err(Error::NoMemory)));
     }
+    crew.count();
     drop(crew);
     arch::cpu::send_event();
 }
 
 /// Builds the domain that waits longest; `false` if none does.
 pub(crate) fn help() -> bool {
+    if WAITING.load(Ordering::Acquire) == 0 {
+        return false;
+    }
     let mut crew = CREW.lock();
     let Some((domain, build)) = crew.waiting.pop_at(0) else {
         return false;
     };
     crew.working += 1;
+    crew.count();
     drop(crew);
     let result = building::complete(domain, build);
     if let Some(cpu) = cpus::this_cpu() {
@@ -69,6 +92,7 @@ pub(crate) fn help() -> bool {
     let mut crew = CREW.lock();
     crew.working -= 1;
     let _ = crew.built.try_push((domain, result));
+    crew.count();
     drop(crew);
     arch::cpu::send_event();
     true
@@ -76,7 +100,10 @@ pub(crate) fn help() -> bool {
 
 /// A domain that was built, or could not be.
 fn take() -> Option<Built> {
-    CREW.lock().built.pop()
+    let mut crew = CREW.lock();
+    let built = crew.built.pop();
+    crew.count();
+    built
 }
 
 /// The next that is built, by this CPU if nobody else is at it; `None` when none is under way.
@@ -88,13 +115,10 @@ pub(crate) fn next() -> Option<Built> {
         if help() {
             continue;
         }
-        let crew = CREW.lock();
-        if crew.working == 0 && crew.built.is_empty() {
+        if !CREW.lock().is_under_way() {
             return None;
         }
-        let wait = crew.built.is_empty();
-        drop(crew);
-        if wait {
+        while DONE.load(Ordering::Acquire) == 0 {
             arch::cpu::wait_for_event();
         }
     }
