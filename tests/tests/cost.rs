@@ -15,7 +15,7 @@ fn within_the_baseline(gic: Gic, column: usize) {
         found.map_or(f64::NAN, |(_, cost)| *cost)
     };
     let (two, many) = (of("wake-of-2"), of("wake-of-250"));
-    assert!(many - two < 300.0, "{gic:?}: {two} of two, {many} of 250");
+    assert!(many - two < 60.0, "{gic:?}: {two} of two, {many} of 250");
 }
 
 #[test]
