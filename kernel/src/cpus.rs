@@ -193,9 +193,12 @@ fn after_a_gap(all: &[&'static Cpu], index: usize) -> Option<&'static Cpu> {
     all.get(place).copied()
 }
 
-/// Two words of this CPU's stacks, for a backtrace.
+/// Two words of this CPU's stacks, for a backtrace: the boot's, as long as the CPU has no data of its own.
 pub(crate) fn stack_words(address: usize) -> Option<(u64, u64)> {
-    let stack = this_cpu()?.stack()?;
+    let stack = match this_cpu() {
+        Some(cpu) => cpu.stack()?,
+        None => arch::entry::boot_stack()?,
+    };
     arch::cpu::stack_words(stack, address)
 }
 

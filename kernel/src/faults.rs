@@ -8,6 +8,15 @@ use log::info;
 
 use crate::memory_map;
 
+/// Fails before the board is read: no argument is known yet, and so the board's tree is searched for the words.
+pub(crate) fn run_early(tree: &[u8]) {
+    const WORDS: &[u8] = b"fault=early";
+    assert!(
+        tree.windows(WORDS.len()).all(|words| words != WORDS),
+        "on purpose"
+    );
+}
+
 /// Fails in the way that the boot argument `fault=` asks for.
 pub(crate) fn run(kind: Option<&str>) {
     let Some(kind) = kind else { return };

@@ -61,6 +61,8 @@ fn boot(tree: &'static [u8]) {
     arch::cpu::forget_header();
     arch::vectors::install();
     failure::set_tree(tree);
+    #[cfg(feature = "faults")]
+    faults::run_early(tree);
     let mut board = Board::empty();
     let read = Tree::new(tree).and_then(|tree| Ok((tree, board.fill(&tree)?)));
     // A tree that says too little of the board may still name a console.

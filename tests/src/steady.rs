@@ -10,6 +10,9 @@ use crate::images::{self, Image};
 use crate::lines;
 use crate::machine::{Gic, Machine};
 
+mod report;
+pub use report::{Titled, distribution, json, table};
+
 /// What is below the measured Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Below {
@@ -38,7 +41,7 @@ pub enum Beside {
 }
 
 /// Wake-ups of cyclictest: from the time asked for to the thread's first instruction, in instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// Half are shorter.
     pub median: u64,
@@ -48,6 +51,8 @@ pub struct Latency {
     pub nearly_all: u64,
     /// The longest.
     pub maximum: u64,
+    /// How many took from so many instructions on, by classes: 250 wide, and 32,000 from 32,000 on.
+    pub counts: Vec<(u64, u64)>,
 }
 
 /// Instructions of each load, by name.
@@ -83,16 +88,24 @@ pub fn latency(gic: Gic, below: Below, beside: Beside) -> Result<Latency, String
     if beside != Beside::Nobody && others != 3 {
         return Err(format!("{others} of 3 other guests were up"));
     }
-    let numbers: Vec<u64> = line
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect();
+    let numbers = |line: &str| -> Vec<u64> {
+        let words = line.split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let classes = console.lines_with("WOKEN ");
+    let counts = classes.iter().map(|line| match numbers(line).as_slice() {
+        &[from, count] => Ok((from, count)),
+        _ => Err(line.clone()),
+    });
+    let counts = counts.collect::<Result<_, _>>()?;
+    let numbers = numbers(&line);
     match numbers.as_slice() {
         &[median, most, nearly_all, maximum] => Ok(Latency {
             median,
             most,
             nearly_all,
             maximum,
+            counts,
         }),
         _ => Err(line),
     }

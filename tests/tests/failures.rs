@@ -33,6 +33,24 @@ fn a_panic() {
     }
 }
 
+/// Before the board is read: the report finds a console of its own.
+#[test]
+fn a_panic_before_there_is_a_console() {
+    for (name, machine) in [
+        ("early-panic-v3", Machine::virt(Gic::V3)),
+        ("early-panic-pi4", Machine::pi4()),
+    ] {
+        let machine = machine.image(Image::Faults).argument("fault=early");
+        let mut console = machine.start(name);
+        console.failure_is_expected();
+        console.expect_each(
+            &["PANIC", "on purpose", "CPU not yet up", "backtrace (image +): 0x"],
+            seconds(60),
+        );
+        console.expect(lines::HALTED, seconds(60));
+    }
+}
+
 #[test]
 fn the_stack_overflows_into_its_guard_page() {
     for (name, machine) in [

@@ -1,8 +1,9 @@
 //! `just steady`: what Linux loses to the hypervisor below it while it works, as ratios of instructions to the
-//! bare machine, and how late it is woken; Debian's Xen beside it. `xen=no` leaves Xen out, `gic=2` takes GICv2.
+//! bare machine, and how late it is woken, as a distribution; Debian's Xen beside it. The figures are in
+//! target/steady.json as well. `xen=no` leaves Xen out, `gic=2` takes GICv2.
 
-use viaduct_tests::Gic;
 use viaduct_tests::steady::{self, Below, Beside};
+use viaduct_tests::{Gic, target};
 
 fn main() -> Result<(), String> {
     let (mut with_xen, mut gic) = (true, Gic::V3);
@@ -22,16 +23,21 @@ fn main() -> Result<(), String> {
     let below = below
         .get(..if with_xen { 3 } else { 2 })
         .unwrap_or_default();
-    print_loads(gic, below)?;
-    println!();
-    print_latencies(gic, below)
+    let loads = below
+        .iter()
+        .map(|(name, below)| Ok(((*name).to_owned(), steady::loads(gic, *below)?)))
+        .collect::<Result<Vec<_>, String>>()?;
+    print_loads(&loads)?;
+    let woken = latencies(gic, below)?;
+    println!("\n{}", steady::table(&woken));
+    print!("wake-ups by instructions\n{}", steady::distribution(&woken));
+    let path = target().join("steady.json");
+    std::fs::write(&path, steady::json(&loads, &woken)).map_err(|error| error.to_string())?;
+    println!("the same as JSON: {}", path.display());
+    Ok(())
 }
 
-fn print_loads(gic: Gic, below: &[(&str, Below)]) -> Result<(), String> {
-    let columns: Vec<_> = below
-        .iter()
-        .map(|(name, below)| Ok((name, steady::loads(gic, *below)?)))
-        .collect::<Result<_, String>>()?;
+fn print_loads(columns: &[(String, Vec<(String, u64)>)]) -> Result<(), String> {
     let Some((_, bare)) = columns.first() else {
         return Ok(());
     };
@@ -52,29 +58,21 @@ fn print_loads(gic: Gic, below: &[(&str, Below)]) -> Result<(), String> {
     Ok(())
 }
 
-fn print_latencies(gic: Gic, below: &[(&str, Below)]) -> Result<(), String> {
-    println!(
-        "{:<32} {:>9} {:>9} {:>9} {:>9}",
-        "instructions until woken", "median", "99 %", "99.9 %", "most"
-    );
+fn latencies(gic: Gic, below: &[(&str, Below)]) -> Result<Vec<steady::Titled>, String> {
     let beside = [
         ("alone", Beside::Nobody),
         ("3 idle", Beside::Idle),
         ("3 busy", Beside::Busy),
         ("3 busy, real time", Beside::BusyButRealTime),
     ];
+    let mut found = Vec::new();
     for (name, below) in below {
         for (title, beside) in beside {
-            if !steady::is_possible(*below, beside) {
-                continue;
+            if steady::is_possible(*below, beside) {
+                let latency = steady::latency(gic, *below, beside)?;
+                found.push((format!("{name}, {title}"), latency));
             }
-            let found = steady::latency(gic, *below, beside)?;
-            let title = format!("{name}, {title}");
-            println!(
-                "{title:<32} {:>9} {:>9} {:>9} {:>9}",
-                found.median, found.most, found.nearly_all, found.maximum
-            );
         }
     }
-    Ok(())
+    Ok(found)
 }
