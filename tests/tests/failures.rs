@@ -44,7 +44,12 @@ fn a_panic_before_there_is_a_console() {
         let mut console = machine.start(name);
         console.failure_is_expected();
         console.expect_each(
-            &["PANIC", "on purpose", "CPU not yet up", "backtrace (image +): 0x"],
+            &[
+                "PANIC",
+                "on purpose",
+                "CPU not yet up",
+                "backtrace (image +): 0x",
+            ],
             seconds(60),
         );
         console.expect(lines::HALTED, seconds(60));

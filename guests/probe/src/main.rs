@@ -1,7 +1,7 @@
 //! Test guests in one binary: the boot argument `test=NAME[,NAME...]` picks the subjects, `test=all` (or
 //! nothing) every one that ends by itself, `test=store` those that need a xenstore. Each prints `PASS name`, `FAIL name why` or, where this
 //! machine lacks what it needs, `SKIP name why`; then comes `DONE`, and the guest powers off.
-//! `test=list` prints the names.
+//! `test=list` prints the names, `test=first` what the machine's counter said at the start.
 //!
 //! Names under [`hostile`] do harm on purpose: those that come back count as tests, the others end or
 //! hang the guest.
@@ -26,6 +26,9 @@ runtime::entry!(main, heap = 1 << 20);
 
 fn main() {
     let wanted = arguments().get("test").unwrap_or("all");
+    if wanted == "first" {
+        return count::first();
+    }
     println!(
         "probe: {wanted}, {} CPUs, Xen {:#x}, console {}",
         cpu::count(),

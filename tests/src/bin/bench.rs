@@ -5,6 +5,8 @@ use viaduct_tests::cost::stretch::{self, Stretch};
 use viaduct_tests::cost::{self, Baseline, Column};
 use viaduct_tests::{Gic, Spread, XEN, target};
 
+/// For the spread of boots in real time.
+const BOOTS: u32 = 9;
 /// For the spread of restarts.
 const RESTARTS: u32 = 100;
 
@@ -49,12 +51,24 @@ fn main() -> Result<(), String> {
             println!("{:<22} {each:>12.1}", operation.name);
         }
     }
+    boots();
     restarts(&gics);
     stretches(&gics);
     let path = target().join("bench.json");
     std::fs::write(&path, cost::json(&columns)).map_err(|error| error.to_string())?;
     println!("the same as JSON: {}", path.display());
     Ok(())
+}
+
+/// What several CPUs make of a boot: in real time, and so no two runs are the same.
+fn boots() {
+    println!(
+        "64 guests of 16 MiB, from reset until they start, in milliseconds of this workstation, by how many CPUs build them:"
+    );
+    for cpus in [1, 2, 4] {
+        let spread = Spread::of((0..BOOTS).map(|_| cost::boot_in_real_time(cpus)));
+        println!("{cpus}: {spread}");
+    }
 }
 
 /// How far restarts are from each other.
