@@ -75,6 +75,9 @@ static ONLINE: AtomicUsize = AtomicUsize::new(0);
 /// Set when all guests are described and CPUs may begin to run them.
 static READY: AtomicU32 = AtomicU32::new(0);
 
+/// Bits of address of the guests' second stages. Set before [`READY`].
+static IPA_BITS: AtomicU32 = AtomicU32::new(::memory::IPA_BITS);
+
 arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
     call: exits::call, interrupt: exits::interrupt,
@@ -352,7 +355,18 @@ pub(crate) fn secondary(argument: usize) {
             arch::cpu::wait_for_event();
         }
     }
+    arch::prepare::set_ipa_bits(ipa_bits());
     schedule::run(cpu)
+}
+
+/// Bits of address of the guests' second stages.
+pub(crate) fn ipa_bits() -> u32 {
+    IPA_BITS.load(Ordering::Relaxed)
+}
+
+/// Says how many they are: before there is one.
+pub(crate) fn set_ipa_bits(bits: u32) {
+    IPA_BITS.store(bits, Ordering::Relaxed);
 }
 
 /// Whether CPUs run guests.
@@ -391,5 +405,6 @@ extern "C" fn release() -> ! {
     );
     READY.store(1, Ordering::Release);
     arch::cpu::send_event();
+    arch::prepare::set_ipa_bits(ipa_bits());
     schedule::run(cpu)
 }

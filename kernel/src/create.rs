@@ -134,6 +134,7 @@ pub(crate) fn build_all(
     {
         error!("{error}");
     }
+    cpus::set_ipa_bits(plan::ipa_bits(configs));
     let mut builder = Builder {
         registers: registers::for_guests(virtual_gic.version),
         virtual_gic,
@@ -304,7 +305,7 @@ impl Builder<'_> {
         plan: Box<Plan<'static>>,
     ) -> Result<&'static Domain, Error> {
         let (id, machine) = (plan.id, &plan.machine);
-        let stage2 = Stage2::new().ok_or(Error::Heap)?;
+        let stage2 = Stage2::new(cpus::ipa_bits()).ok_or(Error::Heap)?;
         let cpu_interface = match (self.virtual_gic.cpu_interface, machine.gic) {
             (Some(interface), GuestGic::V2 { cpu_interface, .. }) => {
                 let size = cpu_interface.size().min(interface.size());

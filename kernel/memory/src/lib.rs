@@ -21,5 +21,5 @@ pub use frames::{FrameError, Frames};
 pub use heap::Heap;
 pub use page::{HeapTables, Pages, SharedCell, SharedMemory};
 pub use pool::{ChunkPool, Owner};
-pub use stage::{IPA_BITS, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
+pub use stage::{IPA_BITS, IPA_BITS_OF_A_ROOT, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
 pub use tree::{ENTRIES, Invalidate, Leaf, MapError, TableMemory, Tree};
