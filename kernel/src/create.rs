@@ -101,6 +101,13 @@ fn store_of(config: &DomainConfig, machine: &GuestMachine) -> Option<StoreConfig
     })
 }
 
+/// Pages of the hypervisor that a guest can have: shared information, console ring, xenstore's page, the one in place of
+/// what others had granted, and its grant table.
+fn shared_pages(config: &DomainConfig) -> usize {
+    let frames = config.grants.frames.max(1) as usize;
+    MAX_SHARED_PAGES.min(frames.saturating_add(4))
+}
+
 /// What is done after a guest's end.
 fn policy_of(config: &DomainConfig) -> Policy {
     Policy {
@@ -329,7 +336,7 @@ impl Builder<'_> {
         xen_config.store = store_of(config, machine);
         let mut pages = Vec::new();
         pages
-            .try_reserve_exact(MAX_SHARED_PAGES)
+            .try_reserve_exact(shared_pages(config))
             .map_err(|_| Error::Heap)?;
         pages.extend([shared_info, grant_frame]);
         let mut take = || {
