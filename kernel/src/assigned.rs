@@ -82,7 +82,7 @@ impl Lines {
                 target: usize::MAX,
             });
         }
-        lines.sort_unstable_by_key(|line| line.intid);
+        ::memory::sort_by_key(&mut lines, |line| line.intid);
         Some(Ok(Self {
             count: lines.len(),
             lines: SpinLock::new(lines.into_boxed_slice()),

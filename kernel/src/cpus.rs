@@ -292,7 +292,7 @@ pub(crate) fn start(board: &Board) -> Option<()> {
             );
         }
     }
-    cpus.sort_by_key(|cpu| cpu.index);
+    ::memory::sort_by_key(&mut cpus, |cpu| cpu.index);
     info!(
         "CPUs: {} of {} up",
         cpus.len(),

@@ -171,7 +171,7 @@ pub(crate) fn build_all(
         debug!("guests built by CPUs {}", crew::builders());
     }
     let mut domains = builder.roll.domains;
-    domains.sort_unstable_by_key(|domain| domain.id);
+    ::memory::sort_by_key(&mut domains, |domain| domain.id);
     let ids: Vec<DomainId> = domains.iter().map(|domain| domain.id).collect();
     let focus = plan::focus(configs, &ids).filter(|_| console::input_goes_to_guest());
     if let Some(domain) = domains.iter().find(|domain| Some(domain.id) == focus) {

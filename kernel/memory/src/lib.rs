@@ -13,6 +13,7 @@ mod frames;
 mod heap;
 mod page;
 mod pool;
+mod sort;
 mod stage;
 mod tree;
 
@@ -21,5 +22,6 @@ pub use frames::{FrameError, Frames};
 pub use heap::Heap;
 pub use page::{HeapTables, Pages, SharedCell, SharedMemory};
 pub use pool::{ChunkPool, Owner};
+pub use sort::sort_by_key;
 pub use stage::{IPA_BITS, IPA_BITS_OF_A_ROOT, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
 pub use tree::{ENTRIES, Invalidate, Leaf, MapError, TableMemory, Tree};
