@@ -9,9 +9,9 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::say::warn;
 use abi::DomainId;
 use devtree::board::Interrupt;
-use log::warn;
 use platform::gic::{Gic, IntId, Trigger};
 use sync::SpinLock;
 use vgic::VcpuId;

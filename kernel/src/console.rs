@@ -120,10 +120,10 @@ pub(crate) fn start(switch_key: Option<&str>) {
             state.console = Some(console);
             state.shell = Some(shell);
         }
-        Err(error) => log::error!("console: {error}"),
+        Err(error) => crate::say::error!("console: {error}"),
     }
     if let Some(Err(error)) = parsed {
-        log::warn!("boot argument conswitch: {error}");
+        crate::say::warn!("boot argument conswitch: {error}");
     }
 }
 

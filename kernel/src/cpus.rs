@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::say::{info, warn};
 use ::memory::{PAGE_SIZE, PaRange, Pages};
 use arch::cpu::Header;
 use arch::entry::{self, EMERGENCY_SIZE, STACK_SIZE};
@@ -12,7 +13,6 @@ use devtree::board::StartMethod;
 use domain::counters::Count;
 use domain::sched::{RunQueue, slice_ticks};
 use domain::timers::TimerQueue;
-use log::{info, warn};
 use platform::cpu_start;
 use sync::{Once, SpinLock};
 

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::say::{debug, error, info, warn};
 use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Pages, SharedMemory, Stage2};
 use abi::{DomainId, Port};
 use arch::{cache, tlb};
@@ -16,7 +17,6 @@ use devtree::seats::Seats;
 use devtree::{Problem, Severity};
 use domain::life::{Policy, Restart};
 use domain::sysreg::SystemRegisters;
-use log::{debug, error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
 
