@@ -462,12 +462,13 @@ pub fn static_memory(configs: &[DomainConfig]) -> Vec<PaRange> {
 /// beyond, which with devices is the board's to say.
 pub fn ipa_bits(configs: &[DomainConfig]) -> u32 {
     const END: u64 = 1 << memory::IPA_BITS_OF_A_ROOT;
+    const MOST: u64 = placement::BANK_0_SIZE + (END - placement::BANK_1.get());
     let reaches_beyond = |config: &DomainConfig| {
-        let shared = config.shared.iter().map(|shared| shared.guest);
-        let mut own = config.banks().into_iter().chain(shared);
+        let mut shared = config.shared.iter();
         config.direct_map
             || config.device_tree.is_some()
-            || own.any(|range| range.end().get() > END)
+            || config.memory > MOST
+            || shared.any(|shared| shared.guest.end().get() > END)
     };
     match configs.iter().any(reaches_beyond) {
         true => memory::IPA_BITS,
