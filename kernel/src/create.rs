@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::say::{debug, error, info, warn};
-use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Pages, SharedMemory, Stage2};
+use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Page, SharedMemory, Stage2};
 use abi::{DomainId, Port};
 use arch::{cache, tlb};
 use devtree::guest::{self, DomainConfig, Enhanced};
@@ -321,7 +321,7 @@ impl Builder<'_> {
             }
             _ => None,
         };
-        let page = || Pages::allocate(1).ok_or(Error::Heap);
+        let page = || Page::allocate().ok_or(Error::Heap);
         let (shared_info, grant_frame) = (page()?, page()?);
         let mut xen_config =
             Config::new(id, config.vcpus, shared_info.words(), grant_frame.words());

@@ -20,14 +20,18 @@ const ORDERS: usize = 32;
 /// Blocks that are smaller are kept whole: what is left of them would be too small to be of use.
 const SMALLEST_CUT: usize = 512;
 
-/// The block that the buddy allocator has for a layout, and how much of it is kept: whole 32nds. `None` if there
+/// What is given back is of this size at least: most of what comes and goes is smaller, and freeing it would walk past
+/// such pieces.
+const LEAST_PIECE: usize = 128;
+
+/// The block that the buddy allocator has for a layout, and how much of it is kept: in steps of a 32nd. `None` if there
 /// is no such block.
 fn block_and_kept(layout: Layout) -> Option<(Layout, usize)> {
     let size = layout.size().checked_next_power_of_two()?;
     let size = size.max(layout.align()).max(size_of::<usize>());
     let kept = match size {
         ..SMALLEST_CUT => size,
-        _ => layout.size().next_multiple_of(size / 32),
+        _ => layout.size().next_multiple_of(LEAST_PIECE.max(size / 32)),
     };
     Some((Layout::from_size_align(size, size).ok()?, kept))
 }
@@ -47,8 +51,8 @@ impl Blocks {
         self.used += kept;
         if kept < block.size() {
             let start = base.as_ptr() as usize;
-            // SAFETY: the end of a block that was just taken, which nobody else has. Whole 32nds of the block, each
-            // of 16 bytes at least: it is cut into blocks whose buddies are in use, so that none is to be joined.
+            // SAFETY: the end of a block that was just taken, which nobody else has, in multiples of `LEAST_PIECE`: it is
+            // cut into blocks whose buddies are in use, so that none is to be joined.
             unsafe {
                 self.buddy.add_to_heap(start + kept, start + block.size());
             }
@@ -169,7 +173,7 @@ mod tests {
         };
         assert_eq!(used(5 << 12, 1), 5 << 12);
         assert_eq!(used(2100, 8), 2176);
-        assert_eq!(used(300, 8), 304);
+        assert_eq!(used(300, 8), 384);
         assert_eq!(used(100, 8), 128);
         assert_eq!(used(4096, 8192), 4096);
         assert_eq!(heap.usage(), (SIZE, 0));
