@@ -9,9 +9,9 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::say::warn;
 use abi::DomainId;
 use devtree::board::Interrupt;
-use log::warn;
 use platform::gic::{Gic, IntId, Trigger};
 use sync::SpinLock;
 use vgic::VcpuId;
@@ -82,7 +82,7 @@ impl Lines {
                 target: usize::MAX,
             });
         }
-        lines.sort_unstable_by_key(|line| line.intid);
+        ::memory::sort_by_key(&mut lines, |line| line.intid);
         Some(Ok(Self {
             count: lines.len(),
             lines: SpinLock::new(lines.into_boxed_slice()),

@@ -3,9 +3,9 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::say::error;
 use ::memory::{CHUNK_SIZE, FrameError, Ipa, MapError, Owner, PAGE_SIZE, Pa, PaRange, Stage2Kind};
 use arch::{cache, tlb};
-use log::error;
 
 use crate::hypercalls::Machine;
 use crate::jobs::{Job, Progress};

@@ -120,10 +120,10 @@ pub(crate) fn start(switch_key: Option<&str>) {
             state.console = Some(console);
             state.shell = Some(shell);
         }
-        Err(error) => log::error!("console: {error}"),
+        Err(error) => crate::say::error!("console: {error}"),
     }
     if let Some(Err(error)) = parsed {
-        log::warn!("boot argument conswitch: {error}");
+        crate::say::warn!("boot argument conswitch: {error}");
     }
 }
 
@@ -427,6 +427,8 @@ impl RawConsole {
 }
 
 impl Write for RawConsole {
+    // In one place: each piece of every line would have the UART's driver in it.
+    #[inline(never)]
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(uart) = &self.0 {
             own::write_polled(uart, text);

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::say::{info, warn};
 use ::memory::{PAGE_SIZE, PaRange, Pages};
 use arch::cpu::Header;
 use arch::entry::{self, EMERGENCY_SIZE, STACK_SIZE};
@@ -12,7 +13,6 @@ use devtree::board::StartMethod;
 use domain::counters::Count;
 use domain::sched::{RunQueue, slice_ticks};
 use domain::timers::TimerQueue;
-use log::{info, warn};
 use platform::cpu_start;
 use sync::{Once, SpinLock};
 
@@ -74,6 +74,9 @@ static CPUS: Once<Vec<&'static Cpu>> = Once::new();
 static ONLINE: AtomicUsize = AtomicUsize::new(0);
 /// Set when all guests are described and CPUs may begin to run them.
 static READY: AtomicU32 = AtomicU32::new(0);
+
+/// Bits of address of the guests' second stages. Set before [`READY`].
+static IPA_BITS: AtomicU32 = AtomicU32::new(::memory::IPA_BITS);
 
 arch::exit_handlers! {
     cpu: Cpu, header: header, vcpu: Vcpu, context: context,
@@ -292,7 +295,7 @@ pub(crate) fn start(board: &Board) -> Option<()> {
             );
         }
     }
-    cpus.sort_by_key(|cpu| cpu.index);
+    ::memory::sort_by_key(&mut cpus, |cpu| cpu.index);
     info!(
         "CPUs: {} of {} up",
         cpus.len(),
@@ -355,7 +358,18 @@ pub(crate) fn secondary(argument: usize) {
             arch::cpu::wait_for_event();
         }
     }
+    arch::prepare::set_ipa_bits(ipa_bits());
     schedule::run(cpu)
+}
+
+/// Bits of address of the guests' second stages.
+pub(crate) fn ipa_bits() -> u32 {
+    IPA_BITS.load(Ordering::Relaxed)
+}
+
+/// Says how many they are: before there is one.
+pub(crate) fn set_ipa_bits(bits: u32) {
+    IPA_BITS.store(bits, Ordering::Relaxed);
 }
 
 /// Whether CPUs run guests.
@@ -394,5 +408,6 @@ extern "C" fn release() -> ! {
     );
     READY.store(1, Ordering::Release);
     arch::cpu::send_event();
+    arch::prepare::set_ipa_bits(ipa_bits());
     schedule::run(cpu)
 }

@@ -4,13 +4,13 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::say::error;
 use arch::context::Snapshot;
 use arch::vectors;
 use arrayvec::{ArrayString, ArrayVec};
 use domain::life::{Cause, State};
 use domain::lifecycle::{Power, ShutdownReason};
 use domain::report::{Registers, Report, Syndrome};
-use log::error;
 use shell::cut;
 use vgic::VcpuId;
 

@@ -6,7 +6,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Pages, SharedMemory, Stage2};
+use crate::say::{debug, error, info, warn};
+use ::memory::{CHUNK_SIZE, Frames, MapError, PAGE_SIZE, PaRange, Page, SharedMemory, Stage2};
 use abi::{DomainId, Port};
 use arch::{cache, tlb};
 use devtree::guest::{self, DomainConfig, Enhanced};
@@ -16,7 +17,6 @@ use devtree::seats::Seats;
 use devtree::{Problem, Severity};
 use domain::life::{Policy, Restart};
 use domain::sysreg::SystemRegisters;
-use log::{debug, error, info, warn};
 use vgic::{VcpuId, Vgic};
 use xen::{Config, ConsoleConfig, StaticChannel, StoreConfig, XenState};
 
@@ -101,6 +101,13 @@ fn store_of(config: &DomainConfig, machine: &GuestMachine) -> Option<StoreConfig
     })
 }
 
+/// Pages of the hypervisor that a guest can have: shared information, console ring, xenstore's page, the one in place of
+/// what others had granted, and its grant table.
+fn shared_pages(config: &DomainConfig) -> usize {
+    let frames = config.grants.frames.max(1) as usize;
+    MAX_SHARED_PAGES.min(frames.saturating_add(4))
+}
+
 /// What is done after a guest's end.
 fn policy_of(config: &DomainConfig) -> Policy {
     Policy {
@@ -134,6 +141,7 @@ pub(crate) fn build_all(
     {
         error!("{error}");
     }
+    cpus::set_ipa_bits(plan::ipa_bits(configs));
     let mut builder = Builder {
         registers: registers::for_guests(virtual_gic.version),
         virtual_gic,
@@ -163,7 +171,7 @@ pub(crate) fn build_all(
         debug!("guests built by CPUs {}", crew::builders());
     }
     let mut domains = builder.roll.domains;
-    domains.sort_unstable_by_key(|domain| domain.id);
+    ::memory::sort_by_key(&mut domains, |domain| domain.id);
     let ids: Vec<DomainId> = domains.iter().map(|domain| domain.id).collect();
     let focus = plan::focus(configs, &ids).filter(|_| console::input_goes_to_guest());
     if let Some(domain) = domains.iter().find(|domain| Some(domain.id) == focus) {
@@ -304,7 +312,7 @@ impl Builder<'_> {
         plan: Box<Plan<'static>>,
     ) -> Result<&'static Domain, Error> {
         let (id, machine) = (plan.id, &plan.machine);
-        let stage2 = Stage2::new().ok_or(Error::Heap)?;
+        let stage2 = Stage2::new(cpus::ipa_bits()).ok_or(Error::Heap)?;
         let cpu_interface = match (self.virtual_gic.cpu_interface, machine.gic) {
             (Some(interface), GuestGic::V2 { cpu_interface, .. }) => {
                 let size = cpu_interface.size().min(interface.size());
@@ -313,7 +321,7 @@ impl Builder<'_> {
             }
             _ => None,
         };
-        let page = || Pages::allocate(1).ok_or(Error::Heap);
+        let page = || Page::allocate().ok_or(Error::Heap);
         let (shared_info, grant_frame) = (page()?, page()?);
         let mut xen_config =
             Config::new(id, config.vcpus, shared_info.words(), grant_frame.words());
@@ -328,7 +336,7 @@ impl Builder<'_> {
         xen_config.store = store_of(config, machine);
         let mut pages = Vec::new();
         pages
-            .try_reserve_exact(MAX_SHARED_PAGES)
+            .try_reserve_exact(shared_pages(config))
             .map_err(|_| Error::Heap)?;
         pages.extend([shared_info, grant_frame]);
         let mut take = || {

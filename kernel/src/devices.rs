@@ -2,12 +2,12 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::say::warn;
 use arch::context::{General, Registers};
 use devtree::guest_tree::GuestGic;
 use devtree::plan::GuestMachine;
 use domain::exit::Abort;
 use domain::mmio::{Access, Bus, Device};
-use log::warn;
 use vgic::{AccessError, IntId, Notify, Region, Width};
 use xen::{Vpl011, Wires};
 

@@ -4,6 +4,7 @@ pub(crate) mod quick;
 
 use core::sync::atomic::Ordering;
 
+use crate::say::warn;
 use abi::Errno;
 use abi::hypercall::GRANT_TABLE_OP;
 use arch::context::{Arguments, Registers};
@@ -19,7 +20,6 @@ use domain::exit::{
 use domain::lifecycle::ShutdownReason;
 use domain::psci;
 use domain::recent::Note;
-use log::warn;
 use xen::{Announcement, Begun, HotCall, OneGrant, Outcome};
 
 use crate::cpus::Cpu;

@@ -45,14 +45,14 @@ pub(crate) fn has_failed() -> bool {
 
 #[panic_handler]
 fn panicked(info: &PanicInfo<'_>) -> ! {
-    report(arch::cpu::frame_pointer(), |out| {
+    report(arch::cpu::frame_pointer(), &|out| {
         writeln!(out, "PANIC: {info}")
     })
 }
 
 /// An exception that EL2 took from itself.
 pub(crate) fn fatal(cause: FatalCause, registers: &FatalFrame) -> ! {
-    report(registers.x[29] as usize, |out| {
+    report(registers.x[29] as usize, &|out| {
         let kind = match cause.vector & 3 {
             0 => class(cause.esr),
             1 => "unexpected IRQ",
@@ -112,8 +112,11 @@ fn is_stack_overflow(sp: u64, far: u64) -> bool {
         })
 }
 
-/// Stops the other CPUs and prints; `what` prints the first lines.
-fn report(frame: usize, what: impl FnOnce(&mut RawConsole) -> core::fmt::Result) -> ! {
+/// Prints the first lines of a report.
+type What<'w> = &'w dyn Fn(&mut RawConsole) -> core::fmt::Result;
+
+/// Stops the other CPUs and prints.
+fn report(frame: usize, what: What<'_>) -> ! {
     if FAILED.fetch_add(1, Ordering::Relaxed) != 0 {
         // Failing while failing, or the second CPU to fail: the first report is the one that counts.
         cpu::park();
@@ -138,11 +141,7 @@ fn report(frame: usize, what: impl FnOnce(&mut RawConsole) -> core::fmt::Result)
     signal::stop(signal::Stop::Failure)
 }
 
-fn print(
-    out: &mut RawConsole,
-    frame: usize,
-    what: impl FnOnce(&mut RawConsole) -> core::fmt::Result,
-) -> core::fmt::Result {
+fn print(out: &mut RawConsole, frame: usize, what: What<'_>) -> core::fmt::Result {
     what(out)?;
     match cpus::this_cpu() {
         None => writeln!(out, "  CPU not yet up")?,

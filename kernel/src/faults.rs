@@ -3,8 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::say::info;
 use ::memory::Pa;
-use log::info;
 
 use crate::memory_map;
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ::memory::{PAGE_SIZE, Pa, Pages, Stage2Kind, Va};
+use ::memory::{PAGE_SIZE, Pa, Page, Stage2Kind, Va};
 use abi::{DomainId, Errno, VcpuId};
 use arch::cache;
 use arch::guest::{self, Intent};
@@ -379,7 +379,7 @@ impl Caller for Calling {
                 page.words()
             }
             None => {
-                let page = Pages::allocate(1)?;
+                let page = Page::allocate()?;
                 let words = page.words();
                 held.pages.push(page);
                 words

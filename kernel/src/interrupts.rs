@@ -7,11 +7,11 @@ pub(crate) use lists::Lists;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::say::{debug, warn};
 use arch::context;
 use arch::vectors::Resume;
 use devtree::board::Gic as Described;
 use devtree::{Board, Options};
-use log::{debug, warn};
 use platform::gic::{Acknowledged, Gic, IntId, Trigger, VirtualState};
 use sync::Once;
 use vgic::Version;

@@ -5,12 +5,12 @@
 use alloc::string::String;
 use core::sync::atomic::Ordering;
 
+use crate::say::{debug, error, info};
 use ::memory::CHUNK_SIZE;
 use devtree::Action;
 use domain::life::{Cause, Life, Next, Refusal, State, Then};
 use domain::lifecycle::ShutdownReason;
 use domain::presence::is_any_loaded;
-use log::{debug, error, info};
 use sync::SpinLock;
 
 use crate::building::Build;

@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use ::memory::{Frames, Ipa, Pa, PaRange, Pages, Stage2, Stage2Kind};
+use ::memory::{Frames, Ipa, Pa, PaRange, Page, Stage2, Stage2Kind};
 use abi::DomainId;
 use arch::context::{Context, World};
 use arch::entry::MAX_CPUS;
@@ -166,7 +166,7 @@ pub(crate) struct Holdings {
     /// Frames of its RAM that the hypervisor writes; as many as the list has room for.
     pub(crate) kept: Vec<Pa>,
     /// Pages of the heap that are mapped into the guest, and those of an earlier life that had more of them.
-    pub(crate) pages: Vec<Pages>,
+    pub(crate) pages: Vec<Page>,
     /// How many of them each life begins with.
     pub(crate) first_pages: usize,
     /// How many of them there are now.

@@ -30,6 +30,7 @@ mod migration;
 mod operator;
 mod power;
 mod registers;
+mod say;
 mod schedule;
 mod serrors;
 mod shared;
@@ -45,6 +46,7 @@ mod watchdog;
 
 use core::fmt::Write;
 
+use crate::say::{error, info, warn};
 use ::memory::{Pa, PaRange};
 use alloc::vec::Vec;
 use devtree::fit::Fit;
@@ -52,7 +54,6 @@ use devtree::guest::DomainConfig;
 use devtree::plan::{self, Planner};
 use devtree::tree::Node;
 use devtree::{Board, Options, Problem, Tree};
-use log::{error, info, warn};
 
 arch::boot_entries! { boot: boot, refused: refused, secondary: cpus::secondary }
 

@@ -3,6 +3,7 @@
 //! What is taken and what is left is decided in `devtree::own_memory`; from the heap's first range the final map is
 //! built, and put into force.
 
+use crate::say::info;
 use ::memory::{
     CHUNK_SIZE, ChunkPool, Heap, MapError, Owner, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage1,
     Stage1Kind,
@@ -13,7 +14,6 @@ use devtree::Board;
 use devtree::board::StartMethod;
 use devtree::free::Free;
 use devtree::own_memory::{self, FirstHeap, Taken};
-use log::info;
 use sync::{Once, SpinLock};
 
 use crate::interrupts;

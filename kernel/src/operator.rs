@@ -44,7 +44,7 @@ const INPUT: usize = 32;
 pub(crate) fn start() {
     match Shell::new(cpus::all().len() + machine::domains().len()) {
         Ok(shell) => *SHELL.lock() = Some(shell),
-        Err(error) => log::error!("shell: {error}"),
+        Err(error) => crate::say::error!("shell: {error}"),
     }
     wake();
 }

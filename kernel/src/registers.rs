@@ -1,6 +1,7 @@
 //! System registers and cache maintenance of a guest that trap: what `domain::sysreg` decides about them is
 //! done here.
 
+use crate::say::warn;
 use arch::context::{self, Registers};
 use arch::inject::{self, Exception};
 use arch::vectors::{self, Resume};
@@ -10,7 +11,6 @@ use domain::exit::SystemRegister;
 use domain::set_way::{SetWay, caches_on};
 use domain::sysreg::{self, Action, Encoding, GicInterface, Level, SgiRegister, SystemRegisters};
 use domain::timer::TimerRegister;
-use log::warn;
 use vgic::Version;
 
 use crate::cpus::Cpu;

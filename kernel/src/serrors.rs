@@ -2,11 +2,11 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::say::warn;
 use arch::context::Registers;
 use arch::inject;
 use arch::vectors::Resume;
 use domain::serror::{Syndrome, Verdict};
-use log::warn;
 
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;

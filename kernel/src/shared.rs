@@ -4,10 +4,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::say::error;
 use ::memory::{MapError, PAGE_SIZE, PaRange, Pages, Stage2, Stage2Kind};
 use devtree::guest::DomainConfig;
 use devtree::plan;
-use log::error;
 use sync::Once;
 
 use crate::memory_map;

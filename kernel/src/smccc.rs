@@ -3,6 +3,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use crate::say::info;
 use abi::VcpuId;
 use abi::smccc::{TRNG_GET_UUID, TRNG_RND_64, TRNG_VERSION};
 use arch::context::Arguments;
@@ -12,7 +13,6 @@ use domain::lifecycle::Power;
 use domain::psci::{self, CpuOnError};
 use domain::recent::Note;
 use domain::speculation::{Cpu as Speculation, Flaw, Mitigation};
-use log::info;
 use platform::firmware::Firmware;
 use sync::Once;
 

@@ -4,11 +4,11 @@
 use core::fmt;
 use core::sync::atomic::Ordering;
 
+use crate::say::debug;
 use abi::vcpu::{RUNSTATE_OFFLINE, RunstateInfo};
 use domain::counters::Figures;
 use domain::lifecycle::Power;
 use domain::report::Exits;
-use log::debug;
 
 use crate::cpus;
 use crate::hypercalls::nanoseconds;

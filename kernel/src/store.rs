@@ -7,7 +7,7 @@
 
 use alloc::boxed::Box;
 
-use ::memory::{PAGE_SIZE, Pages, SharedMemory};
+use ::memory::{PAGE_SIZE, SharedMemory};
 use abi::xenstore::{
     DIRECTORY, MKDIR, PAYLOAD_MAX, READ, RING_EVENT_CHANNEL, RM, SET_PERMS, WRITE,
 };
@@ -200,7 +200,7 @@ pub(crate) fn enter(domain: &'static Domain) -> Result<bool, AddError> {
         .as_ref()
         .and_then(|held| Some((held.store_page?, held.pages.iter())))
         .and_then(|(wanted, mut pages)| pages.find(|page| page.address() == wanted))
-        .map(Pages::words);
+        .map(::memory::Page::words);
     let (Some(page), Some(port)) = (page, domain.xen.store_port()) else {
         return Ok(false);
     };

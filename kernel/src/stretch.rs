@@ -6,12 +6,12 @@
 
 use core::fmt;
 
+use crate::say::info;
 use ::domain::exit::{CLASS_DATA_ABORT, CLASS_INSTRUCTION_ABORT, ESR_HYPERCALL, class};
 use ::domain::recent::Note;
 use arch::context::Arguments;
 use arch::{time, vectors};
 use core::sync::atomic::{AtomicBool, Ordering};
-use log::info;
 use sync::SpinLock;
 
 use crate::cpus::{self, Cpu};

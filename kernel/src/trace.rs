@@ -42,7 +42,7 @@ pub(crate) fn is_on() -> bool {
 pub(crate) fn start(board: &Board, on: bool) {
     drain::find(board);
     if on && let Err(error) = set(true) {
-        log::warn!("trace: {error}");
+        crate::say::warn!("trace: {error}");
     }
 }
 

@@ -7,9 +7,9 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::say::{error, info, warn};
 use devtree::guest::DomainConfig;
 use domain::life::State;
-use log::{error, info, warn};
 
 use crate::cpus::{self, Cpu};
 use crate::machine::{self, Domain};

@@ -44,7 +44,16 @@ pub fn measure(gic: Gic) -> Costs {
     push("wake-of-2", wake(gic, 1));
     push("wake-of-250", wake(gic, 249));
     push("memory-kib", one.memory_kib);
-    push("memory-kib-more", (three.memory_kib - one.memory_kib) / 2.0);
+    // The least that a tree can say is 1 KiB.
+    let least = memory_kib(gic, "least", 3, |guest| {
+        guest.extra("viaduct,scroll-back = <1>;")
+    });
+    let scroll_back = (three.memory_kib - least) / 3.0 + 1.0;
+    let more = (three.memory_kib - one.memory_kib) / 2.0;
+    push("memory-kib-more", more - scroll_back);
+    push("memory-kib-scroll-back", scroll_back);
+    let eight = memory_kib(gic, "vcpus", 1, |guest| guest.cpus(8));
+    push("memory-kib-more-vcpu", (eight - one.memory_kib) / 7.0);
     let image = std::fs::metadata(Image::Release.path());
     push(
         "image-kib",
@@ -188,6 +197,22 @@ fn boot_on(machine: Machine, name: &str, guests: u32, mib: u64) -> Boot {
         instructions: microseconds * 1000.0,
         memory_kib: memory,
     }
+}
+
+/// KiB that the hypervisor uses with so many guests of 16 MiB, changed in some way.
+fn memory_kib(gic: Gic, what: &str, guests: u32, change: fn(Guest) -> Guest) -> f64 {
+    let name = format!("cost-memory-{gic:?}-{what}").to_lowercase();
+    let mut bundle = Bundle::new(&name).hash(None);
+    for index in 1..=guests {
+        let guest = Guest::hello(&format!("hello-{index}"));
+        bundle = bundle.guest(change(guest.boot_arguments("count=1 period=1ms")));
+    }
+    let machine = Machine::virt(gic).cpus(1).icount().bundle(bundle.write());
+    let mut console = machine.argument(lines::POWER_OFF).start(&name);
+    let line = console.expect_that("what the hypervisor uses", seconds(60), |line| {
+        line.contains("the hypervisor uses") && line.ends_with(" KiB")
+    });
+    number_before(&line, "KiB")
 }
 
 /// The number that stands before the last `unit` of a line.

@@ -30,18 +30,7 @@ pub fn prepare_cpu() {
     HSTR_EL2.set(HSTR);
     CNTHCTL_EL2.set(CNTHCTL);
     VPIDR_EL2.set(MIDR_EL1.get());
-    // 40 bits of input, start at level 1 with two roots, write-back inner shareable walks, 4 KiB, 8-bit
-    // VMID, output as wide as the CPU's (DDI 0487 D24.2.193).
-    let output = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
-    VTCR_EL2.set(
-        u64::from(64 - memory::IPA_BITS)
-            | 1 << 6
-            | 1 << 8
-            | 1 << 10
-            | 3 << 12
-            | output << 16
-            | 1 << 31,
-    );
+    set_ipa_bits(memory::IPA_BITS);
     // What EL1's registers hold after a reset is unknown, and no stage 2 is there yet to go through.
     stop_translations();
     VTTBR_EL2.set(0);
@@ -52,6 +41,16 @@ pub fn prepare_cpu() {
     prepare_extensions();
     CNTV_CTL_EL0.set(0);
     barrier::isb(barrier::SY);
+}
+
+/// Sets how many bits of address the guests' second stages have, 39 or 40: before the CPU runs one, so that nothing is
+/// cached of any, and the entry of the first is the context synchronization that it needs.
+pub fn set_ipa_bits(bits: u32) {
+    // So many bits of input, start at level 1 (with 40 at two concatenated roots), write-back inner shareable walks, 4
+    // KiB, 8-bit VMID, output as wide as the CPU's (DDI 0487 D24.2.193).
+    let output = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
+    let input = u64::from(64_u32.wrapping_sub(bits) & 0x3f);
+    VTCR_EL2.set(input | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | output << 16 | 1 << 31);
 }
 
 /// Sets what only newer CPUs have, and what a reset leaves unknown: no trap that works by a one, and every trap that

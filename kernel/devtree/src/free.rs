@@ -42,7 +42,7 @@ impl Free {
                 at = next;
             }
         }
-        free.ranges.sort_unstable_by_key(|range| range.start());
+        memory::sort_by_key(&mut free.ranges, |range| range.start());
         free
     }
 

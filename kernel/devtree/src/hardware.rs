@@ -155,7 +155,7 @@ impl<'t> Survey<'_, 't> {
             hardware.fates.push(fate);
         }
         assignment.registers = merge(assignment.registers);
-        assignment.interrupts.sort_unstable_by_key(|one| one.intid);
+        memory::sort_by_key(&mut assignment.interrupts, |one| one.intid);
         assignment.interrupts.dedup_by_key(|one| one.intid);
         let found = format_args!(
             "{} devices, {} range(s), {} interrupt(s)",

@@ -2,6 +2,8 @@
 //! by gzip, an ELF64 file for AArch64, or whatever its description says that it is. Other kinds that Xen's
 //! users know are recognised, to be refused by name.
 
+use alloc::boxed::Box;
+
 use arrayvec::ArrayVec;
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
@@ -50,7 +52,7 @@ pub struct Elf<'a> {
     /// Where vCPU 0 starts, physical.
     pub entry: Ipa,
     /// What is loaded, in the file's order.
-    pub segments: ArrayVec<Segment<'a>, MAX_SEGMENTS>,
+    pub segments: Box<[Segment<'a>]>,
 }
 
 /// A part of an ELF file.
@@ -184,7 +186,10 @@ fn probe_elf(file: &[u8]) -> Result<Elf<'_>, Error> {
     let entry = entry
         .filter(|entry| entry.is_aligned(4))
         .ok_or(Error::Kernel("ELF entry point"))?;
-    Ok(Elf { entry, segments })
+    Ok(Elf {
+        entry,
+        segments: segments.iter().copied().collect(),
+    })
 }
 
 impl Kernel<'_> {

@@ -458,6 +458,24 @@ pub fn static_memory(configs: &[DomainConfig]) -> Vec<PaRange> {
     ranges.copied().collect()
 }
 
+/// Bits of address that the guests' second stages need: more than one root takes only where a guest may have something
+/// beyond, which with devices is the board's to say.
+pub fn ipa_bits(configs: &[DomainConfig]) -> u32 {
+    const END: u64 = 1 << memory::IPA_BITS_OF_A_ROOT;
+    const MOST: u64 = placement::BANK_0_SIZE + (END - placement::BANK_1.get());
+    let reaches_beyond = |config: &DomainConfig| {
+        let mut shared = config.shared.iter();
+        config.direct_map
+            || config.device_tree.is_some()
+            || config.memory > MOST
+            || shared.any(|shared| shared.guest.end().get() > END)
+    };
+    match configs.iter().any(reaches_beyond) {
+        true => memory::IPA_BITS,
+        false => memory::IPA_BITS_OF_A_ROOT,
+    }
+}
+
 /// The guest that has the console's input at first: the first that asks for it if it was built, else the first
 /// that was.
 pub fn focus(configs: &[DomainConfig], built: &[DomainId]) -> Option<DomainId> {

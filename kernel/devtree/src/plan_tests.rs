@@ -238,3 +238,24 @@ fn a_packed_kernel_that_was_cut_off_is_damaged() {
         );
     });
 }
+
+#[test]
+fn more_than_39_bits_of_address_are_only_for_who_needs_them() {
+    described(|configs| {
+        let mut configs: Vec<DomainConfig> = configs.to_vec();
+        assert_eq!(ipa_bits(&configs), 39);
+        let changes: [fn(&mut DomainConfig); 3] = [
+            |config| config.memory = placement::BANK_0_SIZE + (1 << 39),
+            |config| config.direct_map = true,
+            |config| config.device_tree = Some(config.kernel.clone()),
+        ];
+        for change in changes {
+            let before = configs[1].clone();
+            change(&mut configs[1]);
+            assert_eq!(ipa_bits(&configs), 40);
+            configs[1] = before;
+        }
+        configs[1].memory = placement::BANK_0_SIZE + (1 << 39) - placement::BANK_1.get();
+        assert_eq!(ipa_bits(&configs), 39);
+    });
+}

@@ -222,7 +222,7 @@ range!(Ipa);
 
 /// Sorts ranges, and makes one of what touches or overlaps. So many remain, in front.
 pub fn merge(ranges: &mut [PaRange]) -> usize {
-    ranges.sort_unstable_by_key(|range| range.start());
+    crate::sort_by_key(ranges, |range| range.start());
     let mut remain: usize = 0;
     for number in 0..ranges.len() {
         let Some(&range) = ranges.get(number) else {

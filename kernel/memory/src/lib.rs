@@ -13,13 +13,15 @@ mod frames;
 mod heap;
 mod page;
 mod pool;
+mod sort;
 mod stage;
 mod tree;
 
 pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va, merge};
 pub use frames::{FrameError, Frames};
 pub use heap::Heap;
-pub use page::{HeapTables, Pages, SharedCell, SharedMemory};
+pub use page::{HeapTables, Page, Pages, SharedCell, SharedMemory};
 pub use pool::{ChunkPool, Owner};
-pub use stage::{IPA_BITS, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
+pub use sort::sort_by_key;
+pub use stage::{IPA_BITS, IPA_BITS_OF_A_ROOT, MAIR, Stage1, Stage1Kind, Stage2, Stage2Kind};
 pub use tree::{ENTRIES, Invalidate, Leaf, MapError, TableMemory, Tree};

@@ -68,6 +68,47 @@ impl Drop for Pages {
     }
 }
 
+/// One of those pages: a list of many takes half as much.
+pub struct Page(NonNull<u8>);
+
+// SAFETY: as for `Pages`.
+unsafe impl Send for Page {}
+// SAFETY: as for `Pages`.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// A zeroed page. `None` when there is no memory.
+    #[must_use]
+    pub fn allocate() -> Option<Self> {
+        // What `Drop` of the pages would do is done by its own.
+        Pages::allocate(1).map(|pages| Self(core::mem::ManuallyDrop::new(pages).base))
+    }
+
+    /// Its physical address.
+    #[must_use]
+    pub fn address(&self) -> Pa {
+        self.words().address()
+    }
+
+    /// The page as [`Pages::words`].
+    #[must_use]
+    pub fn words(&self) -> SharedMemory {
+        SharedMemory {
+            base: self.0,
+            size: PAGE_SIZE as usize,
+        }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        drop(Pages {
+            base: self.0,
+            count: 1,
+        });
+    }
+}
+
 /// Memory that a guest may write at any moment: reached through atomics alone, never through `&[u8]`.
 #[derive(Clone, Copy)]
 pub struct SharedMemory {

@@ -120,7 +120,7 @@ impl ChunkPool {
             })
             .collect();
         // Hypercalls ask whose an address is: most are in the largest.
-        regions.sort_unstable_by_key(|region| Reverse(region.words.len()));
+        crate::sort_by_key(&mut regions, |region| Reverse(region.words.len()));
         let mut free = self.free.lock();
         self.regions.call_once(|| regions);
         *free = self.total();

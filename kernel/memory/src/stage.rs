@@ -136,18 +136,25 @@ impl<M: TableMemory> Stage1<M> {
     }
 }
 
-/// Bits of an intermediate physical address: two concatenated level-1 roots.
+/// Most bits of an intermediate physical address: two concatenated level-1 roots.
 pub const IPA_BITS: u32 = 40;
 
-/// A guest's second stage: 40 bits of intermediate physical address, starting at level 1 with two
-/// concatenated roots (DDI 0487, D8.2.5).
+/// The bits that one root takes.
+pub const IPA_BITS_OF_A_ROOT: u32 = 39;
+
+/// A guest's second stage, starting at level 1: 39 bits of intermediate physical address with one root, 40 with two that
+/// are concatenated (DDI 0487, D8.2.5).
 pub struct Stage2<M: TableMemory = HeapTables>(Tree<M>);
 
 impl Stage2 {
-    /// An empty map; `None` when there is no memory.
+    /// An empty map for addresses of so many bits, 39 or 40; `None` when there is no memory.
     #[must_use]
-    pub fn new() -> Option<Self> {
-        Tree::new(HeapTables::default(), 2).map(Self)
+    pub fn new(bits: u32) -> Option<Self> {
+        let roots = match bits {
+            ..=IPA_BITS_OF_A_ROOT => 1,
+            _ => 2,
+        };
+        Tree::new(HeapTables::default(), roots).map(Self)
     }
 
     /// From now on this many more tables may be taken from the heap: what a guest can make grow.
@@ -238,7 +245,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_mapping_is_told_from_the_others() {
-        let mut stage2 = Stage2::new().unwrap();
+        let mut stage2 = Stage2::new(IPA_BITS).unwrap();
         let kinds = [
             Stage2Kind::Ram,
             Stage2Kind::Shared,
@@ -260,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_guest_walk_gives_address_and_kind() {
-        let mut stage2 = Stage2::new().unwrap();
+        let mut stage2 = Stage2::new(IPA_BITS).unwrap();
         let page = PaRange::new(Pa::new(0x8000_0000), 0x20_0000).unwrap();
         stage2
             .map(Ipa::new(0x4000_0000), page, Stage2Kind::Ram)

@@ -136,13 +136,15 @@ pub(crate) struct Words<'l> {
 }
 
 impl<'l> Words<'l> {
+    // In one place: there are many commands.
+    #[inline(never)]
     fn get(self, number: usize) -> Option<&'l str> {
         self.text.split_ascii_whitespace().nth(number)
     }
 
     /// Exactly so many.
     fn only(self, count: usize) -> Result<Self, Bad> {
-        match self.text.split_ascii_whitespace().nth(count) {
+        match self.get(count) {
             None => Ok(self),
             Some(_) => Err(Bad::Usage),
         }

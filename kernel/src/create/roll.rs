@@ -4,11 +4,11 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::say::{error, info};
 use ::memory::PaRange;
 use abi::DomainId;
 use devtree::guest::DomainConfig;
 use devtree::{Problem, plan};
-use log::{error, info};
 
 use super::{Error, tell};
 use crate::machine::Domain;

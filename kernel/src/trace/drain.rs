@@ -87,7 +87,7 @@ pub(super) fn open() {
     if let Some(interrupt) = described.interrupt {
         match interrupts::claim_device(interrupt) {
             Ok(()) => INTERRUPT.store(interrupt.intid, Ordering::Relaxed),
-            Err(error) => log::warn!("trace: interrupt {}: {error}", interrupt.intid),
+            Err(error) => crate::say::warn!("trace: interrupt {}: {error}", interrupt.intid),
         }
     }
     OPEN.store(true, Ordering::Release);

@@ -15,11 +15,14 @@ const GROW_STEP: usize = 8;
 /// Most frames of any grant table, whatever the description says: `setup_table` lists them in one step.
 const MOST_FRAMES: u32 = 256;
 
-/// A page and the guest frame number where it is mapped.
+/// A page and the guest frame number where it is mapped, [`NOWHERE`] if it is not.
 struct Placed {
     page: SharedPage,
-    gfn: Option<u64>,
+    gfn: u64,
 }
+
+/// No frame of a guest has this number: nothing is ever mapped there.
+const NOWHERE: u64 = u64::MAX;
 
 /// Which page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,12 +54,12 @@ impl OwnPages {
         grant_frames.try_reserve_exact(max_grant_frames).ok()?;
         grant_frames.push(Placed {
             page: grant_frame,
-            gfn: None,
+            gfn: NOWHERE,
         });
         Some(Self(SpinLock::new(Record {
             shared_info: Placed {
                 page: shared_info,
-                gfn: None,
+                gfn: NOWHERE,
             },
             grant_frames,
             max_grant_frames,
@@ -87,7 +90,8 @@ impl Record {
 
     /// Guest frame number of a frame of the grant table; `None` if it is not mapped.
     pub(crate) fn grant_gfn(&self, index: usize) -> Option<u64> {
-        self.grant_frames.get(index)?.gfn
+        let gfn = self.grant_frames.get(index)?.gfn;
+        (gfn != NOWHERE).then_some(gfn)
     }
 
     /// Grows the grant table to `frames` frames; does nothing if it is as large.
@@ -108,7 +112,7 @@ impl Record {
             }
             let page = caller.new_page().ok_or(Errno::NoMemory)?;
             caller.state().grants.active.lock().grow(page)?;
-            self.grant_frames.push(Placed { page, gfn: None });
+            self.grant_frames.push(Placed { page, gfn: NOWHERE });
         }
         if self.grant_frames.len() >= frames {
             return Ok(());
@@ -121,7 +125,7 @@ impl Record {
     pub(crate) fn renew(&mut self) {
         self.grant_frames.truncate(1);
         for placed in self.all() {
-            placed.gfn = None;
+            placed.gfn = NOWHERE;
         }
     }
 
@@ -145,18 +149,18 @@ impl Record {
             Which::GrantFrame(index) => self.grant_frames.get_mut(index).ok_or(Errno::Invalid)?,
         };
         match placed.gfn {
-            Some(old) if old == gfn => return Ok(()),
-            Some(_) => return Err(Errno::Busy),
-            None => {}
+            NOWHERE => {}
+            old if old == gfn => return Ok(()),
+            _ => return Err(Errno::Busy),
         }
         caller.map_page(gfn, &placed.page)?;
         // What was there of ours is there no longer.
         self.forget(gfn);
         match which {
-            Which::SharedInfo => self.shared_info.gfn = Some(gfn),
+            Which::SharedInfo => self.shared_info.gfn = gfn,
             Which::GrantFrame(index) => {
                 if let Some(placed) = self.grant_frames.get_mut(index) {
-                    placed.gfn = Some(gfn);
+                    placed.gfn = gfn;
                 }
             }
         }
@@ -176,8 +180,8 @@ impl Record {
     /// Something else is mapped at `gfn` now, or nothing.
     pub(crate) fn forget(&mut self, gfn: u64) {
         for placed in self.all() {
-            if placed.gfn == Some(gfn) {
-                placed.gfn = None;
+            if placed.gfn == gfn {
+                placed.gfn = NOWHERE;
             }
         }
     }

@@ -40,7 +40,7 @@ impl Controllers {
 
     /// All are known, and which is the GIC.
     pub(super) fn sort(&mut self, gic: Option<u32>) {
-        self.all.sort_by_key(|controller| controller.phandle);
+        memory::sort_by_key(&mut self.all, |controller| controller.phandle);
         self.gic = gic;
     }
 

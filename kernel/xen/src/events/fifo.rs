@@ -44,24 +44,43 @@ impl Queues {
     }
 }
 
-/// What is kept of a port.
+/// What is kept of a port, of which there are many.
 #[derive(Clone, Copy)]
 struct PortState {
-    priority: u8,
-    /// The queue that it was put on last.
+    /// Its priority, and in the upper four bits that of the queue that it was put on last.
+    priorities: u8,
+    /// Whose queue that was.
     last_vcpu: u8,
-    last_priority: u8,
-    /// Raised before there was a page for its word.
-    waits_for_page: bool,
 }
 
 impl PortState {
     const NEW: Self = Self {
-        priority: op::FIFO_PRIORITY_DEFAULT as u8,
+        priorities: (op::FIFO_PRIORITY_DEFAULT | op::FIFO_PRIORITY_DEFAULT << 4) as u8,
         last_vcpu: 0,
-        last_priority: op::FIFO_PRIORITY_DEFAULT as u8,
-        waits_for_page: false,
     };
+
+    fn priority(self) -> u8 {
+        self.priorities & 15
+    }
+
+    fn last_priority(self) -> u8 {
+        self.priorities >> 4
+    }
+
+    fn set_priority(&mut self, priority: u8) {
+        self.priorities = self.priorities & !15 | priority & 15;
+    }
+
+    /// It is put on the queue of its priority.
+    fn set_last(&mut self, vcpu: u8) {
+        self.last_vcpu = vcpu;
+        self.priorities = self.priority() << 4 | self.priority();
+    }
+}
+
+/// The bit of a port in its word of 64.
+const fn bit(port: u32) -> u64 {
+    1_u64.wrapping_shl(port)
 }
 
 /// What is to be done when a port was raised.
@@ -78,6 +97,8 @@ pub(crate) struct Fifo {
     active: bool,
     queues: Box<[Queues]>,
     ports: Box<[PortState]>,
+    /// A bit for each port: raised before there was a page for its word.
+    waiting: Box<[u64]>,
     pages: [Option<SharedPage>; PAGES],
     /// Pages of words that the guest has given.
     given: usize,
@@ -92,6 +113,7 @@ impl Fifo {
             active: false,
             queues: boxed(vcpus as usize, |_| Queues::NONE)?,
             ports: boxed(ports as usize, |_| PortState::NEW)?,
+            waiting: boxed(ports.div_ceil(64) as usize, |_| 0)?,
             pages: [None; PAGES],
             given: 0,
             is_expanding: false,
@@ -106,6 +128,7 @@ impl Fifo {
     pub(crate) fn stop(&mut self) {
         self.active = false;
         self.ports.fill(PortState::NEW);
+        self.waiting.fill(0);
         (self.given, self.is_expanding) = (0, false);
     }
 
@@ -171,7 +194,7 @@ impl Fifo {
         }
         if let Some(state) = self.ports.get_mut(port as usize) {
             // If it is on a queue, it stays there this once.
-            state.priority = priority as u8;
+            state.set_priority(priority as u8);
         }
         Ok(())
     }
@@ -201,34 +224,39 @@ impl Fifo {
 
     /// Remembers that a port without a word is pending.
     pub(crate) fn set_waiting(&mut self, port: u32) {
-        if let Some(state) = self.ports.get_mut(port as usize) {
-            state.waits_for_page = true;
+        if let Some(word) = self.waiting.get_mut((port >> 6) as usize) {
+            *word |= bit(port);
         }
     }
 
     /// The next port from `first` on that was pending before it had a word and has one now. It waits no longer.
     pub(crate) fn take_waiting(&mut self, first: u32) -> Option<u32> {
         let words = self.given.saturating_mul(op::FIFO_WORDS_PER_PAGE);
-        let ports = self.ports.iter_mut().take(words);
-        let (port, state) = (0..)
-            .zip(ports)
-            .skip(first as usize)
-            .find(|(_, state)| state.waits_for_page)?;
-        state.waits_for_page = false;
+        let ports = words.min(self.ports.len()) as u32;
+        let waits = |port: &u32| {
+            let word = self.waiting.get((port >> 6) as usize);
+            word.is_some_and(|word| word & bit(*port) != 0)
+        };
+        let port = (first..ports).find(waits)?;
+        self.stop_waiting(port);
         Some(port)
     }
 
     /// A port is closed: its next owner begins with the usual priority.
     pub(crate) fn forget_priority(&mut self, port: u32) {
         if let Some(state) = self.ports.get_mut(port as usize) {
-            state.priority = PortState::NEW.priority;
+            state.set_priority(PortState::NEW.priority());
+        }
+    }
+
+    fn stop_waiting(&mut self, port: u32) {
+        if let Some(word) = self.waiting.get_mut((port >> 6) as usize) {
+            *word &= !bit(port);
         }
     }
 
     pub(crate) fn clear_pending(&mut self, port: u32) {
-        if let Some(state) = self.ports.get_mut(port as usize) {
-            state.waits_for_page = false;
-        }
+        self.stop_waiting(port);
         if let Some(word) = self.word(port) {
             // A guest that does not let go of the word keeps an event that nobody sent.
             let _ = contended::and_u32(word, !op::FIFO_PENDING);
@@ -276,9 +304,9 @@ impl Fifo {
         let Some(state) = self.ports.get_mut(port as usize) else {
             return Ok(false);
         };
-        let (old_vcpu, old_queue) = (state.last_vcpu, state.last_priority);
-        let queue = state.priority;
-        (state.last_vcpu, state.last_priority) = (vcpu as u8, queue);
+        let (old_vcpu, old_queue) = (state.last_vcpu, state.last_priority());
+        let queue = state.priority();
+        state.set_last(vcpu as u8);
         // The guest has taken it from where it was last. If it was the tail there, that queue is empty, and
         // nothing may be linked behind it: it is elsewhere from now on.
         if let Some(tail) = self.tail(u32::from(old_vcpu), old_queue)

@@ -12,19 +12,25 @@ use core::cmp::Ordering as Order;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use sync::{Guard, SpinLock};
 
-const WORDS: usize = PORTS_2L / 64;
-
 /// Which ports are in use.
 pub(crate) struct Allocation {
     /// Bit n % 64 of word n / 64: port n is in use, or is not to be used.
-    used: [u64; WORDS],
+    used: Box<[u64]>,
 }
 
 impl Allocation {
+    /// The first `ports` ports are free, but port 0. `None` if there is no memory.
+    fn new(ports: usize) -> Option<Self> {
+        let mut new = Self {
+            used: boxed(ports.div_ceil(64), |_| 0)?,
+        };
+        new.renew(ports);
+        Some(new)
+    }
+
     /// The first `ports` ports are free, but port 0.
-    fn new(ports: usize) -> Self {
-        let mut used = [0; WORDS];
-        for (index, word) in used.iter_mut().enumerate() {
+    fn renew(&mut self, ports: usize) {
+        for (index, word) in self.used.iter_mut().enumerate() {
             let first = index.wrapping_mul(64);
             // Ports that the domain may not use are taken for good.
             *word = match ports.saturating_sub(first) {
@@ -36,7 +42,6 @@ impl Allocation {
                 *word |= 1;
             }
         }
-        Self { used }
     }
 
     /// Takes the lowest free port that may be used.
@@ -109,7 +114,7 @@ impl Events {
         let ports = (max_port as usize).saturating_add(1).min(PORTS_2L);
         Some(Self {
             channels: boxed(ports, |_| AtomicU64::new(Channel::FREE.0))?,
-            allocation: SpinLock::new(Allocation::new(ports)),
+            allocation: SpinLock::new(Allocation::new(ports)?),
             pollers: AtomicU32::new(0),
             uses_fifo: AtomicBool::new(false),
             fifo: SpinLock::new(Fifo::new(vcpus, ports as u32)?),
@@ -119,7 +124,7 @@ impl Events {
     /// No port is in use, and nobody polls.
     pub(crate) fn renew(&self) {
         let mut table = self.allocation.lock();
-        *table = Allocation::new(self.channels.len());
+        table.renew(self.channels.len());
         for cell in &self.channels {
             cell.store(Channel::FREE.0, Ordering::Release);
         }

@@ -62,14 +62,19 @@ pub(super) fn frame_at(number: u32) -> Pa {
 /// A frame of the table, and how its entries are in use.
 struct TableFrame {
     shared: SharedPage,
-    uses: Box<[Use]>,
+    uses: Box<Uses>,
 }
+
+/// How the entries of a frame are in use.
+type Uses = [Use; op::ENTRIES_PER_FRAME];
 
 /// The table, as far as it has grown.
 pub(crate) struct Active {
     frames: Vec<TableFrame>,
-    /// Those that an earlier life of the domain had, the first one last. Both lists have room for all.
-    spare: Vec<TableFrame>,
+    /// What an earlier life of the domain had for more of them. Both lists have room for all.
+    spare: Vec<Box<Uses>>,
+    /// The table's first frame.
+    first: SharedPage,
     /// The domain has ended.
     closed: bool,
 }
@@ -138,6 +143,7 @@ impl Active {
         let mut active = Self {
             frames: Vec::new(),
             spare: Vec::new(),
+            first,
             closed: false,
         };
         active.frames.try_reserve_exact(most_frames).ok()?;
@@ -155,11 +161,12 @@ impl Active {
             return Err(Errno::NoMemory);
         }
         let uses = match self.spare.pop() {
-            Some(mut frame) => {
-                frame.uses.fill(Use::default());
-                Some(frame.uses)
+            Some(mut uses) => {
+                uses.fill(Use::default());
+                Some(uses)
             }
-            None => state::boxed(op::ENTRIES_PER_FRAME, |_| Use::default()),
+            None => state::boxed(op::ENTRIES_PER_FRAME, |_| Use::default())
+                .and_then(|uses| uses.try_into().ok()),
         };
         let uses = uses.ok_or(Errno::NoMemory)?;
         self.frames.push(TableFrame { shared, uses });
@@ -294,15 +301,15 @@ impl Active {
     pub(super) fn close(&mut self) {
         self.closed = true;
         while let Some(frame) = self.frames.pop() {
-            self.spare.push(frame);
+            self.spare.push(frame.uses);
         }
     }
 
     /// The domain lives again, with a table of one frame, which is zeroed.
     pub(super) fn renew(&mut self) {
-        if let Some(first) = self.spare.last().map(|frame| frame.shared) {
-            // There is one, so nothing is allocated.
-            let _ = self.grow(first);
+        if self.frames.is_empty() {
+            // There is a spare one, so nothing is allocated.
+            let _ = self.grow(self.first);
         }
         self.closed = false;
     }
@@ -324,7 +331,7 @@ impl Active {
     /// Uses of all entries, for tests.
     #[cfg(test)]
     pub(crate) fn uses(&self) -> u32 {
-        let uses = self.frames.iter().flat_map(|frame| &frame.uses);
+        let uses = self.frames.iter().flat_map(|frame| frame.uses.iter());
         uses.map(|uses| u32::from(uses.readers) + u32::from(uses.writers))
             .sum()
     }
