@@ -81,8 +81,16 @@ impl Host for Machine {
         frames::hold(machine::find(domain).ok_or(Errno::Invalid)?, frame)
     }
 
-    fn release(&self, frame: Pa) {
-        frames::release(frame);
+    #[inline]
+    fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
+        frames::hold_at(machine::find(domain).ok_or(Errno::Invalid)?, gfn)
+    }
+
+    #[inline]
+    fn release(&self, domain: DomainId, frame: Pa) {
+        if let Some(domain) = machine::find(domain) {
+            frames::release(domain, frame);
+        }
     }
 
     fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
@@ -256,7 +264,11 @@ impl Host for Calling {
         Machine.peer(id)
     }
 
+    #[inline]
     fn granter(&self, id: DomainId) -> Option<&XenState> {
+        if id == self.0.domain.id {
+            return Some(&self.0.domain.xen);
+        }
         Machine.granter(id)
     }
 
@@ -275,8 +287,20 @@ impl Host for Calling {
         Machine.hold(domain, frame)
     }
 
-    fn release(&self, frame: Pa) {
-        Machine.release(frame);
+    #[inline]
+    fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
+        if domain == self.0.domain.id {
+            return frames::hold_at(self.0.domain, gfn);
+        }
+        Machine.hold_at(domain, gfn)
+    }
+
+    #[inline]
+    fn release(&self, domain: DomainId, frame: Pa) {
+        if domain == self.0.domain.id {
+            return frames::release(self.0.domain, frame);
+        }
+        Machine.release(domain, frame);
     }
 
     fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {

@@ -119,6 +119,18 @@ impl SharedMemory {
         Some([word(one), word(other)])
     }
 
+    /// The two 32-bit words at `offset`, which is a multiple of 8. `None` if they do not lie inside, or it is not.
+    #[inline]
+    #[must_use]
+    pub fn u32_pair(&self, offset: usize) -> Option<[&AtomicU32; 2]> {
+        let both = self.u64(offset)?.as_ptr().cast::<AtomicU32>();
+        // SAFETY: the first half of what was just checked to lie inside; reached by atomics alone, as all of it.
+        let first = unsafe { &*both };
+        // SAFETY: the second half of it.
+        let second = unsafe { &*both.add(1) };
+        Some([first, second])
+    }
+
     /// `size` bytes at `base`.
     ///
     /// # Safety

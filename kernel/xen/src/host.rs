@@ -83,15 +83,26 @@ pub trait Host {
     /// Whose RAM a frame is.
     fn owner(&self, frame: Pa) -> Option<DomainId>;
 
-    /// Keeps a frame in a domain, whatever that does, until [`Self::release`].
+    /// Keeps a domain's own frame in it, whatever it does, until [`Self::release`].
     ///
     /// # Errors
     /// [`Errno::Invalid`] if it is not in the domain's map, [`Errno::Busy`] if it is held too often,
     /// [`Errno::NoMemory`].
     fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno>;
 
-    /// Ends a [`Self::hold`].
-    fn release(&self, frame: Pa);
+    /// [`Self::frame`], and a [`Self::hold`] of what it found.
+    ///
+    /// # Errors
+    /// As [`Self::hold`]; [`Errno::Invalid`] if there is none.
+    #[inline]
+    fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
+        let frame = self.frame(domain, gfn).ok_or(Errno::Invalid)?;
+        self.hold(domain, frame)?;
+        Ok(frame)
+    }
+
+    /// Ends a [`Self::hold`] of a frame of this domain.
+    fn release(&self, domain: DomainId, frame: Pa);
 
     /// Puts an empty page of `domain`'s own in place of a frame that it has mapped by a grant at `gfn`, with the same
     /// rights, if that is there still. The empty page's frame; `None` if it was not.

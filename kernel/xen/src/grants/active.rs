@@ -62,7 +62,7 @@ pub(super) fn frame_at(number: u32) -> Pa {
 /// A frame of the table, and how its entries are in use.
 struct TableFrame {
     shared: SharedPage,
-    uses: Box<[Use]>,
+    uses: Box<[Use; op::ENTRIES_PER_FRAME]>,
 }
 
 /// The table, as far as it has grown.
@@ -159,7 +159,8 @@ impl Active {
                 frame.uses.fill(Use::default());
                 Some(frame.uses)
             }
-            None => state::boxed(op::ENTRIES_PER_FRAME, |_| Use::default()),
+            None => state::boxed(op::ENTRIES_PER_FRAME, |_| Use::default())
+                .and_then(|uses| uses.try_into().ok()),
         };
         let uses = uses.ok_or(Errno::NoMemory)?;
         self.frames.push(TableFrame { shared, uses });
@@ -171,16 +172,16 @@ impl Active {
         let number = reference as usize;
         let frame = self.frames.get_mut(number >> 9)?;
         let index = number & op::ENTRIES_PER_FRAME.wrapping_sub(1);
-        let offset = index << 3;
+        let [header, number] = frame.shared.u32_pair(index << 3)?;
         let entry = Entry {
-            header: frame.shared.u32(offset)?,
-            frame: frame.shared.u32(offset | 4)?,
+            header,
+            frame: number,
         };
         Some((entry, frame.uses.get_mut(index)?))
     }
 
-    /// Begins a use of an entry by `user`: the number of the frame that it grants ([`frame_at`]). `granter` is the
-    /// table's domain.
+    /// Begins a use of an entry by `user`: the number of the frame that it grants ([`frame_at`]), which is held if it is
+    /// to be mapped. `granter` is the table's domain.
     ///
     /// # Errors
     /// The status that says why not.
@@ -206,7 +207,11 @@ impl Active {
         }
         if !used {
             let gfn = u64::from(entry.frame.load(Relaxed));
-            let frame = host.frame(granter, gfn);
+            let frame = match access.map {
+                true => host.hold_at(granter, gfn).ok(),
+                false => host.frame(granter, gfn),
+            };
+            // What does not fit, which no memory of 44 bits has, stays held.
             let Some(number) = frame.and_then(|frame| u32::try_from(frame.frame_number()).ok())
             else {
                 entry.close(host, granter, EntryFlags::READING | EntryFlags::WRITING);
@@ -221,10 +226,16 @@ impl Active {
             &mut uses.readers
         };
         *count = count.saturating_add(1);
-        Ok(uses.frame)
+        let number = uses.frame;
+        // Its owner may have given it up since.
+        if used && access.map && host.hold(granter, frame_at(number)).is_err() {
+            self.release(host, granter, reference, access.write);
+            return Err(op::STATUS_BAD_PAGE);
+        }
+        Ok(number)
     }
 
-    /// Ends a use that [`Self::acquire`] began.
+    /// Ends a use that [`Self::acquire`] began; a hold of its frame is left to the caller.
     pub(super) fn release<H: Host>(
         &mut self,
         host: &H,
@@ -324,7 +335,7 @@ impl Active {
     /// Uses of all entries, for tests.
     #[cfg(test)]
     pub(crate) fn uses(&self) -> u32 {
-        let uses = self.frames.iter().flat_map(|frame| &frame.uses);
+        let uses = self.frames.iter().flat_map(|frame| frame.uses.iter());
         uses.map(|uses| u32::from(uses.readers) + u32::from(uses.writers))
             .sum()
     }

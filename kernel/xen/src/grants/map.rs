@@ -102,7 +102,7 @@ fn map_frame<C: Caller>(
         .lock()
         .acquire(caller, id, reference, user, access);
     let frame = frame_at(acquired?);
-    match put(caller, id, frame, item, write) {
+    match put(caller, frame, item, write) {
         Ok(gfn) => Ok(Map {
             granter: id,
             reference,
@@ -114,41 +114,26 @@ fn map_frame<C: Caller>(
         Err(status) => {
             let mut active = granter.grants.active.lock();
             active.release(caller, id, reference, write);
+            drop(active);
+            caller.release(id, frame);
             Err(status)
         }
     }
 }
 
-/// Holds a frame and maps it; the guest frame number.
-fn put<C: Caller>(
-    caller: &C,
-    granter: DomainId,
-    frame: Pa,
-    item: &op::MapGrantRef,
-    write: bool,
-) -> Result<u32, i16> {
+/// Maps a frame that is held; the guest frame number.
+fn put<C: Caller>(caller: &C, frame: Pa, item: &op::MapGrantRef, write: bool) -> Result<u32, i16> {
     let known = MapFlags::HOST_MAP | MapFlags::READ_ONLY;
     if item.flags & !known.bits() != 0 {
         return Err(op::STATUS_GENERAL_ERROR);
     }
     let gfn = Ipa::new(item.host_addr).frame_number();
     let number = u32::try_from(gfn).map_err(|_| op::STATUS_GENERAL_ERROR)?;
-    // Its owner may have given it up since.
-    if caller.hold(granter, frame).is_err() {
-        return Err(op::STATUS_BAD_PAGE);
+    let replaced = caller.map_granted(gfn, frame, write);
+    if replaced.map_err(|_| op::STATUS_GENERAL_ERROR)? == Replaced::OwnPage {
+        caller.state().pages.lock().forget(gfn);
     }
-    match caller.map_granted(gfn, frame, write) {
-        Ok(replaced) => {
-            if replaced == Replaced::OwnPage {
-                caller.state().pages.lock().forget(gfn);
-            }
-            Ok(number)
-        }
-        Err(_) => {
-            caller.release(frame);
-            Err(op::STATUS_GENERAL_ERROR)
-        }
-    }
+    Ok(number)
 }
 
 /// `GNTTABOP_unmap_grant_ref` and `GNTTABOP_unmap_and_replace`, one item. A frame that is not where it was
@@ -194,7 +179,7 @@ fn forget<H: Host>(host: &H, map: &Map) {
         let mut active = granter.grants.active.lock();
         active.release(host, map.granter, map.reference, map.write);
     }
-    host.release(map.frame);
+    host.release(map.granter, map.frame);
 }
 
 impl GrantTable {
