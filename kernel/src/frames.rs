@@ -192,7 +192,7 @@ pub(crate) fn hold(domain: &Domain, frame: Pa) -> Result<(), Errno> {
 }
 
 /// [`frame`] and [`hold`]: the frame cannot leave the map between the two.
-#[inline]
+#[inline(always)]
 pub(crate) fn hold_at(domain: &Domain, gfn: u64) -> Result<Pa, Errno> {
     let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
     let holdings = domain.holdings.lock();
@@ -214,7 +214,7 @@ fn hold_first(domain: &Domain, frame: Pa) -> Result<Pa, Errno> {
 }
 
 /// Ends a [`hold`] of a frame of this domain, which may have ended meanwhile. What is held does not change its owner.
-#[inline]
+#[inline(always)]
 pub(crate) fn release(domain: &Domain, frame: Pa) {
     if let Some(slot) = slot_of(domain, frame)
         && let Some(chunk) = domain.frames.release(slot, frame)
@@ -285,6 +285,7 @@ fn clear(
 }
 
 /// Maps a frame in place of what is there; RAM that is there is given up. What was there.
+#[inline(never)]
 pub(crate) fn put(
     domain: &Domain,
     gfn: u64,
@@ -308,6 +309,7 @@ pub(crate) fn put(
 }
 
 /// [`put`] of a granted frame, which mostly comes where nothing is, and beside others: a short way for that.
+#[inline(always)]
 pub(crate) fn put_granted(
     domain: &Domain,
     gfn: u64,
@@ -327,6 +329,7 @@ pub(crate) fn put_granted(
 }
 
 /// Takes away what is mapped at `gfn`, if that is this granted frame.
+#[inline(always)]
 pub(crate) fn take_granted(domain: &Domain, gfn: u64, frame: Pa) -> Result<(), Errno> {
     let page = page_at(gfn).ok_or(Errno::Invalid)?;
     let is_it = |there: Pa, kind: Stage2Kind| {

@@ -81,12 +81,12 @@ impl Host for Machine {
         frames::hold(machine::find(domain).ok_or(Errno::Invalid)?, frame)
     }
 
-    #[inline]
+    #[inline(never)]
     fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
         frames::hold_at(machine::find(domain).ok_or(Errno::Invalid)?, gfn)
     }
 
-    #[inline]
+    #[inline(never)]
     fn release(&self, domain: DomainId, frame: Pa) {
         if let Some(domain) = machine::find(domain) {
             frames::release(domain, frame);
@@ -287,7 +287,7 @@ impl Host for Calling {
         Machine.hold(domain, frame)
     }
 
-    #[inline]
+    #[inline(always)]
     fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
         if domain == self.0.domain.id {
             return frames::hold_at(self.0.domain, gfn);
@@ -295,7 +295,7 @@ impl Host for Calling {
         Machine.hold_at(domain, gfn)
     }
 
-    #[inline]
+    #[inline(always)]
     fn release(&self, domain: DomainId, frame: Pa) {
         if domain == self.0.domain.id {
             return frames::release(self.0.domain, frame);
@@ -430,6 +430,7 @@ impl Caller for Calling {
         frames::populate(self.0.domain, gfn).map(replaced)
     }
 
+    #[inline(always)]
     fn map_granted(&self, gfn: u64, frame: Pa, write: bool) -> Result<Replaced, Errno> {
         let kind = if write {
             Stage2Kind::Granted
@@ -439,6 +440,7 @@ impl Caller for Calling {
         frames::put_granted(self.0.domain, gfn, frame, kind).map(replaced)
     }
 
+    #[inline(always)]
     fn unmap_granted(&self, gfn: u64, frame: Pa) -> Result<(), Errno> {
         frames::take_granted(self.0.domain, gfn, frame)
     }

@@ -303,6 +303,7 @@ impl HeapTables {
         Some(table)
     }
 
+    #[inline(always)]
     fn entry(table: Pa, index: usize) -> Option<&'static AtomicU64> {
         if index >= ENTRIES {
             return None;
@@ -310,7 +311,7 @@ impl HeapTables {
         let entry = (table.get() as *const AtomicU64).wrapping_add(index);
         // SAFETY: `TableMemory` promises that `table` came from `allocate` and was not freed, and the
         // index lies inside the page. Hardware walkers read it at the same time, hence the atomic.
-        unsafe { entry.as_ref() }
+        Some(unsafe { &*entry })
     }
 }
 

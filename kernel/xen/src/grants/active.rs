@@ -185,6 +185,7 @@ impl Active {
     ///
     /// # Errors
     /// The status that says why not.
+    #[inline(always)]
     pub(super) fn acquire<H: Host>(
         &mut self,
         host: &H,
@@ -235,7 +236,22 @@ impl Active {
         Ok(number)
     }
 
+    /// [`Self::acquire`] to copy from or to the frame.
+    #[inline(never)]
+    pub(super) fn acquire_to_copy<H: Host>(
+        &mut self,
+        host: &H,
+        granter: DomainId,
+        reference: GrantRef,
+        user: DomainId,
+        write: bool,
+    ) -> Result<u32, i16> {
+        let access = Access { write, map: false };
+        self.acquire(host, granter, reference, user, access)
+    }
+
     /// Ends a use that [`Self::acquire`] began; a hold of its frame is left to the caller.
+    #[inline]
     pub(super) fn release<H: Host>(
         &mut self,
         host: &H,
