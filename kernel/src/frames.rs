@@ -169,10 +169,9 @@ fn mappable(domain: &Domain, gfn: u64) -> Result<IpaRange, Errno> {
 }
 
 /// The slot of a frame of this domain.
-#[inline]
+#[inline(always)]
 fn slot_of(domain: &Domain, frame: Pa) -> Option<u16> {
-    let owner = memory_map::pool().owner_of(frame)?;
-    (owner.domain == domain.id.0).then_some(owner.slot)
+    memory_map::pool().slot_of(frame, domain.id.0)
 }
 
 /// The frame of a domain's own RAM that its map has at `gfn`.

@@ -264,7 +264,7 @@ impl Host for Calling {
         Machine.peer(id)
     }
 
-    #[inline]
+    #[inline(always)]
     fn granter(&self, id: DomainId) -> Option<&XenState> {
         if id == self.0.domain.id {
             return Some(&self.0.domain.xen);

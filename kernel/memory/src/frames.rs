@@ -122,7 +122,7 @@ impl Frames {
     /// # Errors
     /// [`FrameError::TooOften`]; [`FrameError::NoMemory`] also if nothing of the chunk was ever held or given up, which
     /// [`LockedFrames::hold`] does something about.
-    #[inline]
+    #[inline(always)]
     pub fn hold(&self, slot: u16, frame: Pa) -> Result<(), FrameError> {
         let holds = self.holds.get(usize::from(slot));
         let holds = holds.ok_or(FrameError::NotThere)?;
@@ -131,7 +131,7 @@ impl Frames {
     }
 
     /// Gives back what a hold took. If the chunk is to leave the domain, this is it.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn release(&self, slot: u16, frame: Pa) -> Option<Pa> {
         let holds = self.holds.get(usize::from(slot))?;

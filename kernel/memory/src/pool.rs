@@ -149,7 +149,7 @@ impl ChunkPool {
             .flat_map(|regions| core::iter::once(&regions.largest).chain(&regions.others))
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&self, chunk: u64) -> Option<&AtomicU32> {
         let regions = self.regions.get()?;
         match regions.largest.word(chunk) {
@@ -189,6 +189,16 @@ impl ChunkPool {
             domain: (word >> 16) as u16,
             slot: word as u16,
         })
+    }
+
+    /// The slot of the chunk that holds this address, if it is this domain's.
+    #[inline(always)]
+    pub fn slot_of(&self, address: Pa, domain: u16) -> Option<u16> {
+        let word = self
+            .word(address.get() / CHUNK_SIZE)?
+            .load(Ordering::Acquire);
+        // As in `is_of`.
+        (word >> 16 == u32::from(domain)).then_some(word as u16)
     }
 
     /// Whether the chunk that holds this address is a domain's: the short way, for every pointer of a call.
@@ -418,6 +428,8 @@ mod tests {
         assert_eq!(pool.owner_of(Pa::new(516 * CHUNK_SIZE)), None);
         let owner = pool.owner_of(Pa::new(600 * CHUNK_SIZE));
         assert_eq!(owner, Some(Owner { domain: 3, slot: 2 }));
+        let slot_of = |domain| pool.slot_of(Pa::new(600 * CHUNK_SIZE), domain);
+        assert_eq!((slot_of(3), slot_of(2)), (Some(2), None));
         assert_eq!(pool.free(), 4);
         // What leaves can be taken again, and is not dealt out.
         pool.leave(Pa::new(517 * CHUNK_SIZE), 1);
