@@ -157,15 +157,13 @@ fn page_at(gfn: u64) -> Option<IpaRange> {
 /// Guest frame numbers at which a guest may have something mapped: its RAM, the grant window, the magic
 /// pages and what its tree calls unused. Where a direct-mapped guest has its devices depends on the board; if it maps
 /// something over one, it alone has the harm.
+#[inline(always)]
 fn mappable(domain: &Domain, gfn: u64) -> Result<IpaRange, Errno> {
-    const END: u64 = 1 << ::memory::IPA_BITS;
-    let start = match domain.direct_map {
-        true => 0,
-        false => abi::guest_layout::GRANT_TABLE,
-    };
-    page_at(gfn)
-        .filter(|page| (start..END).contains(&page.start().get()))
-        .ok_or(Errno::Invalid)
+    const END: u64 = 1 << (::memory::IPA_BITS - PAGE_SIZE.trailing_zeros());
+    const FIRST: u64 = abi::guest_layout::GRANT_TABLE / PAGE_SIZE;
+    let is_there = (FIRST..END).contains(&gfn) || (domain.direct_map && gfn < END);
+    let page = is_there.then(|| page_at(gfn)).flatten();
+    page.ok_or(Errno::Invalid)
 }
 
 /// The slot of a frame of this domain.

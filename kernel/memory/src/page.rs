@@ -123,12 +123,17 @@ impl SharedMemory {
     #[inline]
     #[must_use]
     pub fn u32_pair(&self, offset: usize) -> Option<[&AtomicU32; 2]> {
-        let both = self.u64(offset)?.as_ptr().cast::<AtomicU32>();
-        // SAFETY: the first half of what was just checked to lie inside; reached by atomics alone, as all of it.
-        let first = unsafe { &*both };
-        // SAFETY: the second half of it.
-        let second = unsafe { &*both.add(1) };
-        Some([first, second])
+        const SIZE: usize = size_of::<AtomicU64>();
+        if !offset.is_multiple_of(SIZE) || offset.checked_add(SIZE)? > self.size {
+            return None;
+        }
+        let word = |half: usize| {
+            // SAFETY: all 8 bytes were just checked to lie inside.
+            let at = unsafe { self.base.add(offset + half) };
+            // SAFETY: as in `u32`: aligned, valid, and reached by atomics alone.
+            unsafe { at.cast::<AtomicU32>().as_ref() }
+        };
+        Some([word(0), word(size_of::<AtomicU32>())])
     }
 
     /// `size` bytes at `base`.

@@ -350,7 +350,7 @@ impl<M: TableMemory> Tree<M> {
 
     /// Goes down to the entry that decides about `input`: a leaf or an invalid entry. Level by level and without a
     /// loop: what a level's entries cover is a constant, and the hypercalls about grants come here.
-    #[inline]
+    #[inline(always)]
     fn walk(&self, input: u64) -> (Pa, usize, u32, u64) {
         const TABLE: u64 = VALID | TABLE_OR_PAGE;
         let at = |table: Pa, level: u32| {

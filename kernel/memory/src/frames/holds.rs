@@ -12,8 +12,8 @@ use crate::{CHUNK_SIZE, PAGE_SIZE};
 pub(super) const FRAMES: usize = (CHUNK_SIZE / PAGE_SIZE) as usize;
 const WORDS: usize = FRAMES / 64;
 
-/// Most holds of a frame: so far below what fits that CPUs that count at the same moment do not pass it.
-pub(super) const MOST_HOLDS: u16 = u16::MAX - 0xff;
+/// Most holds of a frame: so far below what fits that CPUs that count at the same moment do not pass it. A bit tells.
+pub(super) const MOST_HOLDS: u16 = 1 << 15;
 
 /// In [`Holds::held`]: nothing of the chunk is in the map.
 pub(super) const EMPTY: u32 = 1 << 31;

@@ -226,7 +226,8 @@ impl Active {
         } else {
             &mut uses.readers
         };
-        *count = count.saturating_add(1);
+        // It was looked whether that is too often.
+        *count = count.wrapping_add(1);
         let number = uses.frame;
         // Its owner may have given it up since.
         if used && access.map && host.hold(granter, frame_at(number)).is_err() {
@@ -251,7 +252,7 @@ impl Active {
     }
 
     /// Ends a use that [`Self::acquire`] began; a hold of its frame is left to the caller.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release<H: Host>(
         &mut self,
         host: &H,

@@ -60,14 +60,29 @@ pub(super) fn trace_unmap<C: Caller>(caller: &C, handle: u32) {
     });
 }
 
+/// Whether that is a map in the second stage and nothing else, to read and write or to read.
 #[inline(always)]
-fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i16> {
-    let has = |flags: MapFlags| item.flags & flags.bits() != 0;
+const fn is_plain(flags: u32) -> bool {
+    flags & !MapFlags::READ_ONLY.bits() == MapFlags::HOST_MAP.bits()
+}
+
+/// What is said of other flags before the grant is looked at.
+#[cold]
+fn look_at_flags(flags: u32) -> Result<(), i16> {
+    let has = |some: MapFlags| flags & some.bits() != 0;
     if !has(MapFlags::HOST_MAP | MapFlags::DEVICE_MAP) {
         return Err(op::STATUS_BAD_GRANT_REF);
     }
     if has(MapFlags::DEVICE_MAP | MapFlags::APPLICATION_MAP | MapFlags::CONTAINS_PTE) {
         return Err(op::STATUS_GENERAL_ERROR);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i16> {
+    if !is_plain(item.flags) {
+        look_at_flags(item.flags)?;
     }
     let granter = real_peer(caller, item.dom).ok_or(op::STATUS_BAD_DOMAIN)?;
     if !caller.state().may_reach(granter.id()) {
@@ -119,8 +134,7 @@ fn map_frame<C: Caller>(
 /// Maps a frame that is held; the guest frame number.
 #[inline(always)]
 fn put<C: Caller>(caller: &C, frame: Pa, item: &op::MapGrantRef, write: bool) -> Result<u32, i16> {
-    let known = MapFlags::HOST_MAP | MapFlags::READ_ONLY;
-    if item.flags & !known.bits() != 0 {
+    if !is_plain(item.flags) {
         return Err(op::STATUS_GENERAL_ERROR);
     }
     let gfn = Ipa::new(item.host_addr).frame_number();
