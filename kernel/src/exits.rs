@@ -106,11 +106,40 @@ fn other_hypercall(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn grant_call(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
-    let Some(one) = OneGrant::of(guest.get::<0>(), guest.get::<2>()) else {
-        return any_hypercall(cpu, vcpu, guest);
-    };
+    match OneGrant::of(guest.get::<0>(), guest.get::<2>()) {
+        Some(OneGrant::Copy) => grant_copy(cpu, vcpu, guest),
+        Some(OneGrant::Map) => grant_map(cpu, vcpu, guest),
+        Some(OneGrant::Unmap) => grant_unmap(cpu, vcpu, guest),
+        None => any_hypercall(cpu, vcpu, guest),
+    }
+}
+
+// Each with what it needs on the stack, and nothing below it.
+
+#[inline(never)]
+fn grant_copy(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    one_grant(OneGrant::Copy, cpu, vcpu, guest)
+}
+
+#[inline(never)]
+fn grant_map(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    one_grant(OneGrant::Map, cpu, vcpu, guest)
+}
+
+#[inline(never)]
+fn grant_unmap(cpu: &'static Cpu, vcpu: &'static Vcpu, guest: &mut Arguments) -> Resume {
+    one_grant(OneGrant::Unmap, cpu, vcpu, guest)
+}
+
+#[inline(always)]
+fn one_grant(
+    one: OneGrant,
+    cpu: &'static Cpu,
+    vcpu: &'static Vcpu,
+    guest: &mut Arguments,
+) -> Resume {
     note_call(vcpu, guest.get::<16>(), guest.get::<0>());
     let done = one.serve(&Calling(vcpu), guest.get::<1>());
     after_call(cpu, vcpu, guest, done)

@@ -9,7 +9,7 @@ use ::memory::Owner;
 use ::memory::{
     FrameError, Ipa, IpaRange, MapError, PAGE_SIZE, Pa, PaRange, SharedMemory, Stage2Kind,
 };
-use abi::{DomainId, Errno};
+use abi::Errno;
 use arch::entry::MAX_CPUS;
 use arch::{cache, tlb};
 use sync::Grace;
@@ -96,7 +96,7 @@ pub(crate) fn let_go_some(domain: &Domain, most: usize) -> bool {
             .as_mut()
             .and_then(|held| held.kept.pop());
         match frame {
-            Some(frame) => release(frame),
+            Some(frame) => release(domain, frame),
             None => return false,
         }
     }
@@ -157,21 +157,19 @@ fn page_at(gfn: u64) -> Option<IpaRange> {
 /// Guest frame numbers at which a guest may have something mapped: its RAM, the grant window, the magic
 /// pages and what its tree calls unused. Where a direct-mapped guest has its devices depends on the board; if it maps
 /// something over one, it alone has the harm.
+#[inline(always)]
 fn mappable(domain: &Domain, gfn: u64) -> Result<IpaRange, Errno> {
-    const END: u64 = 1 << ::memory::IPA_BITS;
-    let start = match domain.direct_map {
-        true => 0,
-        false => abi::guest_layout::GRANT_TABLE,
-    };
-    page_at(gfn)
-        .filter(|page| (start..END).contains(&page.start().get()))
-        .ok_or(Errno::Invalid)
+    const END: u64 = 1 << (::memory::IPA_BITS - PAGE_SIZE.trailing_zeros());
+    const FIRST: u64 = abi::guest_layout::GRANT_TABLE / PAGE_SIZE;
+    let is_there = (FIRST..END).contains(&gfn) || (domain.direct_map && gfn < END);
+    let page = is_there.then(|| page_at(gfn)).flatten();
+    page.ok_or(Errno::Invalid)
 }
 
 /// The slot of a frame of this domain.
+#[inline(always)]
 fn slot_of(domain: &Domain, frame: Pa) -> Option<u16> {
-    let owner = memory_map::pool().owner_of(frame)?;
-    (owner.domain == domain.id.0).then_some(owner.slot)
+    memory_map::pool().slot_of(frame, domain.id.0)
 }
 
 /// The frame of a domain's own RAM that its map has at `gfn`.
@@ -184,29 +182,41 @@ pub(crate) fn frame(domain: &Domain, gfn: u64) -> Option<Pa> {
 /// Keeps a frame of a domain from leaving it, until [`release`].
 pub(crate) fn hold(domain: &Domain, frame: Pa) -> Result<(), Errno> {
     let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
-    let held = domain.frames.lock().hold(slot, frame);
-    match held {
-        Err(FrameError::NoMemory) => hold_with_heap(domain, slot, frame),
-        held => held.map_err(frame_errno),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn hold_with_heap(domain: &Domain, slot: u16, frame: Pa) -> Result<(), Errno> {
     with_heap(&FrameError::NoMemory, || {
         domain.frames.lock().hold(slot, frame)
     })
     .map_err(frame_errno)
 }
 
-/// Ends a [`hold`]. Its domain may have ended meanwhile.
-pub(crate) fn release(frame: Pa) {
-    if let Some(owner) = memory_map::pool().owner_of(frame)
-        && let Some(domain) = machine::find(DomainId(owner.domain))
+/// [`frame`] and [`hold`]: the frame cannot leave the map between the two.
+#[inline(always)]
+pub(crate) fn hold_at(domain: &Domain, gfn: u64) -> Result<Pa, Errno> {
+    let ipa = Ipa::from_frame_number(gfn).ok_or(Errno::Invalid)?;
+    let holdings = domain.holdings.lock();
+    let held = holdings.as_ref().ok_or(Errno::Invalid)?;
+    let frame = held.stage2.translate_as(ipa, Stage2Kind::Ram);
+    let frame = frame.ok_or(Errno::Invalid)?;
+    let slot = slot_of(domain, frame).ok_or(Errno::Invalid)?;
+    match domain.frames.hold(slot, frame) {
+        Ok(()) => Ok(frame),
+        // The first of its chunk, or one too many.
+        Err(_) => hold_first(domain, frame),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn hold_first(domain: &Domain, frame: Pa) -> Result<Pa, Errno> {
+    hold(domain, frame).map(|()| frame)
+}
+
+/// Ends a [`hold`] of a frame of this domain, which may have ended meanwhile. What is held does not change its owner.
+#[inline(always)]
+pub(crate) fn release(domain: &Domain, frame: Pa) {
+    if let Some(slot) = slot_of(domain, frame)
+        && let Some(chunk) = domain.frames.release(slot, frame)
     {
-        let chunk = domain.frames.lock().release(owner.slot, frame);
-        leave(chunk);
+        leave(Some(chunk));
     }
 }
 
@@ -240,7 +250,7 @@ pub(crate) fn let_go(domain: &Domain, frame: Pa) {
     };
     kept.swap_remove(at);
     drop(holdings);
-    release(frame);
+    release(domain, frame);
 }
 
 /// Takes away what is mapped in a page, device registers excepted. What it was, and a chunk that leaves.
@@ -272,6 +282,7 @@ fn clear(
 }
 
 /// Maps a frame in place of what is there; RAM that is there is given up. What was there.
+#[inline(never)]
 pub(crate) fn put(
     domain: &Domain,
     gfn: u64,
@@ -295,6 +306,7 @@ pub(crate) fn put(
 }
 
 /// [`put`] of a granted frame, which mostly comes where nothing is, and beside others: a short way for that.
+#[inline(always)]
 pub(crate) fn put_granted(
     domain: &Domain,
     gfn: u64,
@@ -314,6 +326,7 @@ pub(crate) fn put_granted(
 }
 
 /// Takes away what is mapped at `gfn`, if that is this granted frame.
+#[inline(always)]
 pub(crate) fn take_granted(domain: &Domain, gfn: u64, frame: Pa) -> Result<(), Errno> {
     let page = page_at(gfn).ok_or(Errno::Invalid)?;
     let is_it = |there: Pa, kind: Stage2Kind| {

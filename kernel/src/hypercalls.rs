@@ -81,8 +81,16 @@ impl Host for Machine {
         frames::hold(machine::find(domain).ok_or(Errno::Invalid)?, frame)
     }
 
-    fn release(&self, frame: Pa) {
-        frames::release(frame);
+    #[inline(never)]
+    fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
+        frames::hold_at(machine::find(domain).ok_or(Errno::Invalid)?, gfn)
+    }
+
+    #[inline(never)]
+    fn release(&self, domain: DomainId, frame: Pa) {
+        if let Some(domain) = machine::find(domain) {
+            frames::release(domain, frame);
+        }
     }
 
     fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
@@ -256,7 +264,11 @@ impl Host for Calling {
         Machine.peer(id)
     }
 
+    #[inline(always)]
     fn granter(&self, id: DomainId) -> Option<&XenState> {
+        if id == self.0.domain.id {
+            return Some(&self.0.domain.xen);
+        }
         Machine.granter(id)
     }
 
@@ -275,8 +287,20 @@ impl Host for Calling {
         Machine.hold(domain, frame)
     }
 
-    fn release(&self, frame: Pa) {
-        Machine.release(frame);
+    #[inline(always)]
+    fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
+        if domain == self.0.domain.id {
+            return frames::hold_at(self.0.domain, gfn);
+        }
+        Machine.hold_at(domain, gfn)
+    }
+
+    #[inline(always)]
+    fn release(&self, domain: DomainId, frame: Pa) {
+        if domain == self.0.domain.id {
+            return frames::release(self.0.domain, frame);
+        }
+        Machine.release(domain, frame);
     }
 
     fn replace_map(&self, domain: DomainId, gfn: u64, frame: Pa) -> Option<Pa> {
@@ -406,6 +430,7 @@ impl Caller for Calling {
         frames::populate(self.0.domain, gfn).map(replaced)
     }
 
+    #[inline(always)]
     fn map_granted(&self, gfn: u64, frame: Pa, write: bool) -> Result<Replaced, Errno> {
         let kind = if write {
             Stage2Kind::Granted
@@ -415,6 +440,7 @@ impl Caller for Calling {
         frames::put_granted(self.0.domain, gfn, frame, kind).map(replaced)
     }
 
+    #[inline(always)]
     fn unmap_granted(&self, gfn: u64, frame: Pa) -> Result<(), Errno> {
         frames::take_granted(self.0.domain, gfn, frame)
     }

@@ -228,7 +228,7 @@ pub(crate) struct Domain {
     pub(crate) build_ticks: AtomicU64,
     pub(crate) holdings: SpinLock<Option<Holdings>>,
     /// The frames of its RAM; also after its end, while others hold some.
-    pub(crate) frames: SpinLock<Frames>,
+    pub(crate) frames: Frames,
     /// What the hypervisor has to do between two lives of it, and at the beginning of the first.
     pub(crate) job: SpinLock<Job>,
     /// The grace period that its job waits for; 0 for none.
@@ -315,7 +315,7 @@ impl Domain {
             ended_at: AtomicU64::new(0),
             build_ticks: AtomicU64::new(0),
             holdings: SpinLock::new(Some(parts.holdings)),
-            frames: SpinLock::new(parts.frames),
+            frames: parts.frames,
             job: SpinLock::new(Job::default()),
             grace: AtomicU64::new(0),
             has_lived: AtomicBool::new(false),

@@ -50,7 +50,7 @@ impl Stage2 {
     /// Runs `invalidate` with the VMID in `VTTBR_EL2`: the instructions act on the current one. EL2's own
     /// translation does not use `VTTBR_EL2`, so the change disturbs nothing here. Nothing may be translated
     /// with the stage 1 of one guest and the stage 2 of another (Cortex-A72 erratum 1319367).
-    #[inline]
+    #[inline(always)]
     fn with_vmid(self, invalidate: impl FnOnce()) {
         let before = VTTBR_EL2.get();
         barrier::dsb(barrier::ISHST);
@@ -108,7 +108,7 @@ impl Invalidate for Stage2 {
         });
     }
 
-    #[inline]
+    #[inline(always)]
     fn invalidate_page(&self, start: u64) {
         self.with_vmid(|| {
             let page = start / memory::PAGE_SIZE;

@@ -6,15 +6,21 @@
 //! end. Nothing is kept of a chunk until its domain gives up or grants a frame of it, and what is kept then is kept
 //! for the domain's next life too.
 //!
+//! Holds are counted by atomics: a grant that is mapped and unmapped again takes no lock here. All else is in a book
+//! behind a lock, which also who ends the last hold of a chunk looks into, if nothing of that is in the map.
+//!
 //! Who may still be copying to a chunk that is given back is the caller's to find out: see `sync::Grace`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
+use sync::{Guard, SpinLock};
+
+use self::holds::{EMPTY, FRAMES, Holds};
 use crate::{CHUNK_SIZE, PAGE_SIZE, Pa};
 
-const FRAMES: usize = (CHUNK_SIZE / PAGE_SIZE) as usize;
-const WORDS: usize = FRAMES / 64;
+mod holds;
 
 /// Why a frame could not be held or given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,66 +33,16 @@ pub enum FrameError {
     NoMemory,
 }
 
-/// What is kept of a chunk's frames.
-struct Detail {
-    /// Bit n % 64 of word n / 64: frame n is not in the map.
-    out: [u64; WORDS],
-    holds: [u16; FRAMES],
-}
-
-/// A chunk, or the place for one.
+/// What the book says of a chunk, or of the place for one.
 #[derive(Default)]
 struct Chunk {
     start: Option<Pa>,
     /// Frames that are not in the map.
     out: u16,
-    /// Frames that are held.
-    held: u16,
-    /// `None`: all frames are in the map, and none is held.
-    detail: Option<Box<[Detail; 1]>>,
 }
 
-impl Chunk {
-    #[inline]
-    fn detail(&mut self) -> Result<&mut Detail, FrameError> {
-        if self.detail.is_none() {
-            self.make_detail()?;
-        }
-        self.known().ok_or(FrameError::NoMemory)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn make_detail(&mut self) -> Result<(), FrameError> {
-        // `Box::new` would not come back without memory.
-        let mut room = Vec::new();
-        room.try_reserve_exact(1)
-            .map_err(|_| FrameError::NoMemory)?;
-        room.push(Detail {
-            out: [0; WORDS],
-            holds: [0; FRAMES],
-        });
-        self.detail = room.into_boxed_slice().try_into().ok();
-        Ok(())
-    }
-
-    #[inline]
-    fn known(&mut self) -> Option<&mut Detail> {
-        self.detail.as_deref_mut().map(|[detail]| detail)
-    }
-
-    /// The chunk, emptied, if nothing of it is in the map or held.
-    fn leave(&mut self) -> Option<Pa> {
-        if usize::from(self.out) < FRAMES || self.held != 0 {
-            return None;
-        }
-        self.start.take()
-    }
-}
-
-/// The frames of a domain.
-pub struct Frames {
-    /// By slot; as many as the domain's most memory takes.
+/// What is behind the lock.
+struct Book {
     chunks: Box<[Chunk]>,
     mapped: u64,
     most: u64,
@@ -100,43 +56,125 @@ pub struct Frames {
     fixed: bool,
 }
 
+/// The frames of a domain. By slot; as many as the domain's most memory takes.
+pub struct Frames {
+    holds: Box<[Holds]>,
+    book: SpinLock<Book>,
+}
+
+/// The frames of a domain, locked.
+pub struct LockedFrames<'a> {
+    holds: &'a [Holds],
+    book: Guard<'a, Book>,
+}
+
+fn vacant<T: Default>(count: usize) -> Option<Box<[T]>> {
+    let mut places = Vec::new();
+    places.try_reserve_exact(count).ok()?;
+    places.resize_with(count, T::default);
+    Some(places.into_boxed_slice())
+}
+
+#[inline]
+fn index(frame: Pa) -> usize {
+    (frame.get() / PAGE_SIZE) as usize % FRAMES
+}
+
 impl Frames {
     /// Places for the memory of a domain that is to have `mapped` frames in its map, and never more: so many
-    /// chunks, which are put in by [`Self::place`]. It counts as ended until [`Self::live`]. `None` if there is no
-    /// memory.
+    /// chunks, which are put in by [`LockedFrames::place`]. It counts as ended until [`LockedFrames::live`]. `None` if
+    /// there is no memory.
     #[must_use]
     pub fn vacant(mapped: u64) -> Option<Self> {
         let count = usize::try_from(mapped.div_ceil(FRAMES as u64)).ok()?;
-        let mut chunks = Vec::new();
-        chunks.try_reserve_exact(count).ok()?;
-        chunks.resize_with(count, Chunk::default);
         Some(Self {
-            chunks: chunks.into_boxed_slice(),
-            mapped: 0,
-            most: mapped,
-            out: 0,
-            hint: 0,
-            ended: true,
-            fixed: false,
+            holds: vacant(count)?,
+            book: SpinLock::new(Book {
+                chunks: vacant(count)?,
+                mapped: 0,
+                most: mapped,
+                out: 0,
+                hint: 0,
+                ended: true,
+                fixed: false,
+            }),
         })
     }
 
+    /// The domain's memory has its place: chunks stay until the domain's end, whatever is given up.
+    #[must_use]
+    pub fn fixed(mut self) -> Self {
+        self.book.get_mut().fixed = true;
+        self
+    }
+
+    /// All but [`Self::hold`] and [`Self::release`].
+    pub fn lock(&self) -> LockedFrames<'_> {
+        LockedFrames {
+            holds: &self.holds,
+            book: self.book.lock(),
+        }
+    }
+
+    /// Keeps a frame in the domain until [`Self::release`]. The caller holds the lock of the domain's map, and has seen
+    /// the frame there as the domain's own: it cannot be out of it, and the domain has not ended.
+    ///
+    /// # Errors
+    /// [`FrameError::TooOften`]; [`FrameError::NoMemory`] also if nothing of the chunk was ever held or given up, which
+    /// [`LockedFrames::hold`] does something about.
+    #[inline(always)]
+    pub fn hold(&self, slot: u16, frame: Pa) -> Result<(), FrameError> {
+        let holds = self.holds.get(usize::from(slot));
+        let holds = holds.ok_or(FrameError::NotThere)?;
+        let detail = holds.known().ok_or(FrameError::NoMemory)?;
+        holds.hold(detail, index(frame))
+    }
+
+    /// Gives back what a hold took. If the chunk is to leave the domain, this is it.
+    #[inline(always)]
+    #[must_use]
+    pub fn release(&self, slot: u16, frame: Pa) -> Option<Pa> {
+        let holds = self.holds.get(usize::from(slot))?;
+        let count = &holds.known()?.holds[index(frame)];
+        if count.load(Relaxed) == 0 {
+            return None;
+        }
+        // Release: whoever finds that it is not held any more finds that it is not used any more either.
+        count.fetch_sub(1, AcqRel);
+        // Either this sees that the chunk is empty, or who empties it sees that nothing is held.
+        if holds.held.fetch_sub(1, AcqRel) == EMPTY | 1 {
+            return self.leave_empty(slot, frame);
+        }
+        None
+    }
+
+    /// The last hold of an empty chunk has ended.
+    #[cold]
+    #[inline(never)]
+    fn leave_empty(&self, slot: u16, frame: Pa) -> Option<Pa> {
+        let mut locked = self.lock();
+        locked.chunk(slot, frame).ok()?;
+        locked.leave_now(slot)
+    }
+}
+
+impl LockedFrames<'_> {
     /// Places for chunks.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.chunks.len()
+        self.book.chunks.len()
     }
 
     /// The chunk in a place.
     #[must_use]
     pub fn chunk_in(&self, slot: u16) -> Option<Pa> {
-        self.chunks.get(usize::from(slot))?.start
+        self.book.chunks.get(usize::from(slot))?.start
     }
 
     /// The first vacant place from `slot` on.
     #[must_use]
     pub fn vacant_from(&self, slot: usize) -> Option<u16> {
-        let mut from = self.chunks.iter().enumerate().skip(slot);
+        let mut from = self.book.chunks.iter().enumerate().skip(slot);
         let slot = from.find(|(_, chunk)| chunk.start.is_none())?.0;
         u16::try_from(slot).ok()
     }
@@ -144,19 +182,14 @@ impl Frames {
     /// Puts a chunk into a vacant place of a domain that does not live; whether it did.
     #[must_use]
     pub fn place(&mut self, slot: u16, start: Pa) -> bool {
-        match self.chunks.get_mut(usize::from(slot)) {
-            Some(chunk) if chunk.start.is_none() && self.ended => {
+        let ended = self.book.ended;
+        match self.book.chunks.get_mut(usize::from(slot)) {
+            Some(chunk) if chunk.start.is_none() && ended => {
                 chunk.start = Some(start);
                 true
             }
             _ => false,
         }
-    }
-
-    /// How many of the frames in this slot are in the map at the beginning.
-    fn at_first(&self, slot: u16) -> u64 {
-        let before = u64::from(slot) * FRAMES as u64;
-        self.most.saturating_sub(before).min(FRAMES as u64)
     }
 
     /// Prepares a chunk for a new life of the domain, as at the beginning: each place once, and then
@@ -166,133 +199,99 @@ impl Frames {
     /// [`FrameError::TooOften`] if a frame is held, [`FrameError::NotThere`] if there is no chunk, or the domain
     /// lives; [`FrameError::NoMemory`].
     pub fn renew(&mut self, slot: u16) -> Result<(), FrameError> {
-        let first = self.at_first(slot) as usize;
-        let ended = self.ended;
-        let chunk = self
-            .chunks
-            .get_mut(usize::from(slot))
-            .filter(|chunk| ended && chunk.start.is_some())
+        // How many of its frames are in the map at the beginning.
+        let before = u64::from(slot) * FRAMES as u64;
+        let first = self.book.most.saturating_sub(before).min(FRAMES as u64) as usize;
+        let book = &mut *self.book;
+        let chunk = book.chunks.get_mut(usize::from(slot));
+        let chunk = chunk
+            .filter(|chunk| book.ended && chunk.start.is_some())
             .ok_or(FrameError::NotThere)?;
-        if chunk.held != 0 {
+        let holds = &self.holds[usize::from(slot)];
+        if holds.held.load(Acquire) & !EMPTY != 0 {
             return Err(FrameError::TooOften);
         }
         if first < FRAMES {
-            chunk.detail()?;
+            holds.detail()?;
         }
-        if let Some(detail) = chunk.known() {
-            for (number, word) in detail.out.iter_mut().enumerate() {
-                *word = match first.saturating_sub(number * 64) {
+        if let Some(detail) = holds.known() {
+            for (number, word) in detail.out.iter().enumerate() {
+                let out = match first.saturating_sub(number * 64) {
                     inside @ 0..64 => u64::MAX << inside,
                     _ => 0,
                 };
+                word.store(out, Relaxed);
             }
         }
         chunk.out = (FRAMES - first) as u16;
-        self.out += (FRAMES - first) as u64;
-        self.mapped += first as u64;
+        book.out += (FRAMES - first) as u64;
+        book.mapped += first as u64;
+        // There is one frame at least, or there was no place.
+        holds.held.fetch_and(!EMPTY, AcqRel);
         Ok(())
     }
 
     /// All places were renewed, and a new life begins.
     pub fn live(&mut self) {
-        self.hint = 0;
-        self.ended = false;
-    }
-
-    /// The domain's memory has its place: chunks stay until the domain's end, whatever is given up.
-    #[must_use]
-    pub fn fixed(mut self) -> Self {
-        self.fixed = true;
-        self
+        self.book.hint = 0;
+        self.book.ended = false;
     }
 
     /// The first chunk in this slot or a later one, with its slot.
     #[must_use]
     pub fn chunk_from(&self, slot: usize) -> Option<(usize, Pa)> {
-        let mut from = self.chunks.iter().enumerate().skip(slot);
+        let mut from = self.book.chunks.iter().enumerate().skip(slot);
         from.find_map(|(slot, chunk)| chunk.start.map(|start| (slot, start)))
     }
 
     /// Frames in the map.
     #[must_use]
     pub fn mapped(&self) -> u64 {
-        self.mapped
+        self.book.mapped
     }
 
     /// Frames in the map at most.
     #[must_use]
     pub fn most(&self) -> u64 {
-        self.most
+        self.book.most
     }
 
-    fn index(frame: Pa) -> usize {
-        (frame.get() / PAGE_SIZE) as usize % FRAMES
+    /// What is known of the chunk in `slot`, if `frame` is one of its frames.
+    fn chunk(&mut self, slot: u16, frame: Pa) -> Result<(&mut Chunk, &Holds), FrameError> {
+        let chunk = self.book.chunks.get_mut(usize::from(slot));
+        let chunk = chunk.filter(|chunk| chunk.start == Some(frame.align_down(CHUNK_SIZE)));
+        let holds = self.holds.get(usize::from(slot));
+        chunk.zip(holds).ok_or(FrameError::NotThere)
     }
 
-    /// The chunk in `slot`, if `frame` is one of its frames.
-    fn chunk(&mut self, slot: u16, frame: Pa) -> Result<&mut Chunk, FrameError> {
-        let chunk = self.chunks.get_mut(usize::from(slot));
-        chunk
-            .filter(|chunk| chunk.start == Some(frame.align_down(CHUNK_SIZE)))
-            .ok_or(FrameError::NotThere)
-    }
-
-    fn mark_out(&mut self, slot: u16, index: usize) -> Result<(), FrameError> {
-        let chunk = self
-            .chunks
-            .get_mut(usize::from(slot))
-            .ok_or(FrameError::NotThere)?;
-        let word = chunk.detail()?.out.get_mut(index / 64);
-        let word = word.ok_or(FrameError::NotThere)?;
-        if *word & 1 << (index % 64) != 0 {
-            return Err(FrameError::NotThere);
-        }
-        *word |= 1 << (index % 64);
-        chunk.out += 1;
-        self.out += 1;
-        self.mapped -= 1;
-        self.hint = usize::from(slot);
-        Ok(())
-    }
-
-    /// Keeps a frame in the domain until [`Self::release`].
+    /// [`Frames::hold`] for who has not seen the frame in the map, or is the first to hold one of its chunk.
     ///
     /// # Errors
     /// [`FrameError`].
-    #[inline]
     pub fn hold(&mut self, slot: u16, frame: Pa) -> Result<(), FrameError> {
-        let index = Self::index(frame);
-        let ended = self.ended;
-        let chunk = self.chunk(slot, frame)?;
-        let detail = chunk.detail()?;
-        if ended || detail.out[index / 64] & 1 << (index % 64) != 0 {
+        let ended = self.book.ended;
+        let (_, holds) = self.chunk(slot, frame)?;
+        let detail = holds.detail()?;
+        let index = index(frame);
+        if ended || detail.out[index / 64].load(Relaxed) & 1 << (index % 64) != 0 {
             return Err(FrameError::NotThere);
         }
-        let holds = &mut detail.holds[index];
-        *holds = holds.checked_add(1).ok_or(FrameError::TooOften)?;
-        chunk.held += u16::from(*holds == 1);
-        Ok(())
+        holds.hold(detail, index)
     }
 
-    /// Gives back what [`Self::hold`] took. If the chunk is to leave the domain, this is it.
-    #[must_use]
-    pub fn release(&mut self, slot: u16, frame: Pa) -> Option<Pa> {
-        let stays = self.fixed && !self.ended;
-        let chunk = self.chunk(slot, frame).ok()?;
-        let detail = chunk.known()?;
-        let holds = &mut detail.holds[Self::index(frame)];
-        *holds = holds.checked_sub(1)?;
-        chunk.held -= u16::from(*holds == 0);
-        let left = if stays { None } else { chunk.leave() };
-        self.left(left)
-    }
-
-    /// Counts a chunk that has left.
-    fn left(&mut self, chunk: Option<Pa>) -> Option<Pa> {
-        if chunk.is_some() && !self.ended {
-            self.out = self.out.saturating_sub(FRAMES as u64);
+    /// The chunk, taken out of its place, if nothing of it is in the map or held, and it need not stay.
+    fn leave_now(&mut self, slot: u16) -> Option<Pa> {
+        let book = &mut *self.book;
+        let chunk = book.chunks.get_mut(usize::from(slot))?;
+        let held = self.holds.get(usize::from(slot))?.held.load(Acquire);
+        if usize::from(chunk.out) < FRAMES || held != EMPTY || book.fixed && !book.ended {
+            return None;
         }
-        chunk
+        let left = chunk.start.take();
+        if left.is_some() && !book.ended {
+            book.out = book.out.saturating_sub(FRAMES as u64);
+        }
+        left
     }
 
     /// Makes sure that [`Self::remove`] of this frame will not fail.
@@ -300,7 +299,7 @@ impl Frames {
     /// # Errors
     /// [`FrameError`].
     pub fn prepare(&mut self, slot: u16, frame: Pa) -> Result<(), FrameError> {
-        self.chunk(slot, frame)?.detail().map(|_| ())
+        self.chunk(slot, frame)?.1.detail().map(|_| ())
     }
 
     /// The frame was taken out of the map. If its chunk is to leave the domain, this is it.
@@ -308,41 +307,65 @@ impl Frames {
     /// # Errors
     /// [`FrameError`].
     pub fn remove(&mut self, slot: u16, frame: Pa) -> Result<Option<Pa>, FrameError> {
-        self.chunk(slot, frame)?;
-        self.mark_out(slot, Self::index(frame))?;
-        if self.fixed {
-            return Ok(None);
+        let (chunk, holds) = self.chunk(slot, frame)?;
+        let index = index(frame);
+        let word = &holds.detail()?.out[index / 64];
+        let before = word.fetch_or(1 << (index % 64), Relaxed);
+        if before & 1 << (index % 64) != 0 {
+            return Err(FrameError::NotThere);
         }
-        let left = self.chunk(slot, frame)?.leave();
-        Ok(self.left(left))
+        chunk.out += 1;
+        if usize::from(chunk.out) == FRAMES {
+            holds.held.fetch_or(EMPTY, AcqRel);
+        }
+        self.book.out += 1;
+        self.book.mapped -= 1;
+        self.book.hint = usize::from(slot);
+        Ok(self.leave_now(slot))
+    }
+
+    /// A frame comes into the map that was out of it, and that nobody holds; whether it is such a one.
+    fn bring_in(&mut self, slot: usize, index: usize) -> bool {
+        let (chunk, holds) = (&mut self.book.chunks[slot], &self.holds[slot]);
+        let Some(detail) = holds.known() else {
+            return false;
+        };
+        let (word, bit) = (&detail.out[index / 64], 1 << (index % 64));
+        // Acquire: what its last holder did to it is done.
+        if word.load(Relaxed) & bit == 0 || detail.holds[index].load(Acquire) != 0 {
+            return false;
+        }
+        word.fetch_and(!bit, Relaxed);
+        chunk.out -= 1;
+        holds.held.fetch_and(!EMPTY, AcqRel);
+        self.book.out -= 1;
+        self.book.mapped += 1;
+        true
     }
 
     /// A frame to put into the map: it counts as being there. `None` if the domain has as much as it may,
     /// or none of its chunks has one.
     pub fn take(&mut self) -> Option<Pa> {
-        if self.mapped >= self.most || self.out == 0 {
+        if self.book.mapped >= self.book.most || self.book.out == 0 {
             return None;
         }
-        let (before, after) = self.chunks.split_at_mut_checked(self.hint)?;
-        for (number, chunk) in after.iter_mut().chain(before).enumerate() {
+        let (slots, hint) = (self.slots(), self.book.hint);
+        for slot in (hint..slots).chain(0..hint.min(slots)) {
+            let chunk = &self.book.chunks[slot];
+            let (Some(start), Some(detail)) = (chunk.start, self.holds[slot].known()) else {
+                continue;
+            };
             if chunk.out == 0 {
                 continue;
             }
-            let (Some(start), Some([detail])) = (chunk.start, chunk.detail.as_deref_mut()) else {
-                continue;
-            };
-            for (word, bits) in detail.out.iter_mut().enumerate() {
-                let mut left = *bits;
+            for (word, bits) in detail.out.iter().enumerate() {
+                let mut left = bits.load(Relaxed);
                 while left != 0 {
-                    let bit = left.trailing_zeros() as usize;
+                    let index = word * 64 + left.trailing_zeros() as usize;
                     left &= left - 1;
-                    if detail.holds[word * 64 + bit] == 0 {
-                        *bits &= !(1 << bit);
-                        chunk.out -= 1;
-                        self.out -= 1;
-                        self.mapped += 1;
-                        self.hint = (self.hint + number) % self.chunks.len();
-                        return start.checked_add((word * 64 + bit) as u64 * PAGE_SIZE);
+                    if self.bring_in(slot, index) {
+                        self.book.hint = slot;
+                        return start.checked_add(index as u64 * PAGE_SIZE);
                     }
                 }
             }
@@ -355,77 +378,74 @@ impl Frames {
     /// # Errors
     /// [`FrameError::NotThere`].
     pub fn take_at(&mut self, slot: u16, frame: Pa) -> Result<(), FrameError> {
-        let index = Self::index(frame);
-        if self.ended || self.mapped >= self.most {
+        if self.book.ended || self.book.mapped >= self.book.most {
             return Err(FrameError::NotThere);
         }
-        let chunk = self.chunk(slot, frame)?;
-        let detail = chunk.known().ok_or(FrameError::NotThere)?;
-        let word = detail.out.get_mut(index / 64);
-        let word = word.ok_or(FrameError::NotThere)?;
-        if *word & 1 << (index % 64) == 0 || detail.holds[index] != 0 {
-            return Err(FrameError::NotThere);
+        self.chunk(slot, frame)?;
+        match self.bring_in(usize::from(slot), index(frame)) {
+            true => Ok(()),
+            false => Err(FrameError::NotThere),
         }
-        *word &= !(1 << (index % 64));
-        chunk.out -= 1;
-        self.out -= 1;
-        self.mapped += 1;
-        Ok(())
     }
 
     /// A place for another chunk; `None` if the domain has as many as it may.
     #[must_use]
     pub fn vacancy(&self) -> Option<u16> {
-        if self.ended || self.mapped >= self.most {
+        if self.book.ended || self.book.mapped >= self.book.most {
             return None;
         }
-        let slot = self.chunks.iter().position(|chunk| chunk.start.is_none());
-        slot.and_then(|slot| u16::try_from(slot).ok())
+        self.vacant_from(0)
     }
 
     /// Puts a chunk into a vacant place; none of its frames is in the map. `false` if there is no memory, or
     /// no such place.
     #[must_use]
     pub fn add(&mut self, slot: u16, start: Pa) -> bool {
-        let Some(chunk) = self.chunks.get_mut(usize::from(slot)) else {
+        let book = &mut *self.book;
+        let chunk = book.chunks.get_mut(usize::from(slot));
+        let (Some(chunk), Some(holds)) = (chunk, self.holds.get(usize::from(slot))) else {
             return false;
         };
-        if chunk.start.is_some() {
+        if chunk.start.is_some() || holds.detail().is_err() {
             return false;
         }
-        let Ok(detail) = chunk.detail() else {
-            return false;
-        };
-        detail.out = [u64::MAX; WORDS];
-        chunk.out = FRAMES as u16;
         chunk.start = Some(start);
-        self.out += FRAMES as u64;
-        self.hint = usize::from(slot);
+        empty(chunk, holds);
+        book.out += FRAMES as u64;
+        book.hint = usize::from(slot);
         true
     }
 
     /// The domain has ended, and nothing is in its map any more. Its chunks stay, for its next life, or until
     /// [`Self::leave`].
     pub fn end(&mut self) {
-        self.ended = true;
-        self.mapped = 0;
-        self.out = 0;
+        self.book.ended = true;
+        self.book.mapped = 0;
+        self.book.out = 0;
     }
 
     /// The chunk in a place of a domain that has ended, if it leaves now. One of which something is held leaves
     /// when that is released.
     #[must_use]
     pub fn leave(&mut self, slot: u16) -> Option<Pa> {
-        let chunk = self.chunks.get_mut(usize::from(slot))?;
-        if !self.ended {
+        if !self.book.ended {
             return None;
         }
-        if let Some(detail) = chunk.known() {
-            detail.out = [u64::MAX; WORDS];
-        }
-        chunk.out = FRAMES as u16;
-        chunk.leave()
+        let chunk = self.book.chunks.get_mut(usize::from(slot))?;
+        empty(chunk, self.holds.get(usize::from(slot))?);
+        self.leave_now(slot)
     }
+}
+
+/// Nothing of the chunk is in the map.
+fn empty(chunk: &mut Chunk, holds: &Holds) {
+    if let Some(detail) = holds.known() {
+        for word in &detail.out {
+            word.store(u64::MAX, Relaxed);
+        }
+    }
+    chunk.out = FRAMES as u16;
+    holds.held.fetch_or(EMPTY, AcqRel);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The frames of a domain against a list of them.
 
+use super::holds::MOST_HOLDS;
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,143 +15,187 @@ fn frame(number: u64) -> (u16, Pa) {
 }
 
 fn frames(chunks: u64, mapped: u64) -> Frames {
-    let mut frames = Frames::vacant(mapped).unwrap();
+    let frames = Frames::vacant(mapped).unwrap();
     for slot in 0..chunks {
-        assert!(frames.place(slot as u16, Pa::new(BASE + slot * CHUNK_SIZE)));
+        assert!(
+            frames
+                .lock()
+                .place(slot as u16, Pa::new(BASE + slot * CHUNK_SIZE))
+        );
     }
-    begin(&mut frames, chunks);
+    begin(&frames, chunks);
     frames
 }
 
-fn begin(frames: &mut Frames, chunks: u64) {
-    assert_eq!(frames.vacant_from(0), None);
+fn begin(frames: &Frames, chunks: u64) {
+    assert_eq!(frames.lock().vacant_from(0), None);
     for slot in 0..chunks {
-        frames.renew(slot as u16).unwrap();
+        frames.lock().renew(slot as u16).unwrap();
     }
-    frames.live();
+    frames.lock().live();
 }
 
 /// The chunks that leave at the end of a domain that has so many.
-fn leave_all(frames: &mut Frames, chunks: u16) -> Vec<Pa> {
-    (0..chunks).filter_map(|slot| frames.leave(slot)).collect()
+fn leave_all(frames: &Frames, chunks: u16) -> Vec<Pa> {
+    (0..chunks)
+        .filter_map(|slot| frames.lock().leave(slot))
+        .collect()
 }
 
 #[test]
 fn what_the_last_chunk_has_too_much_is_free_from_the_start() {
-    let mut frames = frames(2, 700);
-    assert_eq!((frames.mapped(), frames.most()), (700, 700));
-    assert_eq!(frames.take(), None, "it has all that it may");
+    let frames = frames(2, 700);
+    let locked = frames.lock();
+    assert_eq!((locked.mapped(), locked.most()), (700, 700));
+    drop(locked);
+    assert_eq!(frames.lock().take(), None, "it has all that it may");
     let (slot, gone) = frame(3);
-    assert_eq!(frames.remove(slot, gone), Ok(None));
-    assert_eq!(frames.remove(slot, gone), Err(FrameError::NotThere));
-    assert_eq!(frames.take(), Some(gone));
-    assert_eq!(frames.take(), None);
+    assert_eq!(frames.lock().remove(slot, gone), Ok(None));
+    assert_eq!(frames.lock().remove(slot, gone), Err(FrameError::NotThere));
+    assert_eq!(frames.lock().take(), Some(gone));
+    assert_eq!(frames.lock().take(), None);
 }
 
 #[test]
 fn memory_with_a_place_stays_until_the_end() {
-    let mut frames = frames(1, 512).fixed();
+    let frames = frames(1, 512).fixed();
     for number in 0..512 {
         let (slot, frame) = frame(number);
-        assert_eq!(frames.remove(slot, frame), Ok(None), "{number}");
+        assert_eq!(frames.lock().remove(slot, frame), Ok(None), "{number}");
     }
-    assert_eq!(frames.vacancy(), None);
+    assert_eq!(frames.lock().vacancy(), None);
     let (slot, wanted) = frame(77);
-    assert_eq!(frames.take_at(slot, wanted), Ok(()));
-    assert_eq!(frames.mapped(), 1);
-    assert_eq!(frames.take_at(slot, wanted), Err(FrameError::NotThere));
-    frames.hold(slot, wanted).unwrap();
-    assert_eq!(frames.remove(slot, wanted), Ok(None));
-    let held = frames.take_at(slot, wanted);
+    assert_eq!(frames.lock().take_at(slot, wanted), Ok(()));
+    assert_eq!(frames.lock().mapped(), 1);
+    assert_eq!(
+        frames.lock().take_at(slot, wanted),
+        Err(FrameError::NotThere)
+    );
+    frames.lock().hold(slot, wanted).unwrap();
+    assert_eq!(frames.lock().remove(slot, wanted), Ok(None));
+    let held = frames.lock().take_at(slot, wanted);
     assert_eq!(held, Err(FrameError::NotThere), "held");
     assert_eq!(frames.release(slot, wanted), None);
-    assert_eq!(frames.take_at(slot, wanted), Ok(()));
-    frames.end();
-    assert_eq!(leave_all(&mut frames, 1), [Pa::new(BASE)]);
+    assert_eq!(frames.lock().take_at(slot, wanted), Ok(()));
+    frames.lock().end();
+    assert_eq!(leave_all(&frames, 1), [Pa::new(BASE)]);
 }
 
 #[test]
 fn a_held_frame_keeps_its_chunk_and_is_not_taken_again() {
-    let mut frames = frames(2, 1024);
+    let frames = frames(2, 1024);
     let (slot, held) = frame(5);
-    frames.hold(slot, held).unwrap();
-    frames.hold(slot, held).unwrap();
+    frames.lock().hold(slot, held).unwrap();
+    frames.lock().hold(slot, held).unwrap();
     for number in 0..512 {
         let (slot, frame) = frame(number);
-        assert_eq!(frames.remove(slot, frame), Ok(None), "{number}");
+        assert_eq!(frames.lock().remove(slot, frame), Ok(None), "{number}");
     }
-    assert_eq!(frames.hold(slot, held), Err(FrameError::NotThere));
-    assert_ne!(frames.take(), Some(held));
+    assert_eq!(frames.lock().hold(slot, held), Err(FrameError::NotThere));
+    assert_ne!(frames.lock().take(), Some(held));
     let (_, first) = frame(0);
-    assert_eq!(frames.remove(0, first), Ok(None), "was taken again");
+    assert_eq!(frames.lock().remove(0, first), Ok(None), "was taken again");
     assert_eq!(frames.release(slot, held), None);
     assert_eq!(frames.release(slot, held), Some(Pa::new(BASE)));
     assert_eq!(frames.release(slot, held), None, "one too many");
     // The place can be filled again, by any chunk.
-    let vacant = frames.vacancy().unwrap();
+    let vacant = frames.lock().vacancy().unwrap();
     let other = Pa::new(0x4000_0000);
     assert_eq!(vacant, 0);
-    assert!(frames.add(vacant, other) && !frames.add(vacant, other));
-    assert_eq!(frames.take(), Some(other));
-    assert_eq!(frames.hold(0, held), Err(FrameError::NotThere));
+    assert!(frames.lock().add(vacant, other));
+    assert!(!frames.lock().add(vacant, other));
+    assert_eq!(frames.lock().take(), Some(other));
+    assert_eq!(frames.lock().hold(0, held), Err(FrameError::NotThere));
 }
 
 #[test]
 fn the_end_leaves_what_is_held() {
-    let mut frames = frames(3, 3 * 512);
+    let frames = frames(3, 3 * 512);
     let (slot, held) = frame(600);
-    frames.hold(slot, held).unwrap();
-    assert_eq!(leave_all(&mut frames, 3), []);
-    frames.end();
-    let left = leave_all(&mut frames, 3);
+    frames.lock().hold(slot, held).unwrap();
+    assert_eq!(leave_all(&frames, 3), []);
+    frames.lock().end();
+    let left = leave_all(&frames, 3);
     assert_eq!(left, [Pa::new(BASE), Pa::new(BASE + 2 * CHUNK_SIZE)]);
-    assert_eq!(frames.hold(slot, held), Err(FrameError::NotThere));
-    assert_eq!(frames.vacancy(), None);
+    assert_eq!(frames.lock().hold(slot, held), Err(FrameError::NotThere));
+    assert_eq!(frames.lock().vacancy(), None);
     let chunk = frames.release(slot, held);
     assert_eq!(chunk, Some(Pa::new(BASE + CHUNK_SIZE)));
 }
 
 #[test]
 fn a_new_life_begins_with_all_frames_in_the_map() {
-    let mut frames = frames(2, 700);
+    let frames = frames(2, 700);
     let (slot, held) = frame(5);
-    frames.hold(slot, held).unwrap();
+    frames.lock().hold(slot, held).unwrap();
     for number in 512..700 {
         let (slot, gone) = frame(number);
-        let left = frames.remove(slot, gone).unwrap();
+        let left = frames.lock().remove(slot, gone).unwrap();
         assert_eq!(left.is_some(), number == 699);
     }
     let (_, gone) = frame(3);
-    assert_eq!(frames.remove(0, gone), Ok(None));
-    assert_eq!(frames.renew(0), Err(FrameError::NotThere), "it lives");
-    frames.end();
-    assert_eq!(frames.renew(0), Err(FrameError::TooOften));
+    assert_eq!(frames.lock().remove(0, gone), Ok(None));
+    assert_eq!(
+        frames.lock().renew(0),
+        Err(FrameError::NotThere),
+        "it lives"
+    );
+    frames.lock().end();
+    assert_eq!(frames.lock().renew(0), Err(FrameError::TooOften));
     // The hold ends after the domain has: its chunk stays for the next life.
     assert_eq!(frames.release(slot, held), None);
-    assert_eq!(
-        (frames.vacant_from(0), frames.vacant_from(2)),
-        (Some(1), None)
-    );
+    assert_eq!(frames.lock().vacant_from(0), Some(1));
+    assert_eq!(frames.lock().vacant_from(2), None);
     let other = Pa::new(0x4000_0000);
-    assert!(frames.place(1, other) && !frames.place(1, other));
-    begin(&mut frames, 2);
-    assert_eq!((frames.mapped(), frames.take()), (700, None));
-    frames.hold(0, gone).unwrap();
+    assert!(frames.lock().place(1, other));
+    assert!(!frames.lock().place(1, other));
+    begin(&frames, 2);
+    assert_eq!(frames.lock().mapped(), 700);
+    assert_eq!(frames.lock().take(), None);
+    frames.lock().hold(0, gone).unwrap();
     let past_the_end = other.checked_add(190 * PAGE_SIZE).unwrap();
-    assert_eq!(frames.hold(1, past_the_end), Err(FrameError::NotThere));
+    assert_eq!(
+        frames.lock().hold(1, past_the_end),
+        Err(FrameError::NotThere)
+    );
     let last = other.checked_add(187 * PAGE_SIZE).unwrap();
-    frames.hold(1, last).unwrap();
+    frames.lock().hold(1, last).unwrap();
 }
 
 #[test]
 fn holds_are_counted_up_to_a_limit() {
-    let mut frames = frames(1, 512);
+    let frames = frames(1, 512);
     let (slot, held) = frame(1);
-    for _ in 0..u16::MAX {
-        frames.hold(slot, held).unwrap();
+    for _ in 0..MOST_HOLDS {
+        frames.lock().hold(slot, held).unwrap();
     }
-    assert_eq!(frames.hold(slot, held), Err(FrameError::TooOften));
-    assert_eq!(frames.hold(1, held), Err(FrameError::NotThere));
+    assert_eq!(frames.lock().hold(slot, held), Err(FrameError::TooOften));
+    assert_eq!(frames.lock().hold(1, held), Err(FrameError::NotThere));
+}
+
+#[test]
+fn a_chunk_leaves_once_whoever_comes_last() {
+    for _ in 0..200 {
+        let frames = frames(1, 512);
+        let (slot, last) = frame(511);
+        frames.lock().hold(slot, last).unwrap();
+        frames.hold(slot, last).unwrap();
+        for number in 0..511 {
+            let (slot, frame) = frame(number);
+            assert_eq!(frames.lock().remove(slot, frame), Ok(None));
+        }
+        let left = std::thread::scope(|scope| {
+            let release = || scope.spawn(|| frames.release(slot, last));
+            let releases = [release(), release()];
+            let removed = frames.lock().remove(slot, last).unwrap();
+            let released = releases.map(|thread| thread.join().unwrap());
+            removed
+                .into_iter()
+                .chain(released.into_iter().flatten())
+                .count()
+        });
+        assert_eq!(left, 1);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +223,7 @@ proptest! {
         early in 490_u64..513,
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let mut frames = frames(2, 1020);
+        let frames = frames(2, 1020);
         let mut mapped: BTreeSet<u64> = (0..1020).collect();
         let mut holds: BTreeMap<u64, u32> = BTreeMap::new();
         let mut left: BTreeSet<u64> = BTreeSet::new();
@@ -188,12 +233,12 @@ proptest! {
             match step {
                 Step::Remove(number) => {
                     let (slot, at) = frame(number);
-                    let removed = frames.remove(slot, at);
+                    let removed = frames.lock().remove(slot, at);
                     prop_assert_eq!(removed.is_ok(), mapped.remove(&number));
                     leaves = removed.ok().flatten();
                 }
                 Step::Take => {
-                    if let Some(at) = frames.take() {
+                    if let Some(at) = frames.lock().take() {
                         let number = (at.get() - BASE) / PAGE_SIZE;
                         prop_assert!(mapped.insert(number));
                         prop_assert!(!holds.contains_key(&number));
@@ -202,8 +247,11 @@ proptest! {
                 }
                 Step::Hold(number) => {
                     let (slot, at) = frame(number);
-                    let held = frames.hold(slot, at).is_ok();
-                    prop_assert_eq!(held, mapped.contains(&number));
+                    // The short way, but for the first of a chunk.
+                    let in_map = mapped.contains(&number);
+                    let short = in_map && frames.hold(slot, at).is_ok();
+                    let held = short || frames.lock().hold(slot, at).is_ok();
+                    prop_assert_eq!(held, in_map);
                     if held {
                         *holds.entry(number).or_default() += 1;
                     }
@@ -219,7 +267,7 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(frames.mapped(), mapped.len() as u64);
+            prop_assert_eq!(frames.lock().mapped(), mapped.len() as u64);
             for chunk in 0..2 {
                 let used = |number: &u64| number / 512 == chunk;
                 let empty = !mapped.iter().any(used) && !holds.keys().any(used);

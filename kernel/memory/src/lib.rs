@@ -18,7 +18,7 @@ mod stage;
 mod tree;
 
 pub use address::{CHUNK_SIZE, Ipa, IpaRange, PAGE_SIZE, Pa, PaRange, Range, Va, merge};
-pub use frames::{FrameError, Frames};
+pub use frames::{FrameError, Frames, LockedFrames};
 pub use heap::Heap;
 pub use page::{HeapTables, Page, Pages, SharedCell, SharedMemory};
 pub use pool::{ChunkPool, Owner};

@@ -160,6 +160,23 @@ impl SharedMemory {
         Some([word(one), word(other)])
     }
 
+    /// The two 32-bit words at `offset`, which is a multiple of 8. `None` if they do not lie inside, or it is not.
+    #[inline]
+    #[must_use]
+    pub fn u32_pair(&self, offset: usize) -> Option<[&AtomicU32; 2]> {
+        const SIZE: usize = size_of::<AtomicU64>();
+        if !offset.is_multiple_of(SIZE) || offset.checked_add(SIZE)? > self.size {
+            return None;
+        }
+        let word = |half: usize| {
+            // SAFETY: all 8 bytes were just checked to lie inside.
+            let at = unsafe { self.base.add(offset + half) };
+            // SAFETY: as in `u32`: aligned, valid, and reached by atomics alone.
+            unsafe { at.cast::<AtomicU32>().as_ref() }
+        };
+        Some([word(0), word(size_of::<AtomicU32>())])
+    }
+
     /// `size` bytes at `base`.
     ///
     /// # Safety
@@ -332,6 +349,7 @@ impl HeapTables {
         Some(table)
     }
 
+    #[inline(always)]
     fn entry(table: Pa, index: usize) -> Option<&'static AtomicU64> {
         if index >= ENTRIES {
             return None;
@@ -339,7 +357,7 @@ impl HeapTables {
         let entry = (table.get() as *const AtomicU64).wrapping_add(index);
         // SAFETY: `TableMemory` promises that `table` came from `allocate` and was not freed, and the
         // index lies inside the page. Hardware walkers read it at the same time, hence the atomic.
-        unsafe { entry.as_ref() }
+        Some(unsafe { &*entry })
     }
 }
 

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use sync::{Once, SpinLock};
+use sync::{OnceBox, SpinLock};
 
 use crate::{CHUNK_SIZE, Pa, PaRange};
 
@@ -62,8 +62,8 @@ struct Region {
 impl Region {
     #[inline]
     fn word(&self, chunk: u64) -> Option<&AtomicU32> {
-        let index = chunk.checked_sub(self.first)?;
-        self.words.get(index as usize)
+        // What lies before the first is far behind the last.
+        self.words.get(chunk.wrapping_sub(self.first) as usize)
     }
 
     /// The first `count` free chunks that begin at a multiple of `count`.
@@ -84,9 +84,15 @@ impl Region {
     }
 }
 
+/// All ranges. Hypercalls ask whose an address is: most are in the largest, which is at hand for that.
+struct Regions {
+    largest: Region,
+    others: Vec<Region>,
+}
+
 /// Physical memory for guests.
 pub struct ChunkPool {
-    regions: Once<Vec<Region>>,
+    regions: OnceBox<Regions>,
     /// Chunks that are free; the lock is for whoever takes some.
     free: SpinLock<u64>,
     /// Chunks that are on their way out.
@@ -97,7 +103,7 @@ impl ChunkPool {
     /// An empty pool.
     pub const fn new() -> Self {
         Self {
-            regions: Once::new(),
+            regions: OnceBox::new(),
             free: SpinLock::new(0),
             leaving: AtomicU64::new(0),
         }
@@ -121,22 +127,35 @@ impl ChunkPool {
             .collect();
         // Hypercalls ask whose an address is: most are in the largest.
         crate::sort_by_key(&mut regions, |region| Reverse(region.words.len()));
+        let mut regions = regions.into_iter();
+        let Some(largest) = regions.next() else {
+            return;
+        };
         let mut free = self.free.lock();
-        self.regions.call_once(|| regions);
-        *free = self.total();
+        let regions = Box::new(Regions {
+            largest,
+            others: regions.collect(),
+        });
+        // Once: who comes later changes nothing.
+        if self.regions.set(regions).is_ok() {
+            *free = self.total();
+        }
     }
 
     #[inline]
-    fn regions(&self) -> &[Region] {
-        self.regions.get().map_or(&[], |regions| regions.as_slice())
+    fn regions(&self) -> impl Iterator<Item = &Region> {
+        let regions = self.regions.get();
+        regions
+            .into_iter()
+            .flat_map(|regions| core::iter::once(&regions.largest).chain(&regions.others))
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&self, chunk: u64) -> Option<&AtomicU32> {
-        let (largest, others) = self.regions.get()?.split_first()?;
-        match largest.word(chunk) {
+        let regions = self.regions.get()?;
+        match regions.largest.word(chunk) {
             Some(word) => Some(word),
-            None => Self::word_of(others, chunk),
+            None => Self::word_of(&regions.others, chunk),
         }
     }
 
@@ -148,7 +167,7 @@ impl ChunkPool {
 
     /// The regions that chunks are dealt out from.
     fn dealt(&self) -> impl Iterator<Item = &Region> {
-        self.regions().iter().filter(|region| !region.fixed)
+        self.regions().filter(|region| !region.fixed)
     }
 
     /// Chunks that the pool was given to deal out.
@@ -173,6 +192,16 @@ impl ChunkPool {
         })
     }
 
+    /// The slot of the chunk that holds this address, if it is this domain's.
+    #[inline(always)]
+    pub fn slot_of(&self, address: Pa, domain: u16) -> Option<u16> {
+        let word = self
+            .word(address.get() / CHUNK_SIZE)?
+            .load(Ordering::Acquire);
+        // As in `is_of`.
+        (word >> 16 == u32::from(domain)).then_some(word as u16)
+    }
+
     /// Whether the chunk that holds this address is a domain's: the short way, for every pointer of a call.
     #[inline]
     pub fn belongs(&self, address: Pa, domain: u16) -> bool {
@@ -183,9 +212,9 @@ impl ChunkPool {
     /// The same of a chunk of the largest range of memory, in which most are, without a call; `false` of all others.
     #[inline(always)]
     pub fn belongs_at_once(&self, address: Pa, domain: u16) -> bool {
-        let largest = self.regions.get().and_then(|regions| regions.first());
-        largest
-            .and_then(|region| region.word(address.get() / CHUNK_SIZE))
+        let regions = self.regions.get();
+        regions
+            .and_then(|regions| regions.largest.word(address.get() / CHUNK_SIZE))
             .is_some_and(|word| is_of(word, domain))
     }
 
@@ -235,7 +264,7 @@ impl ChunkPool {
             })
         };
         let is_free = |chunk: u64| {
-            let mut fixed = self.regions().iter().filter(|region| region.fixed);
+            let mut fixed = self.regions().filter(|region| region.fixed);
             let word = fixed.find_map(|region| region.word(chunk));
             word.is_some_and(|word| word.load(Ordering::Relaxed) == FREE)
         };
@@ -291,7 +320,7 @@ impl ChunkPool {
             return;
         }
         let mut free = self.free.lock();
-        let all = self.regions().iter();
+        let all = self.regions();
         let all = all.flat_map(|region| region.words.iter().map(|word| (word, region.fixed)));
         for (word, fixed) in all {
             let value = word.load(Ordering::Relaxed);
@@ -400,6 +429,8 @@ mod tests {
         assert_eq!(pool.owner_of(Pa::new(516 * CHUNK_SIZE)), None);
         let owner = pool.owner_of(Pa::new(600 * CHUNK_SIZE));
         assert_eq!(owner, Some(Owner { domain: 3, slot: 2 }));
+        let slot_of = |domain| pool.slot_of(Pa::new(600 * CHUNK_SIZE), domain);
+        assert_eq!((slot_of(3), slot_of(2)), (Some(2), None));
         assert_eq!(pool.free(), 4);
         // What leaves can be taken again, and is not dealt out.
         pool.leave(Pa::new(517 * CHUNK_SIZE), 1);

@@ -172,12 +172,14 @@ impl<M: TableMemory> Stage2<M> {
 
     /// Maps one page where nothing is, if its table is there: `false`, and nothing done, if not. As for
     /// [`map`](Self::map) a barrier follows, and no invalidation.
+    #[inline(always)]
     pub fn map_page(&mut self, ipa: Ipa, to: Pa, kind: Stage2Kind) -> bool {
         self.0.map_page(ipa.get(), to.get(), kind.attributes())
     }
 
     /// Removes the page at `ipa` if it is mapped by itself, and `which` agrees with where it goes and as what. `false`,
     /// and nothing done, if not.
+    #[inline(always)]
     pub fn unmap_page(
         &mut self,
         ipa: Ipa,
@@ -207,7 +209,7 @@ impl<M: TableMemory> Stage2<M> {
     }
 
     /// Where `ipa` goes, if it does as `kind`: one comparison tells.
-    #[inline]
+    #[inline(always)]
     pub fn translate_as(&self, ipa: Ipa, kind: Stage2Kind) -> Option<Pa> {
         self.0
             .translate_as(ipa.get(), kind.attributes())

@@ -297,7 +297,7 @@ impl<M: TableMemory> Tree<M> {
     }
 
     /// The entry of the page at `input`, if there is a table for it.
-    #[inline]
+    #[inline(always)]
     fn page_entry(&self, input: u64) -> Option<(Pa, usize, u64)> {
         if input >= self.limit() || !input.is_multiple_of(PAGE_SIZE) {
             return None;
@@ -316,6 +316,7 @@ impl<M: TableMemory> Tree<M> {
     }
 
     /// Maps one page where nothing is, if its table is there; as [`map`](Self::map). `false`, and nothing done, if not.
+    #[inline(always)]
     pub fn map_page(&mut self, input: u64, output: u64, attributes: u64) -> bool {
         match self.page_entry(input) {
             Some((page, index, entry)) if entry & VALID == 0 && output & !OUTPUT_MASK == 0 => {
@@ -328,6 +329,7 @@ impl<M: TableMemory> Tree<M> {
     }
 
     /// Removes the page at `input` if it is mapped by itself, and `which` says so of it; as [`unmap`](Self::unmap).
+    #[inline(always)]
     pub fn unmap_page(
         &mut self,
         input: u64,
@@ -348,7 +350,7 @@ impl<M: TableMemory> Tree<M> {
 
     /// Goes down to the entry that decides about `input`: a leaf or an invalid entry. Level by level and without a
     /// loop: what a level's entries cover is a constant, and the hypercalls about grants come here.
-    #[inline]
+    #[inline(always)]
     fn walk(&self, input: u64) -> (Pa, usize, u32, u64) {
         const TABLE: u64 = VALID | TABLE_OR_PAGE;
         let at = |table: Pa, level: u32| {
@@ -404,7 +406,7 @@ impl<M: TableMemory> Tree<M> {
     }
 
     /// Where `input` goes, if the leaf that translates it has these attributes.
-    #[inline]
+    #[inline(always)]
     pub fn translate_as(&self, input: u64, attributes: u64) -> Option<u64> {
         if input >= self.limit() {
             return None;

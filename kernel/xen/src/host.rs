@@ -83,15 +83,26 @@ pub trait Host {
     /// Whose RAM a frame is.
     fn owner(&self, frame: Pa) -> Option<DomainId>;
 
-    /// Keeps a frame in a domain, whatever that does, until [`Self::release`].
+    /// Keeps a domain's own frame in it, whatever it does, until [`Self::release`].
     ///
     /// # Errors
     /// [`Errno::Invalid`] if it is not in the domain's map, [`Errno::Busy`] if it is held too often,
     /// [`Errno::NoMemory`].
     fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno>;
 
-    /// Ends a [`Self::hold`].
-    fn release(&self, frame: Pa);
+    /// [`Self::frame`], and a [`Self::hold`] of what it found.
+    ///
+    /// # Errors
+    /// As [`Self::hold`]; [`Errno::Invalid`] if there is none.
+    #[inline]
+    fn hold_at(&self, domain: DomainId, gfn: u64) -> Result<Pa, Errno> {
+        let frame = self.frame(domain, gfn).ok_or(Errno::Invalid)?;
+        self.hold(domain, frame)?;
+        Ok(frame)
+    }
+
+    /// Ends a [`Self::hold`] of a frame of this domain.
+    fn release(&self, domain: DomainId, frame: Pa);
 
     /// Puts an empty page of `domain`'s own in place of a frame that it has mapped by a grant at `gfn`, with the same
     /// rights, if that is there still. The empty page's frame; `None` if it was not.
@@ -275,26 +286,49 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(
     Ok(value)
 }
 
-/// Reads a structure of the ABI, has it changed, and writes it back: the item of a list. The copy is the only one that
-/// is looked at.
+/// Reads a structure of the ABI that is changed and written back, into one that is zeroed: the item of a list. The copy is
+/// the only one that is looked at. Where it is, for [`write_item`].
+#[inline(always)]
+pub(crate) fn read_item<T: FromBytes + IntoBytes>(
+    memory: &impl GuestMemory,
+    at: u64,
+    item: &mut T,
+) -> Result<Option<Pa>, Errno> {
+    let place = memory.place(Va::new(at), size_of::<T>())?;
+    match place {
+        Some(place) => memory.read_place(place, item.as_mut_bytes()),
+        None => memory.read(Va::new(at), item.as_mut_bytes())?,
+    }
+    Ok(place)
+}
+
+/// Writes it back, from the byte `FROM` of it on: what is before that has not changed.
+#[inline(always)]
+pub(crate) fn write_item<T: IntoBytes + Immutable, const FROM: usize>(
+    memory: &impl GuestMemory,
+    at: u64,
+    place: Option<Pa>,
+    item: &T,
+) -> Result<(), Errno> {
+    let bytes = item.as_bytes().get(FROM..).unwrap_or_default();
+    match place.and_then(|place| place.checked_add(FROM as u64)) {
+        Some(place) => memory.write_place(place, bytes),
+        None => memory.write(Va::new(at.wrapping_add(FROM as u64)), bytes)?,
+    }
+    Ok(())
+}
+
+/// Reads a structure of the ABI, has it changed, and writes it back.
 #[inline]
 pub(crate) fn update<T: FromBytes + IntoBytes + Immutable>(
     memory: &impl GuestMemory,
     at: u64,
     change: impl FnOnce(&mut T),
 ) -> Result<(), Errno> {
-    let mut value = T::new_zeroed();
-    let place = memory.place(Va::new(at), size_of::<T>())?;
-    match place {
-        Some(place) => memory.read_place(place, value.as_mut_bytes()),
-        None => memory.read(Va::new(at), value.as_mut_bytes())?,
-    }
-    change(&mut value);
-    match place {
-        Some(place) => memory.write_place(place, value.as_bytes()),
-        None => memory.write(Va::new(at), value.as_bytes())?,
-    }
-    Ok(())
+    let mut item = T::new_zeroed();
+    let place = read_item(memory, at, &mut item)?;
+    change(&mut item);
+    write_item::<T, 0>(memory, at, place, &item)
 }
 
 /// Writes a structure of the ABI.

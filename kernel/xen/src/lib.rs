@@ -10,8 +10,8 @@
 //! end in [`Outcome::Restart`] and go on when the trapped HVC is executed again.
 //!
 //! **Locks**, in the order in which they may be held together:
-//! 1. the placement of the domain's own pages and, with it or alone, the active grants of a domain; or
-//!    what a domain has mapped, or a watchdog, or a runstate: never with another lock of this crate;
+//! 1. what a domain has mapped of others; the placement of its own pages; the active grants of a domain; or a
+//!    watchdog, or a runstate: never with another lock of this crate;
 //! 2. the event table of the domain with the lower id, then that of the one with the higher id;
 //! 3. the FIFO queues of a domain;
 //! 4. a console ring; a UART;

@@ -178,19 +178,20 @@ impl Active {
         let number = reference as usize;
         let frame = self.frames.get_mut(number >> 9)?;
         let index = number & op::ENTRIES_PER_FRAME.wrapping_sub(1);
-        let offset = index << 3;
+        let [header, number] = frame.shared.u32_pair(index << 3)?;
         let entry = Entry {
-            header: frame.shared.u32(offset)?,
-            frame: frame.shared.u32(offset | 4)?,
+            header,
+            frame: number,
         };
         Some((entry, frame.uses.get_mut(index)?))
     }
 
-    /// Begins a use of an entry by `user`: the number of the frame that it grants ([`frame_at`]). `granter` is the
-    /// table's domain.
+    /// Begins a use of an entry by `user`: the number of the frame that it grants ([`frame_at`]), which is held if it is
+    /// to be mapped. `granter` is the table's domain.
     ///
     /// # Errors
     /// The status that says why not.
+    #[inline(always)]
     pub(super) fn acquire<H: Host>(
         &mut self,
         host: &H,
@@ -213,7 +214,11 @@ impl Active {
         }
         if !used {
             let gfn = u64::from(entry.frame.load(Relaxed));
-            let frame = host.frame(granter, gfn);
+            let frame = match access.map {
+                true => host.hold_at(granter, gfn).ok(),
+                false => host.frame(granter, gfn),
+            };
+            // What does not fit, which no memory of 44 bits has, stays held.
             let Some(number) = frame.and_then(|frame| u32::try_from(frame.frame_number()).ok())
             else {
                 entry.close(host, granter, EntryFlags::READING | EntryFlags::WRITING);
@@ -227,11 +232,33 @@ impl Active {
         } else {
             &mut uses.readers
         };
-        *count = count.saturating_add(1);
-        Ok(uses.frame)
+        // It was looked whether that is too often.
+        *count = count.wrapping_add(1);
+        let number = uses.frame;
+        // Its owner may have given it up since.
+        if used && access.map && host.hold(granter, frame_at(number)).is_err() {
+            self.release(host, granter, reference, access.write);
+            return Err(op::STATUS_BAD_PAGE);
+        }
+        Ok(number)
     }
 
-    /// Ends a use that [`Self::acquire`] began.
+    /// [`Self::acquire`] to copy from or to the frame.
+    #[inline(never)]
+    pub(super) fn acquire_to_copy<H: Host>(
+        &mut self,
+        host: &H,
+        granter: DomainId,
+        reference: GrantRef,
+        user: DomainId,
+        write: bool,
+    ) -> Result<u32, i16> {
+        let access = Access { write, map: false };
+        self.acquire(host, granter, reference, user, access)
+    }
+
+    /// Ends a use that [`Self::acquire`] began; a hold of its frame is left to the caller.
+    #[inline(always)]
     pub(super) fn release<H: Host>(
         &mut self,
         host: &H,

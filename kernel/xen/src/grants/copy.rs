@@ -1,7 +1,7 @@
 //! `GNTTABOP_copy`. A frame is copied without a lock: it cannot change its domain before this CPU is done
 //! with the call (see [`Host::frame`]).
 
-use super::active::{Access, frame_at};
+use super::active::frame_at;
 use crate::{Caller, Host, XenState};
 use abi::grant_table::{self as op, CopyFlags, CopyPointer, GrantRef};
 use abi::{DomainId, PAGE_SIZE};
@@ -87,12 +87,9 @@ impl Side<'_> {
             let frame = caller.frame(own, self.pointer.frame_or_ref);
             return frame.ok_or(op::STATUS_BAD_PAGE);
         }
-        let access = Access {
-            write: self.write,
-            map: false,
-        };
+        let (granter, reference) = (self.granter.id(), self.reference());
         let mut active = self.granter.grants.active.lock();
-        let number = active.acquire(caller, self.granter.id(), self.reference(), own, access)?;
+        let number = active.acquire_to_copy(caller, granter, reference, own, self.write)?;
         Ok(frame_at(number))
     }
 

@@ -16,6 +16,7 @@ const BREAK_STEP: u32 = 8;
 const BREAK_SCAN: u32 = 256;
 
 /// `GNTTABOP_map_grant_ref`, one item.
+#[inline(always)]
 pub(super) fn map<C: Caller>(caller: &C, item: &mut op::MapGrantRef) {
     item.status = match try_map(caller, item) {
         Ok((handle, frame)) => {
@@ -49,9 +50,9 @@ pub(super) fn trace_map<C: Caller>(caller: &C, item: &op::MapGrantRef) {
 #[inline(never)]
 pub(super) fn trace_unmap<C: Caller>(caller: &C, handle: u32) {
     let mut maps = caller.state().grants.maps.lock();
-    let Some(map) = maps.take(handle) else { return };
-    maps.fill(handle, map);
+    let found = maps.find(handle).map(|found| found.map());
     drop(maps);
+    let Some(map) = found else { return };
     caller.trace(Traced::Unmapped {
         user: caller.state().id(),
         granter: map.granter,
@@ -59,34 +60,43 @@ pub(super) fn trace_unmap<C: Caller>(caller: &C, handle: u32) {
     });
 }
 
-fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i16> {
-    let has = |flags: MapFlags| item.flags & flags.bits() != 0;
+/// Whether that is a map in the second stage and nothing else, to read and write or to read.
+#[inline(always)]
+const fn is_plain(flags: u32) -> bool {
+    flags & !MapFlags::READ_ONLY.bits() == MapFlags::HOST_MAP.bits()
+}
+
+/// What is said of other flags before the grant is looked at.
+#[cold]
+fn look_at_flags(flags: u32) -> Result<(), i16> {
+    let has = |some: MapFlags| flags & some.bits() != 0;
     if !has(MapFlags::HOST_MAP | MapFlags::DEVICE_MAP) {
         return Err(op::STATUS_BAD_GRANT_REF);
     }
     if has(MapFlags::DEVICE_MAP | MapFlags::APPLICATION_MAP | MapFlags::CONTAINS_PTE) {
         return Err(op::STATUS_GENERAL_ERROR);
     }
+    Ok(())
+}
+
+#[inline(always)]
+fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i16> {
+    if !is_plain(item.flags) {
+        look_at_flags(item.flags)?;
+    }
     let granter = real_peer(caller, item.dom).ok_or(op::STATUS_BAD_DOMAIN)?;
     if !caller.state().may_reach(granter.id()) {
         return Err(op::STATUS_PERMISSION_DENIED);
     }
-    let own = &caller.state().grants;
-    let handle = own.maps.lock().claim().ok_or(op::STATUS_NO_SPACE)?;
-    let mapped = map_frame(caller, granter, item);
-    let mut maps = own.maps.lock();
-    match mapped {
-        Ok(map) => {
-            maps.fill(handle, map);
-            Ok((handle, map.frame))
-        }
-        Err(status) => {
-            maps.give(handle);
-            Err(status)
-        }
-    }
+    let mut maps = caller.state().grants.maps.lock();
+    let vacancy = maps.vacancy().ok_or(op::STATUS_NO_SPACE)?;
+    let map = map_frame(caller, granter, item)?;
+    let handle = vacancy.handle;
+    vacancy.fill(map);
+    Ok((handle, map.frame))
 }
 
+#[inline(always)]
 fn map_frame<C: Caller>(
     caller: &C,
     granter: &XenState,
@@ -102,7 +112,7 @@ fn map_frame<C: Caller>(
         .lock()
         .acquire(caller, id, reference, user, access);
     let frame = frame_at(acquired?);
-    match put(caller, id, frame, item, write) {
+    match put(caller, frame, item, write) {
         Ok(gfn) => Ok(Map {
             granter: id,
             reference,
@@ -114,68 +124,50 @@ fn map_frame<C: Caller>(
         Err(status) => {
             let mut active = granter.grants.active.lock();
             active.release(caller, id, reference, write);
+            drop(active);
+            caller.release(id, frame);
             Err(status)
         }
     }
 }
 
-/// Holds a frame and maps it; the guest frame number.
-fn put<C: Caller>(
-    caller: &C,
-    granter: DomainId,
-    frame: Pa,
-    item: &op::MapGrantRef,
-    write: bool,
-) -> Result<u32, i16> {
-    let known = MapFlags::HOST_MAP | MapFlags::READ_ONLY;
-    if item.flags & !known.bits() != 0 {
+/// Maps a frame that is held; the guest frame number.
+#[inline(always)]
+fn put<C: Caller>(caller: &C, frame: Pa, item: &op::MapGrantRef, write: bool) -> Result<u32, i16> {
+    if !is_plain(item.flags) {
         return Err(op::STATUS_GENERAL_ERROR);
     }
     let gfn = Ipa::new(item.host_addr).frame_number();
     let number = u32::try_from(gfn).map_err(|_| op::STATUS_GENERAL_ERROR)?;
-    // Its owner may have given it up since.
-    if caller.hold(granter, frame).is_err() {
-        return Err(op::STATUS_BAD_PAGE);
+    let replaced = caller.map_granted(gfn, frame, write);
+    if replaced.map_err(|_| op::STATUS_GENERAL_ERROR)? == Replaced::OwnPage {
+        caller.state().pages.lock().forget(gfn);
     }
-    match caller.map_granted(gfn, frame, write) {
-        Ok(replaced) => {
-            if replaced == Replaced::OwnPage {
-                caller.state().pages.lock().forget(gfn);
-            }
-            Ok(number)
-        }
-        Err(_) => {
-            caller.release(frame);
-            Err(op::STATUS_GENERAL_ERROR)
-        }
-    }
+    Ok(number)
 }
 
 /// `GNTTABOP_unmap_grant_ref` and `GNTTABOP_unmap_and_replace`, one item. A frame that is not where it was
 /// mapped stays mapped by its handle. The place is looked at as well, or a guest could keep what it may write
 /// by the handle of what it may only read; Xen asks for the frame alone.
-#[inline]
+#[inline(always)]
 pub(super) fn unmap<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_addr: u64) -> i16 {
-    let own = &caller.state().grants;
-    if host_addr == 0 {
-        return match own.maps.lock().is_mapped(handle) {
-            true => op::STATUS_OKAY,
-            false => op::STATUS_BAD_HANDLE,
-        };
-    }
-    let taken = own.maps.lock().take(handle);
-    let Some(map) = taken else {
+    let mut maps = caller.state().grants.maps.lock();
+    let Some(found) = maps.find(handle) else {
         return op::STATUS_BAD_HANDLE;
     };
-    let gfn = Ipa::new(host_addr).frame_number();
+    if host_addr == 0 {
+        return op::STATUS_OKAY;
+    }
+    let Map { gfn, frame, .. } = found.map();
+    let number = Ipa::new(host_addr).frame_number();
     // The same frame elsewhere is another handle's: each is found where it was mapped when its domain ends.
-    let is_there = u64::from(map.gfn) == gfn;
-    if new_addr != 0 || !is_there || caller.unmap_granted(gfn, map.frame).is_err() {
-        own.maps.lock().fill(handle, map);
+    let is_there = u64::from(gfn) == number;
+    if new_addr != 0 || !is_there || caller.unmap_granted(number, frame).is_err() {
         return op::STATUS_GENERAL_ERROR;
     }
+    let map = found.free();
+    drop(maps);
     forget(caller, &map);
-    own.maps.lock().give(handle);
     op::STATUS_OKAY
 }
 
@@ -186,6 +178,7 @@ pub(super) fn replace<C: Caller>(caller: &C, handle: u32, host_addr: u64, new_ad
 }
 
 /// Ends the use of a grant whose frame is mapped no more. Its domain may have ended.
+#[inline(always)]
 fn forget<H: Host>(host: &H, map: &Map) {
     if map.is_broken {
         return;
@@ -194,7 +187,7 @@ fn forget<H: Host>(host: &H, map: &Map) {
         let mut active = granter.grants.active.lock();
         active.release(host, map.granter, map.reference, map.write);
     }
-    host.release(map.frame);
+    host.release(map.granter, map.frame);
 }
 
 impl GrantTable {
@@ -250,8 +243,6 @@ impl XenState {
             });
             match found {
                 Found::End => return Broken::All,
-                // A call is about to say what is there; it ends without waiting for anybody.
-                Found::Claimed => return Broken::Next(handle),
                 Found::Other => {}
                 Found::Map(map) => {
                     forget(host, &map);

@@ -1,6 +1,8 @@
-//! What a domain has mapped of others, by handle. The table grows by a page when all its places are taken,
+//! What a domain has mapped of others, by handle. Who maps or unmaps has the table locked meanwhile, so that it always
+//! says what is there: who looks for the maps of a domain that has ended finds each. The table grows by a page when all its places are taken,
 //! up to the number of frames that the domain's description gives it.
 
+use super::active::frame_at;
 use crate::state;
 use abi::DomainId;
 use abi::grant_table::GrantRef;
@@ -17,8 +19,6 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Free,
-    /// Somebody is mapping or unmapping.
-    Claimed,
     Mapped,
     /// Its domain has ended: an empty page is there instead.
     Broken,
@@ -41,8 +41,6 @@ pub(super) struct Map {
 pub(super) enum Found {
     /// This one, which is broken now.
     Map(Map),
-    /// Somebody is just mapping or unmapping there.
-    Claimed,
     /// Something else, or nothing.
     Other,
     /// The end of all places.
@@ -76,10 +74,76 @@ fn fresh(page: u32, index: usize) -> Place {
     }
 }
 
+impl Place {
+    #[inline]
+    fn of(map: Map) -> Self {
+        Self {
+            state: match map.is_broken {
+                true => State::Broken,
+                false => State::Mapped,
+            },
+            write: map.write,
+            granter: map.granter,
+            reference: map.reference,
+            frame: map.frame.frame_number() as u32,
+            gfn: map.gfn,
+        }
+    }
+}
+
+/// A place for a map, by the handle that it will have.
+pub(super) struct Vacancy<'a> {
+    pub(super) handle: u32,
+    place: &'a mut Place,
+    free: &'a mut u32,
+}
+
+impl Vacancy<'_> {
+    /// Something is mapped by its handle now.
+    #[inline]
+    pub(super) fn fill(self, map: Map) {
+        *self.free = self.place.frame;
+        *self.place = Place::of(map);
+    }
+}
+
+/// The place of something that is mapped.
+pub(super) struct Occupied<'a> {
+    handle: u32,
+    place: &'a mut Place,
+    free: &'a mut u32,
+}
+
+impl Occupied<'_> {
+    /// What it is.
+    #[inline]
+    pub(super) fn map(&self) -> Map {
+        let place = &*self.place;
+        Map {
+            granter: place.granter,
+            reference: place.reference,
+            write: place.write,
+            frame: frame_at(place.frame),
+            gfn: place.gfn,
+            is_broken: place.state == State::Broken,
+        }
+    }
+
+    /// It is mapped no more, and its handle is another's to have; what it was.
+    #[inline]
+    pub(super) fn free(self) -> Map {
+        let map = self.map();
+        self.place.state = State::Free;
+        self.place.frame = *self.free;
+        *self.free = self.handle;
+        map
+    }
+}
+
 /// What a domain has mapped.
 pub(crate) struct Maptrack {
     /// Those that a life of the domain had more than this one stay for later, with all places free.
-    pages: Vec<Box<[Place]>>,
+    pages: Vec<Box<[Place; PER_PAGE]>>,
     /// How many of them there are now.
     grown: usize,
     most_pages: usize,
@@ -99,22 +163,34 @@ impl Maptrack {
         }
     }
 
-    fn place(&mut self, handle: u32) -> Option<&mut Place> {
-        let page = self.pages.get_mut(handle as usize / PER_PAGE)?;
-        page.get_mut(handle as usize % PER_PAGE)
-    }
-
-    /// Takes a free place; `None` if there is none.
-    pub(super) fn claim(&mut self) -> Option<u32> {
+    /// A free place, which the next call finds again if this one does not fill it; `None` if there is none.
+    #[inline]
+    pub(super) fn vacancy(&mut self) -> Option<Vacancy<'_>> {
         if self.free == NONE {
             self.grow()?;
         }
         let handle = self.free;
-        let place = self.place(handle)?;
-        place.state = State::Claimed;
-        let next = place.frame;
-        self.free = next;
-        Some(handle)
+        let page = self.pages.get_mut(handle as usize / PER_PAGE)?;
+        Some(Vacancy {
+            handle,
+            place: page.get_mut(handle as usize % PER_PAGE)?,
+            free: &mut self.free,
+        })
+    }
+
+    /// What is mapped by a handle.
+    #[inline]
+    pub(super) fn find(&mut self, handle: u32) -> Option<Occupied<'_>> {
+        let page = self.pages.get_mut(handle as usize / PER_PAGE)?;
+        let place = page.get_mut(handle as usize % PER_PAGE)?;
+        if place.state == State::Free {
+            return None;
+        }
+        Some(Occupied {
+            handle,
+            place,
+            free: &mut self.free,
+        })
     }
 
     fn grow(&mut self) -> Option<()> {
@@ -131,48 +207,11 @@ impl Maptrack {
         } else {
             self.pages.try_reserve(1).ok()?;
             let page = state::boxed(PER_PAGE, |index| fresh(number, index))?;
-            self.pages.push(page);
+            self.pages.push(page.try_into().ok()?);
         }
         self.grown = self.grown.saturating_add(1);
         self.free = first;
         Some(())
-    }
-
-    /// Fills a place that was claimed.
-    pub(super) fn fill(&mut self, handle: u32, map: Map) {
-        if let Some(place) = self.place(handle) {
-            *place = Place {
-                state: match map.is_broken {
-                    true => State::Broken,
-                    false => State::Mapped,
-                },
-                write: map.write,
-                granter: map.granter,
-                reference: map.reference,
-                frame: map.frame.frame_number() as u32,
-                gfn: map.gfn,
-            };
-        }
-    }
-
-    /// What is mapped by a handle; the place is claimed, so that no other call finds it.
-    pub(super) fn take(&mut self, handle: u32) -> Option<Map> {
-        let place = self.place(handle)?;
-        let is_broken = match place.state {
-            State::Free | State::Claimed => return None,
-            State::Mapped => false,
-            State::Broken => true,
-        };
-        let frame = Pa::from_frame_number(u64::from(place.frame))?;
-        place.state = State::Claimed;
-        Some(Map {
-            granter: place.granter,
-            reference: place.reference,
-            write: place.write,
-            frame,
-            gfn: place.gfn,
-            is_broken,
-        })
     }
 
     /// What is at `handle`, if it is a frame of this domain: `replace` is given its guest frame number and its frame,
@@ -184,41 +223,23 @@ impl Maptrack {
         granter: DomainId,
         replace: impl FnOnce(u64, Pa) -> Option<Pa>,
     ) -> Found {
-        let Some(place) = self.place(handle) else {
+        if handle as usize / PER_PAGE >= self.pages.len() {
             return Found::End;
-        };
-        match place.state {
-            State::Claimed => return Found::Claimed,
-            State::Mapped if place.granter == granter => {}
-            State::Free | State::Mapped | State::Broken => return Found::Other,
         }
-        let Some(map) = self.take(handle) else {
+        let Some(found) = self.find(handle) else {
             return Found::Other;
         };
+        let map = found.map();
+        if map.is_broken || map.granter != granter {
+            return Found::Other;
+        }
         let empty = replace(u64::from(map.gfn), map.frame);
-        let broken = Map {
+        *found.place = Place::of(Map {
             frame: empty.unwrap_or(Pa::new(0)),
             is_broken: true,
             ..map
-        };
-        self.fill(handle, broken);
+        });
         Found::Map(map)
-    }
-
-    /// Whether something is mapped by a handle.
-    pub(super) fn is_mapped(&mut self, handle: u32) -> bool {
-        self.place(handle)
-            .is_some_and(|place| matches!(place.state, State::Mapped | State::Broken))
-    }
-
-    /// Frees a place that was claimed.
-    pub(super) fn give(&mut self, handle: u32) {
-        let next = self.free;
-        if let Some(place) = self.place(handle) {
-            place.state = State::Free;
-            place.frame = next;
-            self.free = handle;
-        }
     }
 
     /// Whether a frame is mapped by a place of `page`; `None` if there is no such page.
@@ -237,9 +258,8 @@ impl Maptrack {
         while (self.cursor as usize) < self.grown.saturating_mul(PER_PAGE) {
             let handle = self.cursor;
             self.cursor = handle.wrapping_add(1);
-            if let Some(map) = self.take(handle) {
-                self.give(handle);
-                return Some(map);
+            if let Some(found) = self.find(handle) {
+                return Some(found.free());
             }
         }
         None

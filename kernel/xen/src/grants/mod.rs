@@ -19,6 +19,7 @@ use crate::{Caller, SharedPage, XenState, host};
 use abi::grant_table as op;
 use abi::{DomainId, Errno, PAGE_SIZE};
 use active::Active;
+use core::mem::offset_of;
 pub use map::Broken;
 use maptrack::Maptrack;
 use memory::Pa;
@@ -31,8 +32,8 @@ const STEP: u32 = 16;
 const COMMAND_MASK: u32 = 0xfff;
 const PROGRESS_SHIFT: u32 = 12;
 
-/// A domain's grants, both ways. The locks are never held together, and only that of the active entries
-/// with another of this crate: the places of the domain's own pages, which come before it.
+/// A domain's grants, both ways. What it has mapped comes before everything: it is locked while a frame is mapped or
+/// unmapped, for which the active entries of the granter are looked at, and the places of the domain's own pages.
 pub(crate) struct GrantTable {
     pub(crate) active: SpinLock<Active>,
     maps: SpinLock<Maptrack>,
@@ -152,7 +153,7 @@ impl OneGrant {
     ///
     /// # Errors
     /// [`Errno::Fault`] if the item cannot be read or written.
-    #[inline]
+    #[inline(always)]
     pub fn serve<C: Caller>(self, caller: &C, at: u64) -> Result<(), Errno> {
         match self {
             Self::Copy => copy_item(caller, at),
@@ -162,32 +163,40 @@ impl OneGrant {
     }
 }
 
-// Each of these is a function of its own, for a list of one and for longer ones.
+// What is read of an item is read once, and of what is written the words that have results in them.
 
-#[inline(never)]
+#[inline(always)]
 fn copy_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
-    host::update(caller, at, |item| copy::copy(caller, item))
+    const RESULTS: usize = offset_of!(op::GrantCopy, len);
+    let mut item = op::GrantCopy::default();
+    let place = host::read_item(caller, at, &mut item)?;
+    copy::copy(caller, &mut item);
+    host::write_item::<_, RESULTS>(caller, at, place, &item)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn map_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
-    host::update(caller, at, |item| {
-        map::map(caller, item);
-        // Out here, where nothing has to be kept for it alone.
-        if caller.is_traced() {
-            map::trace_map(caller, item);
-        }
-    })
+    const RESULTS: usize = offset_of!(op::MapGrantRef, dom);
+    let mut item = op::MapGrantRef::default();
+    let place = host::read_item(caller, at, &mut item)?;
+    map::map(caller, &mut item);
+    // Out here, where nothing has to be kept for it alone.
+    if caller.is_traced() {
+        map::trace_map(caller, &item);
+    }
+    host::write_item::<_, RESULTS>(caller, at, place, &item)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn unmap_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
-    host::update(caller, at, |item: &mut op::UnmapGrantRef| {
-        if caller.is_traced() {
-            map::trace_unmap(caller, item.handle);
-        }
-        item.status = map::unmap(caller, item.handle, item.host_addr, 0);
-    })
+    const RESULTS: usize = offset_of!(op::UnmapGrantRef, handle);
+    let mut item = op::UnmapGrantRef::default();
+    let place = host::read_item(caller, at, &mut item)?;
+    if caller.is_traced() {
+        map::trace_unmap(caller, item.handle);
+    }
+    item.status = map::unmap(caller, item.handle, item.host_addr, 0);
+    host::write_item::<_, RESULTS>(caller, at, place, &item)
 }
 
 #[inline(never)]

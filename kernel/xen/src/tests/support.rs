@@ -48,7 +48,7 @@ macro_rules! no_grants {
         fn hold(&self, _: abi::DomainId, _: memory::Pa) -> Result<(), abi::Errno> {
             Err(abi::Errno::Invalid)
         }
-        fn release(&self, _: memory::Pa) {}
+        fn release(&self, _: abi::DomainId, _: memory::Pa) {}
         fn replace_map(&self, _: abi::DomainId, _: u64, _: memory::Pa) -> Option<memory::Pa> {
             None
         }
@@ -301,7 +301,12 @@ impl Host for Machine {
         Ok(())
     }
 
-    fn release(&self, frame: Pa) {
+    fn release(&self, domain: DomainId, frame: Pa) {
+        assert_eq!(
+            self.owner(frame),
+            Some(domain),
+            "a foreign frame is released"
+        );
         let mut holds = self.holds.borrow_mut();
         let count = holds.get_mut(&frame.get()).expect("not held");
         *count -= 1;

@@ -138,8 +138,8 @@ impl Host for Guest<'_> {
     fn hold(&self, domain: DomainId, frame: Pa) -> Result<(), Errno> {
         self.machine.hold(domain, frame)
     }
-    fn release(&self, frame: Pa) {
-        self.machine.release(frame);
+    fn release(&self, domain: DomainId, frame: Pa) {
+        self.machine.release(domain, frame);
     }
     fn console_has_room(&self, _: DomainId) -> bool {
         true
