@@ -228,14 +228,6 @@ fn register_runstate<C: Caller>(caller: &C, state: &VcpuState, argument: u64) ->
 }
 
 impl XenState {
-    /// Accounts that a vCPU changes what it does at `now`, system time in nanoseconds. Any CPU may call it.
-    pub fn runstate_change(&self, vcpu: VcpuId, state: Runstate, now: u64) {
-        let Ok((_, vcpu)) = self.vcpu(vcpu.0) else {
-            return;
-        };
-        vcpu.change_runstate(state, now);
-    }
-
     /// What is kept of a vCPU, for who changes its runstate often.
     #[must_use]
     pub fn vcpu_state(&self, vcpu: VcpuId) -> Option<&VcpuState> {
