@@ -303,8 +303,21 @@ pub(crate) fn synchronous(
             let access = SystemRegister::from_syndrome(esr as u32);
             registers::access(cpu, vcpu, guest, access)
         }
+        exit::CLASS_WAIT if exit::is_interrupt_wait(esr) && vectors::is_aarch64() => {
+            wait_for_interrupt(vcpu, cpu, esr)
+        }
         _ => others(cpu, vcpu, guest, esr),
     }
+}
+
+/// WFI of a 64-bit program, which has no condition.
+#[inline(never)]
+fn wait_for_interrupt(vcpu: &'static Vcpu, cpu: &'static Cpu, esr: u64) -> Resume {
+    vcpu.counters.exit(ExitReason::WaitInterrupt);
+    let (pc, _) = vectors::return_state();
+    vcpu.recent.note(Note::other(esr, pc));
+    vectors::skip_long_instruction();
+    schedule::block(cpu, vcpu)
 }
 
 /// Keeps an exit that carries nothing with it.

@@ -324,7 +324,7 @@ fn remind(gic: &Gic) {
 /// When an interrupt of our own is to come for an emulator that forgets one which the guest has ended while its line
 /// was high: it makes it look again. As long as the line is high, since the guest may end it at any time.
 #[inline(always)]
-fn reminder_of(gic: &Gic) -> Option<u64> {
+pub(crate) fn reminder_of(gic: &Gic) -> Option<u64> {
     if !gic.forgets_after_virtual_end() {
         return None;
     }
@@ -444,16 +444,12 @@ pub(crate) fn give_timer(vcpu: &'static Vcpu) {
 
 /// Reads the virtual CPU interface of the vCPU that leaves.
 #[inline]
-pub(crate) fn save_interface(gic: Option<&Gic>, state: &VirtualState) {
-    if let Some(gic) = gic {
-        gic.save_virtual(state);
-    }
+pub(crate) fn save_interface(gic: &Gic, state: &VirtualState) {
+    gic.save_virtual(state);
 }
 
 /// Writes the virtual CPU interface of the vCPU that comes.
 #[inline]
-pub(crate) fn load_interface(gic: Option<&Gic>, state: &VirtualState) {
-    if let Some(gic) = gic {
-        gic.load_virtual(state);
-    }
+pub(crate) fn load_interface(gic: &Gic, state: &VirtualState) {
+    gic.load_virtual(state);
 }

@@ -32,7 +32,7 @@ use domain::timer::PhysicalTimer;
 use platform::gic::VirtualState;
 use sync::{Once, SpinLock};
 use vgic::{VcpuId, Vgic};
-use xen::{StaticChannel, XenState};
+use xen::{StaticChannel, VcpuState, XenState};
 
 use crate::assigned::Lines;
 use crate::console::Source;
@@ -109,6 +109,8 @@ pub(crate) struct Vcpu {
     pub(crate) attention: &'static AtomicU32,
     /// The list registers of the CPU that has it loaded.
     pub(crate) lists: &'static Lists,
+    /// What its domain's Xen side keeps of it.
+    pub(crate) xen: Option<&'static VcpuState>,
     /// What is counted of it.
     pub(crate) counters: Counters,
     /// Its last exits.
@@ -417,6 +419,7 @@ impl Vcpu {
             id,
             attention: domain.vgic.attention_word(id).unwrap_or(&NO_ATTENTION),
             lists,
+            xen: domain.xen.vcpu_state(abi::VcpuId(id.get())),
             counters: Counters::new(),
             recent: Recent::new(),
             home: AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),

@@ -7,7 +7,7 @@ use domain::migration::{self, Cpus, Load};
 use domain::sched::{AddError, Parameters, RunQueue, Slot};
 use xen::Runstate;
 
-use crate::cpus;
+use crate::cpus::{self, Cpu};
 use crate::machine::Vcpu;
 use crate::{schedule, timer};
 
@@ -47,6 +47,14 @@ pub(crate) fn add(vcpu: &'static Vcpu, parameters: Parameters) -> Result<Places,
 /// All CPUs, by their numbers.
 pub(crate) struct All;
 
+/// The CPU with this number, if it is up. Mostly it is this one, which is known without a look at all.
+#[inline(always)]
+fn cpu_at(index: usize) -> Option<&'static Cpu> {
+    cpus::this_cpu()
+        .filter(|this| this.index == index)
+        .or_else(|| cpus::with_index(index))
+}
+
 impl Cpus for All {
     type Vcpu = &'static Vcpu;
 
@@ -73,7 +81,7 @@ impl Cpus for All {
         cpu: usize,
         operation: impl FnOnce(&mut RunQueue<&'static Vcpu>) -> R,
     ) -> Option<R> {
-        let cpu = cpus::with_index(cpu)?;
+        let cpu = cpu_at(cpu)?;
         let mut queue = cpu.queue.lock();
         let result = operation(&mut queue);
         migration::settle_in(&cpu.wanted, &queue);
@@ -117,7 +125,7 @@ impl Cpus for All {
 
     #[inline]
     fn look(&self, cpu: usize) {
-        if let Some(cpu) = cpus::with_index(cpu) {
+        if let Some(cpu) = cpu_at(cpu) {
             schedule::look(cpu);
         }
     }

@@ -17,7 +17,7 @@ pub(crate) use turn::next;
 use turn::next_after_yield;
 use wake::unqueue;
 pub(crate) use wake::{
-    disturb, enqueue, hold, kick, let_go, look, notify_all, remove, set_line, upcall,
+    disturb, enqueue, hold, kick, kick_other, let_go, look, notify_all, remove, set_line, upcall,
     wake_if_blocked,
 };
 

@@ -10,7 +10,7 @@ use vgic::IntId;
 
 use crate::cpus::{Cpu, Timers};
 use crate::machine::{Domain, Vcpu};
-use crate::{hypercalls, interrupts, lifecycle, operator, schedule, watchdog};
+use crate::{hypercalls, lifecycle, operator, schedule, watchdog};
 
 /// `CNTx_CTL`: enabled, not masked.
 const ENABLE_AND_MASK: u64 = 0b11;
@@ -19,10 +19,11 @@ const ENABLED: u64 = 0b01;
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
-/// Sets EL2's timer of this CPU for the end of the slice, or for the first vCPU that wants to wake.
+/// Sets EL2's timer of this CPU for the end of the slice, for the first vCPU that wants to wake, or for a
+/// [reminder](interrupts::reminder).
 #[inline]
-pub(crate) fn program(cpu: &Cpu, slice_end: Option<u64>) {
-    let deadline = interrupts::reminder()
+pub(crate) fn program(cpu: &Cpu, reminder: Option<u64>, slice_end: Option<u64>) {
+    let deadline = reminder
         .unwrap_or(NEVER)
         .min(slice_end.unwrap_or(NEVER))
         .min(cpu.first_alarm.load(Ordering::Relaxed))
@@ -154,16 +155,16 @@ pub(crate) fn is_due(cpu: &Cpu, now: u64) -> bool {
     cpu.first_alarm.load(Ordering::Relaxed) <= now
 }
 
-/// Wakes the vCPUs of this CPU whose time has come.
+/// Wakes the vCPUs of this CPU whose time has come; some are due `now`. The counter when there is none any more.
 #[inline(never)]
-pub(crate) fn wake_those_due(cpu: &'static Cpu) {
+pub(crate) fn wake_those_due(cpu: &'static Cpu, mut now: u64) -> u64 {
     loop {
-        let now = platform::timer::now();
-        if !is_due(cpu, now) {
-            return;
-        }
         if let Some((vcpu, due)) = take_due(cpu, now) {
             expired(vcpu, &due, now);
+        }
+        now = platform::timer::now();
+        if !is_due(cpu, now) {
+            return now;
         }
     }
 }

@@ -32,6 +32,8 @@ pub const CLASS_HVC: u64 = 0x16;
 pub const CLASS_SMC: u64 = 0x17;
 /// Exception class of a trapped MRS, MSR or SYS.
 pub const CLASS_SYSTEM_REGISTER: u64 = 0x18;
+/// Exception class of WFI and WFE.
+pub const CLASS_WAIT: u64 = 0x01;
 /// Exception class of an instruction abort from a lower exception level.
 pub const CLASS_INSTRUCTION_ABORT: u64 = 0x20;
 /// Exception class of a data abort from a lower exception level.
@@ -98,12 +100,19 @@ pub const fn class(esr: u64) -> u64 {
     field(esr, 26, 6)
 }
 
+/// Whether a syndrome of [`CLASS_WAIT`] is of WFI or WFIT (TI, bits 1:0).
+#[inline]
+#[must_use]
+pub const fn is_interrupt_wait(esr: u64) -> bool {
+    esr & 1 == 0
+}
+
 impl Exit {
     /// Takes `ESR_EL2` of an exception from a guest apart. Total: every value has a meaning.
     #[must_use]
     pub const fn decode(esr: u64) -> Self {
         match class(esr) {
-            0x01 => Self::Wait(match esr & 3 {
+            CLASS_WAIT => Self::Wait(match esr & 3 {
                 0 => Wait::Interrupt,
                 1 => Wait::Event,
                 2 => Wait::InterruptOrTime,

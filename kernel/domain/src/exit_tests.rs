@@ -26,6 +26,19 @@ fn classes_are_told_apart() {
     }
 }
 
+/// The short way for WFI takes what the decoder calls so, and nothing else.
+#[test]
+fn waits_for_an_interrupt() {
+    for esr in 0x0600_0000..0x0600_0004 {
+        let is_one = matches!(
+            Exit::decode(esr),
+            Exit::Wait(Wait::Interrupt | Wait::InterruptOrTime)
+        );
+        assert_eq!(class(esr), CLASS_WAIT);
+        assert_eq!(is_interrupt_wait(esr), is_one);
+    }
+}
+
 #[test]
 fn a_system_register_access_is_taken_apart() {
     // mrs x5, ID_AA64PFR0_EL1

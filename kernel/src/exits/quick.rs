@@ -10,6 +10,7 @@ use domain::counters::ExitReason;
 use domain::exit::{self, Abort, SystemRegister, fault_ipa};
 use domain::mmio::Device;
 use domain::sysreg::SystemRegisters;
+use vgic::Sent;
 
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;
@@ -104,8 +105,14 @@ fn send_sgi1r_to_others(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u64) -> S
     if vgic.version() != vgic::Version::V3 {
         return Served::NOT_DONE;
     }
-    let notify = vgic.write_sgi1r(schedule::here(vcpu), value);
-    schedule::notify_all(vcpu.domain, notify);
+    match vgic.write_sgi1r_to_one(vcpu.id, value) {
+        Sent::NotDone => {
+            let notify = vgic.write_sgi1r(schedule::here(vcpu), value);
+            schedule::notify_all(vcpu.domain, notify);
+        }
+        Sent::Done => {}
+        Sent::Kick(other) => schedule::kick_other(vcpu.domain, other),
+    }
     register_done(vcpu, cpu)
 }
 
@@ -147,7 +154,14 @@ fn send_sgi(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u32) -> Served {
 
 #[inline(never)]
 fn send_sgi_to_others(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u32) -> Served {
-    let notify = vcpu.domain.vgic.write_sgir(schedule::here(vcpu), value);
-    schedule::notify_all(vcpu.domain, notify);
+    let vgic = &vcpu.domain.vgic;
+    match vgic.write_sgir_to_one(vcpu.id, value) {
+        Sent::NotDone => {
+            let notify = vgic.write_sgir(schedule::here(vcpu), value);
+            schedule::notify_all(vcpu.domain, notify);
+        }
+        Sent::Done => {}
+        Sent::Kick(other) => schedule::kick_other(vcpu.domain, other),
+    }
     device_done(vcpu, cpu)
 }

@@ -25,19 +25,17 @@ fn account_traced(vcpu: &'static Vcpu, state: Runstate, now: u64) {
 
 #[inline(always)]
 fn account_at(vcpu: &'static Vcpu, state: Runstate, now: u64) {
-    let now = guest_time(vcpu, now);
-    let id = abi::VcpuId(vcpu.id.get());
-    vcpu.domain.xen.runstate_change(id, state, now);
+    if let Some(xen) = vcpu.xen {
+        xen.change_runstate(state, guest_time(vcpu, now));
+    }
 }
 
 /// Accounts what a vCPU that is loaded does since the counter stood at `now`, and shows it to the guest. It makes no
 /// record: a switch has one for all of it.
 #[inline(always)]
 pub(super) fn account_here(vcpu: &'static Vcpu, state: Runstate, now: u64) {
-    let now = guest_time(vcpu, now);
-    let id = abi::VcpuId(vcpu.id.get());
-    let xen = &vcpu.domain.xen;
-    xen.runstate_change_here(id, state, now, &Calling(vcpu));
+    account_at(vcpu, state, now);
+    publish(vcpu);
 }
 
 /// The guest's nanoseconds when the counter stands at `counter`.
@@ -47,7 +45,9 @@ fn guest_time(vcpu: &Vcpu, counter: u64) -> u64 {
 }
 
 /// Shows the guest what was accounted of a vCPU that is loaded (steal time).
+#[inline(always)]
 pub(super) fn publish(vcpu: &'static Vcpu) {
-    let id = abi::VcpuId(vcpu.id.get());
-    vcpu.domain.xen.publish_runstate(id, &Calling(vcpu));
+    if let Some(xen) = vcpu.xen {
+        vcpu.domain.xen.publish_runstate(xen, &Calling(vcpu));
+    }
 }

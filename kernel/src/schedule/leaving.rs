@@ -27,7 +27,7 @@ pub(super) fn evict(cpu: &'static Cpu, vcpu: &'static Vcpu) -> Option<context::S
         }
         (ran, ready)
     };
-    let active = save(interrupts::gic(), vcpu, ran, arch::time::counter());
+    let active = save(vcpu.lists.gic(), vcpu, ran, arch::time::counter());
     let stored = context::store(cpu.header(), |esr, waits| {
         serrors::at_switch(vcpu, esr, waits)
     })?;

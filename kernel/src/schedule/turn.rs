@@ -35,7 +35,7 @@ pub(super) fn next_after_yield(cpu: &'static Cpu) -> Resume {
 }
 
 /// Looks at the queue until there is a guest to go on with. It is a call, and the last one: the exits that come here have no
-/// place on the stack for it.
+/// place on the stack for it. All of a turn is in it, so that there is one such place.
 #[cold]
 #[inline(never)]
 fn take_turns(cpu: &'static Cpu, mut yields: bool) -> Resume {
@@ -49,13 +49,12 @@ fn take_turns(cpu: &'static Cpu, mut yields: bool) -> Resume {
 
 /// One look at the queue, before which the loaded vCPU yields or not. `None`: it has led to something else than a guest to
 /// go on with, which is done, and it is time for another look.
-#[inline(never)]
+#[inline(always)]
 fn turn(cpu: &'static Cpu, yields: bool) -> Option<Resume> {
     // First: who wakes, or ends, is seen by the same look.
     let mut now = arch::time::counter();
     if timer::is_due(cpu, now) {
-        timer::wake_those_due(cpu);
-        now = arch::time::counter();
+        now = timer::wake_those_due(cpu, now);
     }
     cpu.look.store(false, Ordering::Relaxed);
     if let Some(loaded) = cpu.loaded()
@@ -154,7 +153,7 @@ fn rest(cpu: &'static Cpu) {
         trace::before_sleep(cpu.has_idled());
     }
     cpu.set_idled();
-    timer::program(cpu, None);
+    timer::program(cpu, interrupts::reminder(), None);
     let asleep = arch::time::counter();
     interrupts::idle(cpu);
     cpu.idle_ticks
@@ -236,7 +235,7 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resum
     if !same && !claim_loaded(vcpu) {
         return None;
     }
-    let gic = interrupts::gic();
+    let gic = vcpu.lists.gic();
     // Whether the timer's interrupt is active here for the one that leaves.
     let mut active = false;
     if let Some(before) = before {
@@ -279,7 +278,9 @@ fn load(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) -> Option<Resum
     if trace::is_on() {
         trace::points::switch(before, vcpu);
     }
-    if let Some(before) = before.filter(|_| !same) {
+    if let Some(before) = before
+        && !same
+    {
         release_loaded(before);
     }
     Some(Resume::Other(switched))
@@ -320,7 +321,9 @@ fn begin_anew(vcpu: &'static Vcpu, start: Start) -> Option<()> {
 /// those that wait here.
 #[inline]
 fn settle(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) {
-    timer::program(cpu, choice.slice_end.filter(|_| !interrupts::no_slices()));
+    let reminder = interrupts::reminder_of(vcpu.lists.gic());
+    let slice_end = choice.slice_end.filter(|_| !interrupts::no_slices());
+    timer::program(cpu, reminder, slice_end);
     let native = interrupts::native_wait();
     let alone = migration::is_alone(&All, cpu.index, choice.alone && !native);
     context::trap_waiting(!alone && !native);
@@ -339,7 +342,7 @@ fn settle(cpu: &'static Cpu, vcpu: &'static Vcpu, choice: &Choice) {
 /// cannot set while it is away; `waits` for the CPU from now on, or sleeps. Whether the timer's interrupt is active, which
 /// it stays until the CPU's timer is another's: its line may be high.
 #[inline(always)]
-pub(super) fn save(gic: Option<&Gic>, vcpu: &'static Vcpu, waits: bool, now: u64) -> bool {
+pub(super) fn save(gic: &Gic, vcpu: &'static Vcpu, waits: bool, now: u64) -> bool {
     if waits {
         account_here(vcpu, Runstate::Runnable, now);
     } else {

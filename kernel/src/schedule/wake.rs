@@ -111,6 +111,14 @@ fn notify_each(domain: &'static Domain, notify: Notify) {
     }
 }
 
+/// Kicks one vCPU whom a change of the vGIC concerns.
+#[inline]
+pub(crate) fn kick_other(domain: &'static Domain, id: VcpuId) {
+    if let Some(vcpu) = domain.vcpu(id) {
+        kick(vcpu);
+    }
+}
+
 /// Raises the event interrupt of a vCPU.
 pub(crate) fn upcall(vcpu: &'static Vcpu) {
     let domain = vcpu.domain;

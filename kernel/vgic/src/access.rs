@@ -5,6 +5,7 @@ use core::fmt;
 use crate::distributor;
 use crate::identity::{IntId, Notify, VcpuId, Version};
 use crate::list::{Here, Link, ListRegisters};
+use crate::quick::Sent;
 use crate::redistributor;
 use crate::registers::{Region, Width};
 use crate::remote::Others;
@@ -48,6 +49,24 @@ impl Vgic {
         self.version == Version::V3
             && redistributor::sgi1r_to_one(here.vcpu, value)
                 .is_some_and(|sgi| self.deliver(Version::V3, here, sgi, Link::VIRTUAL))
+    }
+
+    /// The short way of [`write_sgi1r`](Self::write_sgi1r), for an SGI to one other vCPU.
+    #[inline(always)]
+    pub fn write_sgi1r_to_one(&self, sender: VcpuId, value: u64) -> Sent {
+        match redistributor::sgi1r_target(value) {
+            Some((target, sgi)) if self.version == Version::V3 => self.post(sender, target, sgi),
+            _ => Sent::NotDone,
+        }
+    }
+
+    /// The short way of [`write_sgir`](Self::write_sgir), for an SGI to one other vCPU.
+    #[inline(always)]
+    pub fn write_sgir_to_one(&self, sender: VcpuId, value: u32) -> Sent {
+        match distributor::sgir_target(value) {
+            Some((target, sgi)) if self.version == Version::V2 => self.post(sender, target, sgi),
+            _ => Sent::NotDone,
+        }
     }
 
     /// The guest on `here` writes ICC_SGI1R_EL1 (IHI0069 12.2.24). ICC_SGI0R_EL1 and ICC_ASGI1R_EL1

@@ -301,6 +301,16 @@ pub(crate) fn sgir_to_self(sender: VcpuId, value: u32) -> Option<IntId> {
     alone.then(|| IntId::from_word(0, value & 0xf))
 }
 
+/// The SGI of a GICD_SGIR write whose list names one vCPU, and which.
+#[inline(always)]
+pub(crate) fn sgir_target(value: u32) -> Option<(VcpuId, u32)> {
+    let list = (value >> 16) & 0xff;
+    if (value >> 24) & 3 != 0 || !list.is_power_of_two() {
+        return None;
+    }
+    Some((VcpuId::new(list.trailing_zeros())?, value & 0xf))
+}
+
 /// GICD_SGIR (IHI0048B 4.3.15).
 pub(crate) fn sgir<L: ListRegisters + ?Sized>(work: &mut Work<'_>, here: Here<'_, L>, value: u32) {
     let sgi = value & 0xf;

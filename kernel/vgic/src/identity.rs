@@ -205,6 +205,14 @@ impl Notify {
     }
 }
 
+impl From<VcpuId> for Notify {
+    fn from(vcpu: VcpuId) -> Self {
+        let mut one = Self::NONE;
+        one.insert(vcpu);
+        one
+    }
+}
+
 impl Iterator for Notify {
     type Item = VcpuId;
 

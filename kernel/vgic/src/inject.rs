@@ -112,6 +112,15 @@ impl Work<'_> {
             // be folded yet: that fold is not the end of this one.
             self.unlink(vcpu, intid);
         }
+        if intid.is_private() {
+            if here.is_some_and(|here| here.vcpu == vcpu) {
+                // Its CPU alone knows how the line is.
+                self.set_loaded(vcpu, true);
+            }
+            if let Some(attention) = self.attention.get(vcpu.index()) {
+                attention.engage();
+            }
+        }
         self.arrived(vcpu, intid, here);
     }
 
@@ -139,15 +148,19 @@ impl Work<'_> {
         here: Here<'_, L>,
     ) {
         let lane = number & 0xf;
-        let version = self.version;
+        let sources = self.version.sgi_source(sender);
+        if here.vcpu != target {
+            if self.state.post(target, lane, sources) == Some(true) {
+                self.mark(target);
+            }
+            return;
+        }
         let Some(private) = self.private_mut(target) else {
             return;
         };
         private.bank.latch |= bit(lane);
-        if version == Version::V2
-            && let Some(sources) = private.sources.get_mut(lane as usize)
-        {
-            *sources |= source_of(sender);
+        if let Some(pending) = private.sources.get_mut(lane as usize) {
+            *pending |= sources;
         }
         self.arrived(target, IntId::from_word(0, lane), Some(here));
     }
@@ -203,6 +216,16 @@ impl Work<'_> {
             bank.drop_pending |= mask;
         }
         self.touch(Word::Private(vcpu), mask);
+    }
+}
+
+impl Version {
+    /// What is kept of who sends an SGI: a bit on GICv2, nothing on GICv3.
+    pub(crate) const fn sgi_source(self, sender: VcpuId) -> u8 {
+        match self {
+            Self::V2 => source_of(sender),
+            Self::V3 => 0,
+        }
     }
 }
 

@@ -34,6 +34,7 @@
 )]
 
 mod access;
+mod attention;
 mod bank;
 mod distributor;
 mod fill;
@@ -41,6 +42,7 @@ mod identity;
 mod inject;
 mod inspect;
 mod list;
+mod load;
 mod primitives;
 mod quick;
 mod redistributor;
@@ -58,6 +60,7 @@ pub use fill::{Candidate, Choice, choose};
 pub use identity::{IntId, Notify, VcpuId, Version};
 pub use inspect::Inspected;
 pub use list::{Here, Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance};
+pub use quick::Sent;
 pub use registers::{Region, Width};
 pub use remote::Others;
 pub use vgic::{Error, Saved, SharedSettings, Vgic};

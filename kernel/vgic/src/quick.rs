@@ -2,8 +2,6 @@
 //! enable. Each is taken only where nothing else is going on; the general code behind it gives the
 //! same result, and the model test does not know which one was taken.
 
-use crate::primitives::Ordering;
-
 use crate::identity::{IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, Maintenance, Occupancy, with_pending};
 use crate::slot::Slot;
@@ -120,6 +118,90 @@ impl State {
     }
 }
 
+/// What became of an SGI to one other vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Sent {
+    /// It was another request, or to the sender: nothing was done.
+    NotDone,
+    /// It is pending there, and nobody is to be told.
+    Done,
+    /// This vCPU is to be kicked, as those of a [`Notify`](crate::Notify).
+    Kick(VcpuId),
+}
+
+impl State {
+    /// An SGI becomes pending for a vCPU that is not the one here, whose next entry or restore lists it. Whether it
+    /// is to be kicked for that; `None` if there is no such vCPU. `sources` are the GICv2 bits of who sends it.
+    #[inline(always)]
+    pub(crate) fn post(&mut self, target: VcpuId, lane: u32, sources: u8) -> Option<bool> {
+        let forwarding = self.forwarding;
+        let private = self.private.get_mut(target.index())?;
+        let bank = &mut private.bank;
+        bank.latch |= bit(lane);
+        if sources != 0
+            && let Some(pending) = private.sources.get_mut(lane as usize)
+        {
+            *pending |= sources;
+        }
+        private.arrivals = private.arrivals.wrapping_add(1);
+        Some((bank.listed | bank.signalled(forwarding)) & bit(lane) != 0)
+    }
+
+    /// Fills the empty list registers of a vCPU that comes here with the one private interrupt that wants in, if there
+    /// is one, and nothing else of it is pending, active or linked. `false`, and nothing done, otherwise.
+    #[inline(always)]
+    pub(crate) fn list_only<L: ListRegisters + ?Sized>(
+        &mut self,
+        version: Version,
+        vcpu: VcpuId,
+        lists: &L,
+    ) -> bool {
+        let (busy, forwarding) = (self.busy, self.forwarding);
+        let Some(private) = self.private.get_mut(vcpu.index()) else {
+            return false;
+        };
+        let bank = &mut private.bank;
+        let others = bank.level | bank.active | bank.hardware | bank.listed | private.used | busy;
+        let mask = bank.signalled(forwarding);
+        if others != 0 || !mask.is_power_of_two() || private.maintenance != Maintenance::NONE {
+            return false;
+        }
+        let intid = IntId::from_word(0, mask.trailing_zeros());
+        let lane = intid.lane() as usize;
+        let mut source = 0;
+        if version == Version::V2 && intid.is_sgi() {
+            let (Some(pending), Some(current)) =
+                (private.sources.get_mut(lane), private.source.get_mut(lane))
+            else {
+                return false;
+            };
+            // One list register shows one source.
+            if !pending.is_power_of_two() {
+                return false;
+            }
+            source = pending.trailing_zeros() as u8;
+            *pending = 0;
+            *current = source;
+        }
+        bank.latch &= !mask;
+        bank.listed |= mask;
+        let list = ListRegister {
+            intid,
+            priority: bank.priority(intid.lane()),
+            pending: true,
+            active: false,
+            link: Link::Software {
+                source,
+                end_notice: false,
+            },
+        };
+        private.book(0, Slot::new(intid, true, false, false));
+        lists.write(0, list.encode(version));
+        true
+    }
+}
+
 impl Private {
     /// Makes a list register that the hardware calls empty free for a private interrupt that can be
     /// signalled at once; what it held has ended without a notice. `false` if either is not so.
@@ -160,8 +242,8 @@ impl Work<'_> {
             let nothing = private.used | wanting | self.state.busy == 0;
             nothing && private.maintenance == Maintenance::NONE
         });
-        if let (true, Some(flags)) = (quiet, self.attention.get(vcpu.index())) {
-            flags.store(0, Ordering::Relaxed);
+        if let (true, Some(attention)) = (quiet, self.attention.get(vcpu.index())) {
+            attention.rest();
         }
         quiet
     }

@@ -139,6 +139,18 @@ pub(crate) fn sgi1r_to_one(sender: VcpuId, value: u64) -> Option<IntId> {
     }
 }
 
+/// The SGI of an ICC_SGI1R_EL1 write that names one vCPU, and which.
+#[inline(always)]
+pub(crate) fn sgi1r_target(value: u64) -> Option<(VcpuId, u32)> {
+    let list = value as u32 & 0xffff;
+    let aff1 = (value >> 16) as u32 & 0xff;
+    if value >> 28 != 0 || aff1 >= 8 || !list.is_power_of_two() {
+        return None;
+    }
+    let target = VcpuId::new((aff1 << 4) | list.trailing_zeros())?;
+    Some((target, (value >> 24) as u32 & 0xf))
+}
+
 /// ICC_SGI1R_EL1: TargetList 15:0, Aff1 23:16, INTID 27:24, Aff2 39:32, IRM bit 40, RS 47:44, Aff3
 /// 55:48. No vCPU has an Aff2 or Aff3, nor an Aff0 above 15 (RS).
 pub(crate) fn sgi1r<L: ListRegisters + ?Sized>(work: &mut Work<'_>, here: Here<'_, L>, value: u64) {

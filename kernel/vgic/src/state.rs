@@ -3,39 +3,14 @@
 
 extern crate alloc;
 
-use crate::primitives::{AtomicU32, Ordering};
+use crate::primitives::Ordering;
 use alloc::boxed::Box;
 
+use crate::attention::{Attention, DIRTY};
 use crate::bank::Bank;
 use crate::identity::{Bits, IntId, Notify, VcpuId, Version, bit};
 use crate::list::{MAX_LISTS, Maintenance};
 use crate::slot::Slot;
-
-/// Attention flag: the vCPU's list registers must be brought up to date before it runs on.
-pub(crate) const DIRTY: u32 = 1;
-/// Attention flag: a hardware-linked interrupt is pending in a list register, and its line may drop.
-/// The number of the physical interrupt is in bits 25:16.
-pub(crate) const LINKED: u32 = 2;
-
-/// The attention word for a linked interrupt in a list register beside those that `before` has.
-pub(crate) const fn linked(before: u32, physical: IntId) -> u32 {
-    // Two of them: a look at this one is not enough, so the number stands for none.
-    let number = if before & LINKED == 0 || before >> 16 == physical.get() {
-        physical.get()
-    } else {
-        0x3ff
-    };
-    (before & DIRTY) | LINKED | (number << 16)
-}
-
-/// The physical interrupt whose line alone decides whether there is anything to do.
-pub(crate) const fn only_linked(attention: u32) -> Option<IntId> {
-    if attention & (DIRTY | LINKED) == LINKED {
-        IntId::new(attention >> 16)
-    } else {
-        None
-    }
-}
 
 /// SGIs are edge-triggered, PPIs level-sensitive; neither can be changed (IHI0048B 4.3.13).
 pub(crate) const PRIVATE_EDGES: u32 = 0x0000_ffff;
@@ -61,7 +36,8 @@ pub(crate) struct Private {
     pub(crate) maintenance: Maintenance,
     /// GICR_WAKER.ProcessorSleep, as written.
     pub(crate) asleep: bool,
-    /// It is on a CPU, between restore and save.
+    /// It is on a CPU, between restore and save. Kept up while it is engaged ([`Attention`]): else it has nothing
+    /// that a CPU would have to be asked about.
     pub(crate) loaded: bool,
     /// [`State::clock`] when its list registers were last looked at.
     pub(crate) folded: u64,
@@ -149,6 +125,8 @@ impl Private {
     #[inline]
     pub(crate) fn book(&mut self, index: u32, slot: Slot) {
         self.used |= bit(index);
+        // Only the CPU that has it loaded fills its list registers.
+        self.loaded = true;
         if let Some(holder) = self.slots.get_mut(index as usize) {
             *holder = slot;
         }
@@ -244,7 +222,7 @@ pub(crate) struct State {
 /// One operation under the lock.
 pub(crate) struct Work<'a> {
     pub(crate) state: &'a mut State,
-    pub(crate) attention: &'a [AtomicU32],
+    pub(crate) attention: &'a [Attention],
     pub(crate) version: Version,
     /// The vCPU loaded on the CPU that executes.
     pub(crate) here: Option<VcpuId>,
@@ -315,9 +293,8 @@ impl Work<'_> {
 
     /// The same without a kick: the next entry is soon enough.
     pub(crate) fn mark_quietly(&self, vcpu: VcpuId) {
-        // Every writer holds the lock, so a load and a store do.
-        if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(flags.load(Ordering::Relaxed) | DIRTY, Ordering::Release);
+        if let Some(attention) = self.attention.get(vcpu.index()) {
+            attention.soil();
         }
     }
 
@@ -364,8 +341,9 @@ impl Work<'_> {
     /// the two.
     pub(crate) fn waits(&self, vcpu: VcpuId) -> bool {
         let forwarding = self.state.forwarding;
-        let flags = self.attention.get(vcpu.index());
-        let dirty = flags.is_some_and(|flags| flags.load(Ordering::Relaxed) & DIRTY != 0);
+        let attention = self.attention.get(vcpu.index());
+        let dirty =
+            attention.is_some_and(|attention| attention.flags.load(Ordering::Relaxed) & DIRTY != 0);
         let ready = |bank: &Bank| {
             let merging = if dirty { bank.latch } else { 0 };
             bank.signalled(forwarding) & !bank.active & (!bank.listed | merging)
@@ -427,8 +405,8 @@ impl Work<'_> {
                 ..Private::new()
             };
         }
-        if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(DIRTY, Ordering::Release);
+        if let Some(attention) = self.attention.get(vcpu.index()) {
+            attention.flags.store(DIRTY, Ordering::Release);
         }
     }
 

@@ -5,11 +5,12 @@
 
 use crate::primitives::Ordering;
 
+use crate::attention::linked;
 use crate::fill::{Candidate, Choice};
 use crate::identity::{Bits, IntId, VcpuId, Version, bit};
 use crate::list::{Link, ListRegister, ListRegisters, MAX_LISTS, Maintenance, Occupancy};
 use crate::slot::Slot;
-use crate::state::{Word, Work, linked};
+use crate::state::{Word, Work};
 
 impl Work<'_> {
     /// Takes all list registers of `vcpu` into the banks. They are not emptied.
@@ -247,8 +248,8 @@ impl Work<'_> {
         for index in Bits(stale & !bit(filling.next).wrapping_sub(1)) {
             lists.write(index as usize, 0);
         }
-        if let Some(flags) = self.attention.get(vcpu.index()) {
-            flags.store(filling.attention, Ordering::Relaxed);
+        if let Some(attention) = self.attention.get(vcpu.index()) {
+            attention.flags.store(filling.attention, Ordering::Relaxed);
         }
         self.set_maintenance(vcpu, wanted, lists);
     }
@@ -361,6 +362,7 @@ impl Work<'_> {
             slot = slot.with_written();
         }
         self.private_mut(vcpu)?.book(index, slot);
+        self.attention.get(vcpu.index())?.engage();
         Some(ListRegister {
             intid,
             priority,
@@ -369,6 +371,7 @@ impl Work<'_> {
             link,
         })
     }
+
     /// Chooses the source of the GICv2 SGI to be listed and takes it from those that are pending. One
     /// list register shows one source: the others wait for its end.
     fn take_source(&mut self, vcpu: VcpuId, lane: u32) -> Option<Sgi> {

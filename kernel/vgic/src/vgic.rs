@@ -9,11 +9,12 @@ use core::fmt;
 
 use sync::SpinLock;
 
+use crate::attention::{Attention, DIRTY, linked, only_linked};
 use crate::distributor;
-use crate::identity::{Bits, IntId, Notify, VcpuId, Version};
-use crate::list::{Here, Link, ListRegisters, Maintenance};
-use crate::quick::Arrival;
-use crate::state::{DIRTY, Private, Shared, State, Work, linked, only_linked};
+use crate::identity::{IntId, Notify, VcpuId, Version};
+use crate::list::{Here, Link, ListRegisters};
+use crate::quick::{Arrival, Sent};
+use crate::state::{Private, Shared, State, Work};
 
 /// Why a vGIC cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,8 +74,8 @@ pub struct Vgic {
     vcpus: u32,
     /// GICD_TYPER.
     pub(crate) typer: u32,
-    /// By vCPU: dirty and linked (see `state`). Written under the lock, read without.
-    attention: Box<[AtomicU32]>,
+    /// By vCPU. Written under the lock, read without.
+    pub(crate) attention: Box<[Attention]>,
     pub(crate) state: SpinLock<State>,
 }
 
@@ -95,7 +96,7 @@ impl Vgic {
             version,
             vcpus,
             typer: distributor::typer(version, vcpus, banks),
-            attention: boxed(vcpus, || AtomicU32::new(0))?,
+            attention: boxed(vcpus, Attention::new)?,
             state: SpinLock::new(State {
                 control: 0,
                 forwarding: false,
@@ -140,7 +141,7 @@ impl Vgic {
     /// (not zero) test, for an entry path that keeps a reference to it. Only to be read.
     #[must_use]
     pub fn attention_word(&self, vcpu: VcpuId) -> Option<&AtomicU32> {
-        self.attention.get(vcpu.index())
+        Some(&self.attention.get(vcpu.index())?.flags)
     }
 
     /// [`is_dirty`](Self::is_dirty), of what was read of that word.
@@ -154,7 +155,7 @@ impl Vgic {
     fn attention(&self, vcpu: VcpuId) -> u32 {
         self.attention
             .get(vcpu.index())
-            .map_or(0, |flags| flags.load(Ordering::Acquire))
+            .map_or(0, |attention| attention.flags.load(Ordering::Acquire))
     }
 
     /// The short way for a private interrupt of the vCPU here. `version` is our own, which callers may know. The lock is given back before the long
@@ -171,7 +172,9 @@ impl Vgic {
             return false;
         };
         let mut state = self.state.lock();
-        let flags = attention.load(Ordering::Relaxed);
+        let flags = attention.flags.load(Ordering::Relaxed);
+        // Here and not where it is booked: so no register is kept for it.
+        attention.engage();
         let arrival = Arrival {
             vcpu: here.vcpu,
             intid,
@@ -180,9 +183,27 @@ impl Vgic {
         };
         let delivered = state.deliver(version, arrival, here.lists);
         if let (true, Link::Hardware(physical)) = (delivered, link) {
-            attention.store(linked(flags, physical), Ordering::Relaxed);
+            let flags = linked(flags, physical);
+            attention.flags.store(flags, Ordering::Relaxed);
         }
         delivered
+    }
+
+    /// SGI `sgi` of a vCPU to one other, which is then dirty.
+    #[inline(always)]
+    pub(crate) fn post(&self, sender: VcpuId, target: VcpuId, sgi: u32) -> Sent {
+        if sender == target {
+            return Sent::NotDone;
+        }
+        let mut state = self.state.lock();
+        let kick = state.post(target, sgi, self.version.sgi_source(sender));
+        if kick != Some(true) {
+            return Sent::Done;
+        }
+        if let Some(attention) = self.attention.get(target.index()) {
+            attention.soil();
+        }
+        Sent::Kick(target)
     }
 
     /// Performs one operation under the lock.
@@ -255,119 +276,6 @@ impl Vgic {
             return Notify::NONE;
         }
         self.enter(here)
-    }
-
-    /// The short way of [`save`](Self::save) and [`restore`](Self::restore), for a vCPU of which nothing is pending,
-    /// active or left out, and what was listed has ended: no list register needs to change. `false`, and nothing done, if there is
-    /// something.
-    #[inline(always)]
-    fn pass_quietly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>, loaded: bool) -> bool {
-        let Here { vcpu, lists } = here;
-        let mut state = self.state.lock();
-        let busy = state.busy;
-        let Some(private) = state.private.get_mut(vcpu.index()) else {
-            return false;
-        };
-        let is_empty = private.is_empty(busy)
-            && (private.used == 0 || private.forget_ended(self.version, lists.empty()));
-        if is_empty {
-            private.loaded = loaded;
-            if let Some(flags) = self.attention.get(vcpu.index()) {
-                flags.store(0, Ordering::Relaxed);
-            }
-        }
-        is_empty
-    }
-
-    /// The vCPU leaves this CPU: all that its list registers hold is taken into memory and they are
-    /// emptied. To be called before the active state of physical interrupts is saved and cleared.
-    #[inline]
-    pub fn save<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Saved {
-        if self.pass_quietly(here, false) {
-            return Saved {
-                notify: Notify::NONE,
-                is_linked: false,
-            };
-        }
-        self.save_slowly(here)
-    }
-
-    #[inline(never)]
-    fn save_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Saved {
-        let Here { vcpu, lists } = here;
-        let (is_linked, notify) = self.work(Some(vcpu), |work| {
-            work.set_loaded(vcpu, false);
-            if work.is_quiet(vcpu) {
-                return false;
-            }
-            let used = work.private(vcpu).map_or(0, |private| private.used);
-            work.fold_all(vcpu, lists);
-            for slot in Bits(used) {
-                lists.write(slot as usize, 0);
-            }
-            work.set_maintenance(vcpu, Maintenance::NONE, lists);
-            work.private(vcpu)
-                .is_some_and(|private| private.bank.hardware != 0)
-        });
-        Saved { notify, is_linked }
-    }
-
-    /// The vCPU comes to this CPU, whose list registers are empty: they are filled. To be called
-    /// after the vCPU's timer registers and the active state of its physical interrupts are back.
-    #[inline]
-    pub fn restore<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
-        if self.pass_quietly(here, true) {
-            return Notify::NONE;
-        }
-        self.restore_slowly(here)
-    }
-
-    #[inline(never)]
-    fn restore_slowly<L: ListRegisters + ?Sized>(&self, here: Here<'_, L>) -> Notify {
-        let Here { vcpu, lists } = here;
-        let ((), notify) = self.work(Some(vcpu), |work| {
-            work.set_loaded(vcpu, true);
-            if !work.is_quiet(vcpu) {
-                work.fill(vcpu, 0, lists);
-            }
-        });
-        notify
-    }
-
-    /// Whether an interrupt waits that would end a WFI of this vCPU: pending, enabled, forwarded, not
-    /// active. The priority mask and PSTATE are not considered (a WFI may always end early). With
-    /// `here` the list registers are asked too, without it the vCPU must be saved.
-    ///
-    /// A scheduler that blocks asks again after it has made itself known as blocked: whoever raises
-    /// an interrupt then either is seen here, or sees the block and wakes.
-    #[must_use]
-    pub fn has_deliverable<L: ListRegisters + ?Sized>(
-        &self,
-        vcpu: VcpuId,
-        here: Option<Here<'_, L>>,
-    ) -> bool {
-        let lists = here.filter(|here| here.vcpu == vcpu).map(|here| here.lists);
-        if let Some(lists) = lists
-            && self.is_idle(vcpu, lists)
-        {
-            return false;
-        }
-        let (found, _) = self.work(None, |work| {
-            work.waits(vcpu) || lists.is_some_and(|lists| work.signals(vcpu, lists))
-        });
-        found
-    }
-
-    /// The short way of [`has_deliverable`](Self::has_deliverable) to "no": the vCPU here has nothing, but for what
-    /// has ended in its list registers.
-    #[inline]
-    fn is_idle<L: ListRegisters + ?Sized>(&self, vcpu: VcpuId, lists: &L) -> bool {
-        let mut state = self.state.lock();
-        let busy = state.busy;
-        state.private.get_mut(vcpu.index()).is_some_and(|private| {
-            private.is_empty(busy)
-                && (private.used == 0 || private.forget_ended(self.version, lists.empty()))
-        })
     }
 
     /// Interrupts that became pending for a vCPU so far.

@@ -1,14 +1,16 @@
 //! Two vCPUs on two CPUs that want to know of each other's list registers at the same time, or change what is
-//! there: both get on, and both get the truth. Run with
+//! there: both get on, and both get the truth. And a vCPU that comes to a CPU while another sends it an interrupt, where the
+//! look of the first is without the lock. Run with
 //! `RUSTFLAGS="--cfg loom" cargo test -p viaduct-vgic --features model --release --test loom`.
 #![cfg(all(loom, feature = "model"))]
 
 mod common;
 
 use common::{Cpu, vcpu};
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
-use viaduct_vgic::{Here, Notify, Others, Region, Version, Vgic, Width};
+use viaduct_vgic::{Here, Notify, Others, Region, Sent, Version, Vgic, Width};
 
 /// What is under way to a CPU.
 #[derive(Default)]
@@ -26,6 +28,13 @@ struct Machine {
 }
 
 impl Machine {
+    fn new() -> Self {
+        Self {
+            vgic: Vgic::new(Version::V3, 2, 32).unwrap(),
+            mail: Default::default(),
+        }
+    }
+
     fn poke(&self, vcpus: Notify) {
         for number in 0..2 {
             if vcpus.contains(vcpu(number)) {
@@ -136,10 +145,7 @@ const ACTIVE: u64 = 0x1_0300;
 const CLEAR_ACTIVE: u64 = 0x1_0380;
 
 fn machine() -> Arc<Machine> {
-    Arc::new(Machine {
-        vgic: Vgic::new(Version::V3, 2, 32).unwrap(),
-        mail: Default::default(),
-    })
+    Arc::new(Machine::new())
 }
 
 /// Each core does its part, then runs on until both are done.
@@ -188,4 +194,72 @@ fn a_write_has_taken_effect() {
             assert!(!pending || core.read(0x2_0000 + ACTIVE) == 0);
         }
     });
+}
+
+/// One vCPU comes to a CPU, with nothing to be restored, while one on another CPU sends it SGI 1: it is there when the first
+/// runs, or its CPU gets an SGI of EL2's. The run state is as `domain::lifecycle::RunState` has it: both sides write it
+/// by one atomic operation, the one before it looks, the other after it has marked.
+#[test]
+fn who_comes_sees_what_was_sent_or_is_disturbed() {
+    const RUNS: u32 = 1;
+    for short in [false, true] {
+        loom::model(move || {
+            let vgic = Arc::new(Vgic::new(Version::V3, 2, 32).unwrap());
+            let state = Arc::new(AtomicU32::new(0));
+            let disturbed = Arc::new(AtomicU32::new(0));
+            {
+                // The guest has enabled its distributor; nothing was ever listed.
+                let cpu = Cpu::new(Version::V3, 2);
+                let here = Here {
+                    vcpu: vcpu(1),
+                    lists: &cpu,
+                };
+                let _ = vgic.restore(here);
+                let _ = vgic.write(
+                    here,
+                    Region::Distributor,
+                    0,
+                    Width::Word,
+                    3,
+                    &&Machine::new(),
+                );
+                let _ = vgic.enter_if_needed(here);
+                let _ = vgic.save(here);
+            }
+            let sender = {
+                let (vgic, state, disturbed) = (vgic.clone(), state.clone(), disturbed.clone());
+                thread::spawn(move || {
+                    let cpu = Cpu::new(Version::V3, 2);
+                    let here = Here {
+                        vcpu: vcpu(0),
+                        lists: &cpu,
+                    };
+                    let value = 1 << 24 | 1 << 1;
+                    let kick = if short {
+                        vgic.write_sgi1r_to_one(vcpu(0), value) == Sent::Kick(vcpu(1))
+                    } else {
+                        vgic.write_sgi1r(here, value).contains(vcpu(1))
+                    };
+                    assert!(kick);
+                    if state.fetch_or(0, Ordering::AcqRel) == RUNS {
+                        disturbed.store(1, Ordering::Release);
+                    }
+                })
+            };
+            let cpu = Cpu::new(Version::V3, 2);
+            let here = Here {
+                vcpu: vcpu(1),
+                lists: &cpu,
+            };
+            state.fetch_or(RUNS, Ordering::AcqRel);
+            let _ = vgic.restore(here);
+            let got = cpu.acknowledge().is_some();
+            sender.join().unwrap();
+            if !got {
+                assert_eq!(disturbed.load(Ordering::Acquire), 1, "nobody told it");
+                let _ = vgic.enter_if_needed(here);
+                assert_eq!(cpu.acknowledge(), Some((1, 0)));
+            }
+        });
+    }
 }

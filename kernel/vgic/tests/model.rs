@@ -139,7 +139,7 @@ impl Run {
                 notified = match version {
                     Version::V2 => {
                         let value = (1 << (16 + to)) | number;
-                        self.domain.tell(by, Region::Distributor, 0xf00, value)
+                        self.domain.send_sgir(by, value)
                     }
                     Version::V3 => {
                         let value = (1 << to) | (u64::from(number) << 24);

@@ -81,7 +81,7 @@ pub use hypercall::{Arguments, HotCall, Outcome, at_once, dispatch, hot_call, hy
 pub use inspect::{InspectedGrant, InspectedPort, PortBinding};
 pub use ring::{ConsoleRing, Drained};
 pub use state::{Config, ConsoleConfig, NewError, StoreConfig, XenState};
-pub use vcpu::Runstate;
+pub use vcpu::{Runstate, VcpuState};
 pub use vpl011::{Abort, Vpl011, Wires};
 
 /// A page of the hypervisor's or of a guest's that the guest can write at any moment.

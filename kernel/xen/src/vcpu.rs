@@ -35,7 +35,7 @@ struct RunstateRecord {
 }
 
 /// What this crate keeps of a vCPU.
-pub(crate) struct VcpuState {
+pub struct VcpuState {
     /// Its `vcpu_info` in shared_info; vCPU 0 only.
     first_info: SharedCell<VCPU_INFO_SIZE>,
     /// The same where the guest wants it.
@@ -96,8 +96,9 @@ impl VcpuState {
         };
     }
 
+    /// Accounts that the vCPU changes what it does at `now`, system time in nanoseconds. Any CPU may call it.
     #[inline]
-    fn change_runstate(&self, state: Runstate, now: u64) {
+    pub fn change_runstate(&self, state: Runstate, now: u64) {
         let mut record = self.runstate.lock();
         let info = &mut record.info;
         let spent = now.saturating_sub(info.state_entry_time);
@@ -227,30 +228,10 @@ fn register_runstate<C: Caller>(caller: &C, state: &VcpuState, argument: u64) ->
 }
 
 impl XenState {
-    /// Accounts that a vCPU changes what it does at `now`, system time in nanoseconds. Any CPU may call it.
-    pub fn runstate_change(&self, vcpu: VcpuId, state: Runstate, now: u64) {
-        let Ok((_, vcpu)) = self.vcpu(vcpu.0) else {
-            return;
-        };
-        vcpu.change_runstate(state, now);
-    }
-
-    /// [`runstate_change`](Self::runstate_change) and [`publish_runstate`](Self::publish_runstate).
-    #[inline]
-    pub fn runstate_change_here(
-        &self,
-        vcpu: VcpuId,
-        state: Runstate,
-        now: u64,
-        memory: &impl GuestMemory,
-    ) {
-        let Ok((_, vcpu)) = self.vcpu(vcpu.0) else {
-            return;
-        };
-        vcpu.change_runstate(state, now);
-        if vcpu.has_runstate_area.load(Relaxed) {
-            let _ = self.write_runstate(vcpu, memory);
-        }
+    /// What is kept of a vCPU, for who changes its runstate often.
+    #[must_use]
+    pub fn vcpu_state(&self, vcpu: VcpuId) -> Option<&VcpuState> {
+        self.vcpus.get(vcpu.0 as usize)
     }
 
     /// Times of a vCPU up to its last change; `None` if there is no such vCPU.
@@ -265,10 +246,8 @@ impl XenState {
     /// must be the one loaded on this CPU: call it before the vCPU is switched out and after it is switched
     /// in. An address that the guest has since unmapped is skipped.
     #[inline]
-    pub fn publish_runstate(&self, vcpu: VcpuId, memory: &impl GuestMemory) {
-        if let Ok((_, vcpu)) = self.vcpu(vcpu.0)
-            && vcpu.has_runstate_area.load(Relaxed)
-        {
+    pub fn publish_runstate(&self, vcpu: &VcpuState, memory: &impl GuestMemory) {
+        if vcpu.has_runstate_area.load(Relaxed) {
             let _ = self.write_runstate(vcpu, memory);
         }
     }

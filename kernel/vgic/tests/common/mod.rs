@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use viaduct_vgic::{
     AccessError, Here, IntId, Link, ListRegister, ListRegisters, Maintenance, Notify, Others,
-    Region, SGIR, VcpuId, Version, Vgic, Width,
+    Region, SGIR, Sent, VcpuId, Version, Vgic, Width,
 };
 
 /// One CPU.
@@ -416,10 +416,30 @@ impl Domain {
         let _ = self.tell(number, region, offset, value);
     }
 
+    /// A write of GICD_SGIR, as `send_sgi1r`.
+    pub(crate) fn send_sgir(&self, number: u32, value: u32) -> Notify {
+        if value & 1 == 0 {
+            match self.vgic.write_sgir_to_one(vcpu(number), value) {
+                Sent::Done => return Notify::NONE,
+                Sent::Kick(other) => return Notify::from(other),
+                Sent::NotDone => {}
+            }
+        }
+        self.tell(number, Region::Distributor, 0xf00, value)
+    }
+
     /// A guest's write of ICC_SGI1R_EL1, by the short way first, as EL2 does it.
     pub(crate) fn send_sgi1r(&self, number: u32, value: u64) -> Notify {
         if self.vgic.write_sgi1r_at_once(self.here(number), value) {
             return Notify::NONE;
+        }
+        // Even numbers take the short way, where there is one; odd ones the general way.
+        if value & 1 << 24 == 0 {
+            match self.vgic.write_sgi1r_to_one(vcpu(number), value) {
+                Sent::Done => return Notify::NONE,
+                Sent::Kick(other) => return Notify::from(other),
+                Sent::NotDone => {}
+            }
         }
         self.vgic.write_sgi1r(self.here(number), value)
     }

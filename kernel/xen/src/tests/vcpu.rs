@@ -1,5 +1,5 @@
 use super::support::{BASE, Guest, Machine, RAM_GFN, SCRATCH, SIZE};
-use crate::Runstate;
+use crate::{GuestMemory, Runstate, XenState};
 use abi::event_channel as event;
 use abi::hypercall::{VCPU_OP, VM_ASSIST};
 use abi::vcpu as op;
@@ -96,32 +96,39 @@ fn other_vcpu_operations_are_invalid() {
     }
 }
 
+fn change(state: &XenState, vcpu: VcpuId, to: Runstate, now: u64) {
+    state.vcpu_state(vcpu).unwrap().change_runstate(to, now);
+}
+
+fn publish(state: &XenState, vcpu: VcpuId, memory: &impl GuestMemory) {
+    state.publish_runstate(state.vcpu_state(vcpu).unwrap(), memory);
+}
+
 #[test]
 fn runstate_is_written_at_registration_and_on_change() {
     let machine = Machine::new(1, 1);
     let guest = machine.guest(1);
     let (area, vcpu) = (BASE + 0x2000, VcpuId(0));
     let state = guest.state;
-    state.runstate_change(vcpu, Runstate::Running, 100);
-    state.publish_runstate(vcpu, &guest);
+    change(state, vcpu, Runstate::Running, 100);
+    publish(state, vcpu, &guest);
     assert_eq!(guest.get::<u32>(area), 0, "not registered");
     assert_eq!(register_runstate(&guest, 0, area), 0);
     let info: RunstateInfo = guest.get(area);
     assert_eq!((info.state, info.state_entry_time), (0, 100));
     assert_eq!(info.time, [0, 0, 0, 100]);
 
-    state.runstate_change(vcpu, Runstate::Blocked, 150);
-    state.runstate_change(vcpu, Runstate::Runnable, 250);
-    state.runstate_change_here(vcpu, Runstate::Running, 650, &guest);
+    change(state, vcpu, Runstate::Blocked, 150);
+    change(state, vcpu, Runstate::Runnable, 250);
+    change(state, vcpu, Runstate::Running, 650);
+    publish(state, vcpu, &guest);
     let info: RunstateInfo = guest.get(area);
     assert_eq!(info.time, [50, 400, 100, 100]);
     assert_eq!(Some(info), state.runstate(vcpu));
 
     // A clock that goes back, a vCPU that is not there.
-    state.runstate_change(vcpu, Runstate::Offline, 0);
-    state.runstate_change(VcpuId(9), Runstate::Running, 1);
-    state.publish_runstate(VcpuId(9), &guest);
-    state.runstate_change_here(VcpuId(9), Runstate::Running, 1, &guest);
+    change(state, vcpu, Runstate::Offline, 0);
+    assert!(state.vcpu_state(VcpuId(9)).is_none());
     assert_eq!(state.runstate(VcpuId(9)), None);
     assert_eq!(state.runstate(vcpu).unwrap().time, [50, 400, 100, 100]);
 }
@@ -135,7 +142,7 @@ fn runstate_wants_memory_that_can_be_written() {
     assert_eq!(register_runstate(&guest, 1, BASE), -2);
     let bad = [op::REGISTER_RUNSTATE_MEMORY_AREA, 0, 8];
     assert_eq!(guest.returns(VCPU_OP, &bad), -14);
-    guest.state.publish_runstate(VcpuId(0), &guest);
+    publish(guest.state, VcpuId(0), &guest);
 }
 
 #[test]
@@ -147,8 +154,8 @@ fn a_null_address_ends_the_updates_of_a_runstate() {
     assert_eq!(register_runstate(&guest, 0, 0), 0);
     guest.put(area, &u64::MAX);
     let (state, vcpu) = (guest.state, VcpuId(0));
-    state.runstate_change(vcpu, Runstate::Blocked, 9);
-    state.publish_runstate(vcpu, &guest);
+    change(state, vcpu, Runstate::Blocked, 9);
+    publish(state, vcpu, &guest);
     assert_eq!(guest.get::<u64>(area), u64::MAX);
     assert_eq!(register_runstate(&guest, 0, area), 0);
     assert_eq!(guest.get::<u32>(area), 2);
@@ -164,8 +171,8 @@ fn the_update_flag_is_gone_when_the_update_is() {
     assert_eq!(guest.returns(VM_ASSIST, &[op::VMASST_CMD_ENABLE, flag]), 0);
     let state = guest.state;
     let history = Recorder::default();
-    state.runstate_change(VcpuId(0), Runstate::Runnable, 9);
-    state.publish_runstate(VcpuId(0), &history);
+    change(state, VcpuId(0), Runstate::Runnable, 9);
+    publish(state, VcpuId(0), &history);
     let writes = history.0.take();
     let update = op::RUNSTATE_UPDATE;
     assert_eq!(writes.len(), 3);
@@ -173,7 +180,7 @@ fn the_update_flag_is_gone_when_the_update_is() {
     assert_eq!(writes[1].1[8..16], (9 | update).to_le_bytes());
     assert_eq!(writes[2], (area + 8, 9_u64.to_le_bytes().to_vec()));
     assert_eq!(guest.returns(VM_ASSIST, &[op::VMASST_CMD_DISABLE, flag]), 0);
-    state.publish_runstate(VcpuId(0), &history);
+    publish(state, VcpuId(0), &history);
     assert_eq!(history.0.take().len(), 1);
 }
 
