@@ -23,10 +23,6 @@ const IMAGE_MAGIC: u32 = 0x644d_5241;
 const IMAGE_BRANCH: u32 = 0x1400_0008;
 
 /// A kernel.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, on the stack of whoever builds a guest"
-)]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kernel<'a> {
     /// An arm64 `Image`: copied whole, entered at its first byte.
