@@ -61,7 +61,7 @@ impl<T> SpinLock<T> {
         self.guard(ticket)
     }
 
-    /// Waits until a ticket is served. Beside the way of a free lock, and no call: what has a place for one needs a frame.
+    /// Waits until a ticket is served. Not on the way of a free lock, and yet no call, for which that would need a frame.
     #[cold]
     #[inline(always)]
     fn wait(&self, ticket: u32) {
