@@ -282,7 +282,6 @@ fn clear(
 }
 
 /// Maps a frame in place of what is there; RAM that is there is given up. What was there.
-#[inline(never)]
 pub(crate) fn put(
     domain: &Domain,
     gfn: u64,
@@ -305,24 +304,25 @@ pub(crate) fn put(
     Ok(before)
 }
 
-/// [`put`] of a granted frame, which mostly comes where nothing is, and beside others: a short way for that.
+/// [`put`] of a granted frame, which mostly comes where nothing is, and beside others: a short way for that. `false`, and
+/// nothing done, if it is not for that.
 #[inline(always)]
-pub(crate) fn put_granted(
-    domain: &Domain,
-    gfn: u64,
-    frame: Pa,
-    kind: Stage2Kind,
-) -> Result<Option<Stage2Kind>, Errno> {
-    let page = mappable(domain, gfn)?;
+pub(crate) fn put_granted(domain: &Domain, gfn: u64, frame: Pa, kind: Stage2Kind) -> bool {
+    let Ok(page) = mappable(domain, gfn) else {
+        return false;
+    };
     let mut holdings = domain.holdings.lock();
-    let held = holdings.as_mut().ok_or(Errno::Invalid)?;
+    let Some(held) = holdings.as_mut() else {
+        return false;
+    };
     if !held.stage2.map_page(page.start(), frame, kind) {
-        drop(holdings);
-        return put(domain, gfn, frame, kind);
+        return false;
     }
-    held.highest_gfn = held.highest_gfn.max(gfn);
+    if gfn > held.highest_gfn {
+        held.highest_gfn = gfn;
+    }
     tlb::publish();
-    Ok(None)
+    true
 }
 
 /// Takes away what is mapped at `gfn`, if that is this granted frame.

@@ -157,6 +157,12 @@ impl Calling {
         }
     }
 
+    /// Maps a granted frame in place of whatever is there.
+    #[inline(never)]
+    fn put_instead(&self, gfn: u64, frame: Pa, kind: Stage2Kind) -> Result<Replaced, Errno> {
+        frames::put(self.0.domain, gfn, frame, kind).map(replaced)
+    }
+
     /// Visits the pieces of a range of guest virtual addresses, page by page: physical address, and which
     /// bytes of the range.
     #[inline]
@@ -201,7 +207,7 @@ impl GuestMemory for Calling {
     /// The frame cannot become another's before this call is over (`frames`).
     #[inline]
     fn place(&self, at: Va, length: usize) -> Result<Option<Pa>, Errno> {
-        if !guest::caches_on() || !is_in_a_page(at, length) {
+        if !guest::caches_on() || !is_in_a_page(at, length) || !at.is_aligned(8) {
             return Ok(None);
         }
         self.piece(at, Intent::Write).map(Some)
@@ -437,7 +443,10 @@ impl Caller for Calling {
         } else {
             Stage2Kind::GrantedReadOnly
         };
-        frames::put_granted(self.0.domain, gfn, frame, kind).map(replaced)
+        if frames::put_granted(self.0.domain, gfn, frame, kind) {
+            return Ok(Replaced::Nothing);
+        }
+        self.put_instead(gfn, frame, kind)
     }
 
     #[inline(always)]

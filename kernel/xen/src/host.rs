@@ -21,7 +21,7 @@ pub trait GuestMemory {
     /// have been written.
     fn write(&self, to: Va, bytes: &[u8]) -> Result<(), Errno>;
 
-    /// Where a range is that is read and then written, if one look finds that out: for [`Self::read_place`] and
+    /// Where an item is that is read and then written, if one look finds that out, and by words: for [`Self::read_place`] and
     /// [`Self::write_place`] in the same call, whatever that does to the guest's map meanwhile.
     ///
     /// # Errors
@@ -286,49 +286,38 @@ pub(crate) fn read<T: FromBytes + IntoBytes>(
     Ok(value)
 }
 
-/// Reads a structure of the ABI that is changed and written back, into one that is zeroed: the item of a list. The copy is
-/// the only one that is looked at. Where it is, for [`write_item`].
-#[inline(always)]
-pub(crate) fn read_item<T: FromBytes + IntoBytes>(
-    memory: &impl GuestMemory,
-    at: u64,
-    item: &mut T,
-) -> Result<Option<Pa>, Errno> {
-    let place = memory.place(Va::new(at), size_of::<T>())?;
-    match place {
-        Some(place) => memory.read_place(place, item.as_mut_bytes()),
-        None => memory.read(Va::new(at), item.as_mut_bytes())?,
-    }
-    Ok(place)
-}
-
-/// Writes it back, from the byte `FROM` of it on: what is before that has not changed.
-#[inline(always)]
-pub(crate) fn write_item<T: IntoBytes + Immutable, const FROM: usize>(
-    memory: &impl GuestMemory,
-    at: u64,
-    place: Option<Pa>,
-    item: &T,
-) -> Result<(), Errno> {
-    let bytes = item.as_bytes().get(FROM..).unwrap_or_default();
-    match place.and_then(|place| place.checked_add(FROM as u64)) {
-        Some(place) => memory.write_place(place, bytes),
-        None => memory.write(Va::new(at.wrapping_add(FROM as u64)), bytes)?,
-    }
-    Ok(())
-}
-
-/// Reads a structure of the ABI, has it changed, and writes it back.
+/// Reads a structure of the ABI, has it changed, and writes it back: the item of a list. The copy is the only one that is
+/// looked at.
 #[inline]
 pub(crate) fn update<T: FromBytes + IntoBytes + Immutable>(
     memory: &impl GuestMemory,
     at: u64,
     change: impl FnOnce(&mut T),
 ) -> Result<(), Errno> {
-    let mut item = T::new_zeroed();
-    let place = read_item(memory, at, &mut item)?;
+    let mut item = read(memory, at)?;
     change(&mut item);
-    write_item::<T, 0>(memory, at, place, &item)
+    write(memory, at, &item)
+}
+
+/// The item at a place ([`GuestMemory::place`]).
+#[inline(always)]
+pub(crate) fn read_at<T: FromBytes + IntoBytes>(memory: &impl GuestMemory, place: Pa) -> T {
+    let mut item = T::new_zeroed();
+    memory.read_place(place, item.as_mut_bytes());
+    item
+}
+
+/// Writes it back, from the byte `FROM` of it on: what is before that has not changed.
+#[inline(always)]
+pub(crate) fn write_at<T: IntoBytes + Immutable, const FROM: usize>(
+    memory: &impl GuestMemory,
+    place: Pa,
+    item: &T,
+) {
+    let place = place.checked_add(FROM as u64);
+    if let (Some(place), Some(bytes)) = (place, item.as_bytes().get(FROM..)) {
+        memory.write_place(place, bytes);
+    }
 }
 
 /// Writes a structure of the ABI.

@@ -89,24 +89,28 @@ impl Entry<'_> {
     /// Sets what says that the entry is in use, as long as it permits that.
     #[inline(always)]
     fn open(&self, used: bool, user: DomainId, access: Access) -> Result<(), i16> {
-        let mut mask = TYPE;
+        let mut refused = 0;
         if access.map {
-            mask |= bits(EntryFlags::SUB_PAGE);
+            refused |= CACHE_ATTRIBUTES;
         }
         let mut new_bits = bits(EntryFlags::READING);
         if access.write {
+            refused |= bits(EntryFlags::READ_ONLY);
             new_bits |= bits(EntryFlags::WRITING);
+        }
+        // What is looked at of the header, and what it has to be. That of one in use was looked at.
+        let (mut mask, mut permits) = (refused, 0);
+        if !used {
+            mask |= TYPE | u32::MAX << DOMAIN_SHIFT;
+            permits = bits(EntryFlags::PERMIT_ACCESS) | u32::from(user.0) << DOMAIN_SHIFT;
+            if access.map {
+                mask |= bits(EntryFlags::SUB_PAGE);
+            }
         }
         let mut changes: u32 = 0;
         let mut header = self.header.load(Acquire);
         for _ in 0..TRIES {
-            let permits = header & mask == bits(EntryFlags::PERMIT_ACCESS)
-                && header >> DOMAIN_SHIFT == u32::from(user.0);
-            let read_only = header & bits(EntryFlags::READ_ONLY) != 0;
-            if (!used && !permits)
-                || (access.write && read_only)
-                || (access.map && header & CACHE_ATTRIBUTES != 0)
-            {
+            if header & mask != permits {
                 return Err(op::STATUS_GENERAL_ERROR);
             }
             // Acquire: the frame number, which the guest wrote first, is read after this.

@@ -22,7 +22,7 @@ use active::Active;
 use core::mem::offset_of;
 pub use map::Broken;
 use maptrack::Maptrack;
-use memory::Pa;
+use memory::{Pa, Va};
 use sync::SpinLock;
 
 /// Items before a call is restarted.
@@ -156,47 +156,70 @@ impl OneGrant {
     #[inline(always)]
     pub fn serve<C: Caller>(self, caller: &C, at: u64) -> Result<(), Errno> {
         match self {
-            Self::Copy => copy_item(caller, at),
-            Self::Map => map_item(caller, at),
-            Self::Unmap => unmap_item(caller, at),
+            Self::Copy => {
+                const RESULT: usize = offset_of!(op::GrantCopy, len);
+                let Some(place) = caller.place(Va::new(at), size_of::<op::GrantCopy>())? else {
+                    return copy_item(caller, at);
+                };
+                let mut item = host::read_at(caller, place);
+                copy::copy(caller, &mut item);
+                host::write_at::<_, RESULT>(caller, place, &item);
+            }
+            Self::Map => {
+                const RESULTS: usize = offset_of!(op::MapGrantRef, dom);
+                let Some(place) = caller.place(Va::new(at), size_of::<op::MapGrantRef>())? else {
+                    return map_item(caller, at);
+                };
+                let mut item = host::read_at(caller, place);
+                map_one(caller, &mut item);
+                host::write_at::<_, RESULTS>(caller, place, &item);
+            }
+            Self::Unmap => {
+                const RESULT: usize = offset_of!(op::UnmapGrantRef, handle);
+                let Some(place) = caller.place(Va::new(at), size_of::<op::UnmapGrantRef>())? else {
+                    return unmap_item(caller, at);
+                };
+                let mut item = host::read_at(caller, place);
+                unmap_one(caller, &mut item);
+                host::write_at::<_, RESULT>(caller, place, &item);
+            }
         }
+        Ok(())
     }
 }
 
-// What is read of an item is read once, and of what is written the words that have results in them.
-
 #[inline(always)]
-fn copy_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
-    const RESULTS: usize = offset_of!(op::GrantCopy, len);
-    let mut item = op::GrantCopy::default();
-    let place = host::read_item(caller, at, &mut item)?;
-    copy::copy(caller, &mut item);
-    host::write_item::<_, RESULTS>(caller, at, place, &item)
-}
-
-#[inline(always)]
-fn map_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
-    const RESULTS: usize = offset_of!(op::MapGrantRef, dom);
-    let mut item = op::MapGrantRef::default();
-    let place = host::read_item(caller, at, &mut item)?;
-    map::map(caller, &mut item);
+fn map_one<C: Caller>(caller: &C, item: &mut op::MapGrantRef) {
+    map::map(caller, item);
     // Out here, where nothing has to be kept for it alone.
     if caller.is_traced() {
-        map::trace_map(caller, &item);
+        map::trace_map(caller, item);
     }
-    host::write_item::<_, RESULTS>(caller, at, place, &item)
 }
 
 #[inline(always)]
-fn unmap_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
-    const RESULTS: usize = offset_of!(op::UnmapGrantRef, handle);
-    let mut item = op::UnmapGrantRef::default();
-    let place = host::read_item(caller, at, &mut item)?;
+fn unmap_one<C: Caller>(caller: &C, item: &mut op::UnmapGrantRef) {
     if caller.is_traced() {
         map::trace_unmap(caller, item.handle);
     }
     item.status = map::unmap(caller, item.handle, item.host_addr, 0);
-    host::write_item::<_, RESULTS>(caller, at, place, &item)
+}
+
+// For longer lists, and for items wherever they are.
+
+#[inline(never)]
+fn copy_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item| copy::copy(caller, item))
+}
+
+#[inline(never)]
+fn map_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item| map_one(caller, item))
+}
+
+#[inline(never)]
+fn unmap_item<C: Caller>(caller: &C, at: u64) -> Result<(), Errno> {
+    host::update(caller, at, |item| unmap_one(caller, item))
 }
 
 #[inline(never)]

@@ -14,6 +14,7 @@ mod hvm;
 mod interdomain;
 mod memory;
 mod multicall;
+mod one_grant;
 mod policy;
 mod races;
 mod random;
