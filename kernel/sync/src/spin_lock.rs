@@ -55,22 +55,10 @@ impl<T> SpinLock<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         let ticket = self.next.fetch_add(1, Ordering::Relaxed);
         // Acquire pairs with the release in `Guard::drop`: what the last holder wrote is seen here.
-        if self.serving.load(Ordering::Acquire) != ticket {
-            self.wait(ticket);
+        while self.serving.load(Ordering::Acquire) != ticket {
+            spin_loop();
         }
         self.guard(ticket)
-    }
-
-    /// Waits until a ticket is served. Not on the way of a free lock, and yet no call, for which that would need a frame.
-    #[cold]
-    #[inline(always)]
-    fn wait(&self, ticket: u32) {
-        loop {
-            spin_loop();
-            if self.serving.load(Ordering::Acquire) == ticket {
-                return;
-            }
-        }
     }
 
     /// Takes the lock if it is free; never waits.
