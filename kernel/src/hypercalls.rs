@@ -409,6 +409,9 @@ impl Caller for Calling {
                 page.words()
             }
             None => {
+                // The heap is as large as what is built takes, and some. What a guest asks for within its bounds, this page and
+                // the books that go with it, is not to depend on that.
+                let _ = memory_map::grow_heap();
                 let page = Page::allocate()?;
                 let words = page.words();
                 held.pages.push(page);
