@@ -395,6 +395,11 @@ impl Caller for Calling {
         frames::keep(self.0.domain, gfn)
     }
 
+    fn make_room(&self) {
+        // If the pool has nothing left, what the heap has may do.
+        let _ = memory_map::grow_heap();
+    }
+
     fn new_page(&self) -> Option<SharedPage> {
         let mut holdings = self.0.domain.holdings.lock();
         let held = holdings.as_mut()?;
@@ -409,9 +414,6 @@ impl Caller for Calling {
                 page.words()
             }
             None => {
-                // The heap is as large as what is built takes, and some. What a guest asks for within its bounds, this page and
-                // the books that go with it, is not to depend on that.
-                let _ = memory_map::grow_heap();
                 let page = Page::allocate()?;
                 let words = page.words();
                 held.pages.push(page);

@@ -221,6 +221,10 @@ pub trait Caller: GuestMemory + Host {
     /// [`Errno::Invalid`] if nothing is mapped there, [`Errno::Access`] if it is not the domain's RAM.
     fn ram_page(&self, gfn: u64) -> Result<SharedPage, Errno>;
 
+    /// Sees to it that the heap has room for a page or two: what the domain may have within its bounds, and what is noted of
+    /// that, is not to depend on what others took.
+    fn make_room(&self);
+
     /// A zeroed page for the hypervisor to share with the domain, cleaned to the point of coherency,
     /// charged to the domain. `None` if its quota or the pool is used up.
     fn new_page(&self) -> Option<SharedPage>;

@@ -6,8 +6,9 @@
 //! the image implements, [`GuestMemory`], [`Host`] and [`Caller`]. Everything in memory that a guest
 //! can write at the same time is reached through atomics ([`SharedPage`]).
 //!
-//! No call allocates from the general heap, panics, or runs longer than a bounded step: long ones
-//! end in [`Outcome::Restart`] and go on when the trapped HVC is executed again.
+//! No call panics, allocates more than a domain's bounds let it have (frames of its grant table, and places for what it
+//! maps: [`Caller::make_room`] comes first), or runs longer than a bounded step: long ones end in [`Outcome::Restart`] and
+//! go on when the trapped HVC is executed again.
 //!
 //! **Locks**, in the order in which they may be held together:
 //! 1. what a domain has mapped of others; the placement of its own pages; the active grants of a domain; or a

@@ -110,6 +110,7 @@ impl Record {
             if self.grant_frames.len() >= frames {
                 return Ok(());
             }
+            caller.make_room();
             let page = caller.new_page().ok_or(Errno::NoMemory)?;
             caller.state().grants.active.lock().grow(page)?;
             self.grant_frames.push(Placed { page, gfn: NOWHERE });

@@ -89,7 +89,7 @@ fn try_map<C: Caller>(caller: &C, item: &op::MapGrantRef) -> Result<(u32, Pa), i
         return Err(op::STATUS_PERMISSION_DENIED);
     }
     let mut maps = caller.state().grants.maps.lock();
-    let vacancy = maps.vacancy().ok_or(op::STATUS_NO_SPACE)?;
+    let vacancy = maps.vacancy(caller).ok_or(op::STATUS_NO_SPACE)?;
     let map = map_frame(caller, granter, item)?;
     let handle = vacancy.handle;
     vacancy.fill(map);

@@ -3,7 +3,7 @@
 //! up to the number of frames that the domain's description gives it.
 
 use super::active::frame_at;
-use crate::state;
+use crate::{Caller, state};
 use abi::DomainId;
 use abi::grant_table::GrantRef;
 use alloc::boxed::Box;
@@ -165,9 +165,9 @@ impl Maptrack {
 
     /// A free place, which the next call finds again if this one does not fill it; `None` if there is none.
     #[inline]
-    pub(super) fn vacancy(&mut self) -> Option<Vacancy<'_>> {
+    pub(super) fn vacancy(&mut self, caller: &impl Caller) -> Option<Vacancy<'_>> {
         if self.free == NONE {
-            self.grow()?;
+            self.grow(caller)?;
         }
         let handle = self.free;
         let page = self.pages.get_mut(handle as usize / PER_PAGE)?;
@@ -193,7 +193,9 @@ impl Maptrack {
         })
     }
 
-    fn grow(&mut self) -> Option<()> {
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, caller: &impl Caller) -> Option<()> {
         if self.grown >= self.most_pages {
             return None;
         }
@@ -205,6 +207,7 @@ impl Maptrack {
                 *place = fresh(number, index);
             }
         } else {
+            caller.make_room();
             self.pages.try_reserve(1).ok()?;
             let page = state::boxed(PER_PAGE, |index| fresh(number, index))?;
             self.pages.push(page.try_into().ok()?);

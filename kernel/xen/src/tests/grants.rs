@@ -217,6 +217,8 @@ fn uses_and_handles_have_limits() {
         map(&two, 1, 9, READ_ONLY, PLACE + 500).map(|_| ()),
         Err(-13)
     );
+    // Before the one page of places that there may be, and not when there may be no more.
+    assert_eq!(two.physical.rooms.get(), 1);
     assert_eq!(unmap(&two, 77, PLACE + 77), 0);
     let item = map(&two, 1, 8, READ_WRITE, PLACE + 77).unwrap();
     assert_eq!(item.handle, 77);

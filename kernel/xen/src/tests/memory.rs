@@ -57,6 +57,7 @@ fn grant_frames_grow_in_any_order() {
     let space = op::SPACE_GRANT_TABLE;
     assert_eq!(add(&guest, space, 40, 0x3_8028), 0);
     assert_eq!(guest.physical.new_pages.get(), 40, "one was there");
+    assert_eq!(guest.physical.rooms.get(), 40);
     for index in 0..40 {
         assert_eq!(add(&guest, space, index, 0x3_8000 + index), 0);
     }

@@ -110,6 +110,8 @@ pub(super) struct Physical {
     pub(super) output: RefCell<Vec<u8>>,
     pub(super) input: RefCell<Vec<u8>>,
     pub(super) new_pages: Cell<u32>,
+    /// How often room was asked for.
+    pub(super) rooms: Cell<u32>,
     /// Pages that [`Caller::ram_page`] gave and nobody has given back.
     pub(super) kept: Cell<u32>,
 }

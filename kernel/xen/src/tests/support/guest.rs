@@ -224,6 +224,10 @@ impl Caller for Guest<'_> {
         self.physical.kept.set(self.physical.kept.get() + 1);
         Ok(page)
     }
+    fn make_room(&self) {
+        let asked = self.physical.rooms.get() + 1;
+        self.physical.rooms.set(asked);
+    }
     fn new_page(&self) -> Option<SharedPage> {
         let made = self.physical.new_pages.get() + 1;
         self.physical.new_pages.set(made);
