@@ -12,7 +12,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use sync::{OnceBox, SpinLock};
+use once_cell::race::OnceBox;
+use sync::SpinLock;
 
 use crate::{CHUNK_SIZE, Pa, PaRange};
 

@@ -1,4 +1,4 @@
-//! What CPUs share safely: a spin lock, cells that are written once, a byte ring, grace periods.
+//! What CPUs share safely: a spin lock, a cell that is written once, a byte ring, grace periods.
 //!
 //! EL2 runs with interrupts masked and to completion, so a lock's holder is never interrupted on its
 //! own CPU and nothing here masks anything. Nothing here allocates, and nothing sleeps.
@@ -17,17 +17,13 @@
     )
 )]
 
-extern crate alloc;
-
 mod grace;
 mod once;
-mod once_box;
 mod primitives;
 mod ring;
 mod spin_lock;
 
 pub use grace::Grace;
 pub use once::Once;
-pub use once_box::OnceBox;
 pub use ring::Ring;
 pub use spin_lock::{Guard, SpinLock};

@@ -6,13 +6,13 @@
 #[cfg(not(all(loom, feature = "model")))]
 pub(crate) use core::{
     hint::spin_loop,
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
 };
 #[cfg(all(loom, feature = "model"))]
 pub(crate) use loom::{
     cell::UnsafeCell,
     hint::spin_loop,
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
 };
 
 /// `core::cell::UnsafeCell` behind loom's interface: the pointer is handed to a closure, so that loom

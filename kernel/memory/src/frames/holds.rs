@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
-use sync::OnceBox;
+use once_cell::race::OnceBox;
 
 use super::FrameError;
 use crate::{CHUNK_SIZE, PAGE_SIZE};
