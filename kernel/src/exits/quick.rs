@@ -10,7 +10,7 @@ use domain::counters::ExitReason;
 use domain::exit::{self, Abort, SystemRegister, fault_ipa};
 use domain::mmio::Device;
 use domain::sysreg::SystemRegisters;
-use vgic::Sent;
+use vgic::{Notify, Sent};
 
 use crate::cpus::Cpu;
 use crate::machine::Vcpu;
@@ -99,20 +99,24 @@ fn send_sgi1r(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u64) -> Served {
     send_sgi1r_to_others(vcpu, cpu, value)
 }
 
+/// Tells whom an SGI to others concerns; by the general way if the short one did not send it.
+#[inline(always)]
+fn announce_sgi(vcpu: &'static Vcpu, sent: Sent, send: impl FnOnce() -> Notify) {
+    match sent {
+        Sent::NotDone => schedule::notify_all(vcpu.domain, send()),
+        Sent::Done => {}
+        Sent::Kick(other) => schedule::kick_other(vcpu.domain, other),
+    }
+}
+
 #[inline(never)]
 fn send_sgi1r_to_others(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u64) -> Served {
     let vgic = &vcpu.domain.vgic;
     if vgic.version() != vgic::Version::V3 {
         return Served::NOT_DONE;
     }
-    match vgic.write_sgi1r_to_one(vcpu.id, value) {
-        Sent::NotDone => {
-            let notify = vgic.write_sgi1r(schedule::here(vcpu), value);
-            schedule::notify_all(vcpu.domain, notify);
-        }
-        Sent::Done => {}
-        Sent::Kick(other) => schedule::kick_other(vcpu.domain, other),
-    }
+    let sent = vgic.write_sgi1r_to_one(vcpu.id, value);
+    announce_sgi(vcpu, sent, || vgic.write_sgi1r(schedule::here(vcpu), value));
     register_done(vcpu, cpu)
 }
 
@@ -155,13 +159,7 @@ fn send_sgi(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u32) -> Served {
 #[inline(never)]
 fn send_sgi_to_others(vcpu: &'static Vcpu, cpu: &'static Cpu, value: u32) -> Served {
     let vgic = &vcpu.domain.vgic;
-    match vgic.write_sgir_to_one(vcpu.id, value) {
-        Sent::NotDone => {
-            let notify = vgic.write_sgir(schedule::here(vcpu), value);
-            schedule::notify_all(vcpu.domain, notify);
-        }
-        Sent::Done => {}
-        Sent::Kick(other) => schedule::kick_other(vcpu.domain, other),
-    }
+    let sent = vgic.write_sgir_to_one(vcpu.id, value);
+    announce_sgi(vcpu, sent, || vgic.write_sgir(schedule::here(vcpu), value));
     device_done(vcpu, cpu)
 }

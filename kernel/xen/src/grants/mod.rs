@@ -24,6 +24,7 @@ pub use map::Broken;
 use maptrack::Maptrack;
 use memory::{Pa, Va};
 use sync::SpinLock;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Items before a call is restarted.
 const STEP: u32 = 16;
@@ -158,34 +159,35 @@ impl OneGrant {
         match self {
             Self::Copy => {
                 const RESULT: usize = offset_of!(op::GrantCopy, len);
-                let Some(place) = caller.place(Va::new(at), size_of::<op::GrantCopy>())? else {
-                    return copy_item(caller, at);
-                };
-                let mut item = host::read_at(caller, place);
-                copy::copy(caller, &mut item);
-                host::write_at::<_, RESULT>(caller, place, &item);
+                at_its_place::<_, _, RESULT>(caller, at, copy::copy, copy_item)
             }
             Self::Map => {
                 const RESULTS: usize = offset_of!(op::MapGrantRef, dom);
-                let Some(place) = caller.place(Va::new(at), size_of::<op::MapGrantRef>())? else {
-                    return map_item(caller, at);
-                };
-                let mut item = host::read_at(caller, place);
-                map_one(caller, &mut item);
-                host::write_at::<_, RESULTS>(caller, place, &item);
+                at_its_place::<_, _, RESULTS>(caller, at, map_one, map_item)
             }
             Self::Unmap => {
                 const RESULT: usize = offset_of!(op::UnmapGrantRef, handle);
-                let Some(place) = caller.place(Va::new(at), size_of::<op::UnmapGrantRef>())? else {
-                    return unmap_item(caller, at);
-                };
-                let mut item = host::read_at(caller, place);
-                unmap_one(caller, &mut item);
-                host::write_at::<_, RESULT>(caller, place, &item);
+                at_its_place::<_, _, RESULT>(caller, at, unmap_one, unmap_item)
             }
         }
-        Ok(())
     }
+}
+
+/// Serves an item where one look finds it, and writes it back from the byte `RESULT` on; by `elsewhere` if it lies otherwise.
+#[inline(always)]
+fn at_its_place<C: Caller, T: FromBytes + IntoBytes + Immutable, const RESULT: usize>(
+    caller: &C,
+    at: u64,
+    serve: impl FnOnce(&C, &mut T),
+    elsewhere: impl FnOnce(&C, u64) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let Some(place) = caller.place(Va::new(at), size_of::<T>())? else {
+        return elsewhere(caller, at);
+    };
+    let mut item = host::read_at(caller, place);
+    serve(caller, &mut item);
+    host::write_at::<_, RESULT>(caller, place, &item);
+    Ok(())
 }
 
 #[inline(always)]
